@@ -1,0 +1,53 @@
+# Two commands do all: `make run` and `make test`. `make help` lists the rest.
+PYTHON ?= python3
+BIN := .venv/bin
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help run test check format types imports unit postgres lock openapi bench clean
+
+help: ## list the commands
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+run: .venv/run ## start the service with its own database, demo data included, on 127.0.0.1:8000
+	@exec $(BIN)/sluice serve
+
+test: check ## everything that decides whether the project is sound
+	$(BIN)/pytest -n 2 --dist loadgroup
+
+check: .venv/dev ## format, lint, types and import rules
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: .venv/dev ## put the code in its format and mend what ruff can
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+openapi: .venv/dev ## write openapi.json anew from the code
+	$(BIN)/sluice openapi > openapi.json
+
+bench: .venv/dev ## measure beside yardsticks: a table, and JSON in bench/results (BENCH="moves metrics …", SIZE=100000)
+	$(BIN)/python -m bench $(BENCH)
+
+lock: .venv/dev ## pin the dependencies anew, with hashes
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --no-emit-index-url --upgrade pyproject.toml --group build -o requirements.lock
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --no-emit-index-url --upgrade pyproject.toml --group build --group dev -c requirements.lock -o requirements-dev.lock
+
+clean: ## remove the environment and every cache (data folders stay)
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+
+# The stamps make a second call free; a changed lock file installs anew.
+.venv/bin/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Sluice needs Python 3.11 or newer: make PYTHON=/path/to/python3")'
+	$(PYTHON) -m venv .venv
+
+.venv/run: requirements.lock pyproject.toml | .venv/bin/python
+	$(BIN)/python -m pip install --quiet --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+.venv/dev: requirements-dev.lock .venv/run
+	$(BIN)/python -m pip install --quiet --require-hashes -r requirements-dev.lock
+	@touch $@
