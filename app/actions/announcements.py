@@ -1,0 +1,183 @@
+"""What events say: the JSON that other systems are told when a deal, a flag or a log changes.
+
+One row a change. Stages are named by key, instants are RFC 3339 in UTC, amounts decimal strings.
+"""
+
+from collections.abc import Mapping
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+from app.domain import money
+from app.domain.idleness import Resolution
+from app.domain.opportunity import Opportunity
+from app.domain.pipeline import Pipeline
+from app.storage import events
+from app.storage.statement import Part
+from app.storage.transitions import LogEntry
+
+
+def plain(value: Any) -> Any:
+    """A domain value as JSON has it."""
+    match value:
+        case datetime():
+            return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
+        case date() | UUID():
+            return str(value)
+        case Decimal():
+            return str(value)
+        case tuple():
+            return list(value)
+        case _:
+            return value
+
+
+def transitioned(workspace: UUID, deal: Opportunity, entry: LogEntry, pipeline: Pipeline) -> Part:
+    """`opportunity.transitioned`: one row a move, with its kind, previous and new stage."""
+    moved = entry.transition
+    origin = None if moved.from_slot is None else pipeline.by_slot[moved.from_slot].key
+    return events.append(
+        workspace,
+        "opportunity.transitioned",
+        {
+            "transition_id": str(entry.transition_id),
+            "seq": moved.seq,
+            "kind": moved.kind.value,
+            "from_stage": origin,
+            "to_stage": pipeline.by_slot[moved.to_slot].key,
+            "pipeline": pipeline.key,
+            "entered_at": plain(moved.entered_at),
+            "occurred_at": plain(moved.occurred_at),
+            "loss_reason": moved.loss_reason,
+            "actor": entry.actor,
+            "linked_id": plain(entry.linked_id),
+            "opportunity": summary(deal),
+        },
+        occurred_at=moved.occurred_at,
+        pipeline_id=deal.pipeline_id,
+        opportunity_id=deal.opportunity_id,
+    )
+
+
+def created(workspace: UUID, deal: Opportunity, pipeline: Pipeline) -> Part:
+    """`opportunity.created`: a deal was opened; its first stage stands in the data."""
+    return events.append(
+        workspace,
+        "opportunity.created",
+        {
+            "pipeline": pipeline.key,
+            "stage": pipeline.by_slot[deal.position.slot].key,
+            "opportunity": summary(deal),
+        },
+        occurred_at=deal.position.opened_at,
+        pipeline_id=deal.pipeline_id,
+        opportunity_id=deal.opportunity_id,
+    )
+
+
+def updated(
+    workspace: UUID, deal: Opportunity, changes: Mapping[str, tuple[Any, Any]], at: datetime
+) -> Part:
+    """`opportunity.updated`: an edit, with the old and new value of each field."""
+    return events.append(
+        workspace,
+        "opportunity.updated",
+        {
+            "changes": {
+                name: {"old": plain(old), "new": plain(new)} for name, (old, new) in changes.items()
+            },
+            "opportunity": summary(deal),
+        },
+        occurred_at=at,
+        pipeline_id=deal.pipeline_id,
+        opportunity_id=deal.opportunity_id,
+    )
+
+
+def deleted(workspace: UUID, deal: Opportunity, at: datetime, actor: str) -> Part:
+    """`opportunity.deleted`: nothing of the deal but its id."""
+    return events.append(
+        workspace,
+        "opportunity.deleted",
+        {"opportunity_id": str(deal.opportunity_id), "actor": actor},
+        occurred_at=at,
+        pipeline_id=deal.pipeline_id,
+        opportunity_id=deal.opportunity_id,
+    )
+
+
+def voided(workspace: UUID, deal: Opportunity, entry: LogEntry, pipeline: Pipeline) -> Part:
+    """`transition.voided`: an undo, with the stage in which the deal stands again."""
+    return events.append(
+        workspace,
+        "transition.voided",
+        {
+            "transition_id": str(entry.transition_id),
+            "seq": entry.transition.seq,
+            "kind": entry.transition.kind.value,
+            "reason": entry.void_reason,
+            "actor": entry.voided_by,
+            "stage": pipeline.by_slot[deal.position.slot].key,
+            "opportunity": summary(deal),
+        },
+        occurred_at=deal.updated_at,
+        pipeline_id=deal.pipeline_id,
+        opportunity_id=deal.opportunity_id,
+    )
+
+
+def flag_opened(
+    workspace: UUID, deal: Opportunity, flag_id: UUID, at: datetime, *, reopened: bool
+) -> Part:
+    """`idle_flag.opened`: since when the deal is idle, and whether its episode resumed."""
+    return events.append(
+        workspace,
+        "idle_flag.opened",
+        {
+            "flag_id": str(flag_id),
+            "idle_since": plain(deal.idle.goes_idle_at),
+            "clock_started_at": plain(deal.idle.clock_started_at),
+            "last_reset_by": deal.idle.reset_by.value,
+            "reopened": reopened,
+            "opportunity": summary(deal),
+        },
+        occurred_at=at,
+        pipeline_id=deal.pipeline_id,
+        opportunity_id=deal.opportunity_id,
+    )
+
+
+def flag_resolved(
+    workspace: UUID, deal: Opportunity, flag_id: UUID, at: datetime, cause: Resolution
+) -> Part:
+    """`idle_flag.resolved`, with its cause."""
+    return events.append(
+        workspace,
+        "idle_flag.resolved",
+        {
+            "flag_id": str(flag_id),
+            "opportunity_id": str(deal.opportunity_id),
+            "resolved_by": cause.value,
+        },
+        occurred_at=at,
+        pipeline_id=deal.pipeline_id,
+        opportunity_id=deal.opportunity_id,
+    )
+
+
+def summary(deal: Opportunity) -> dict[str, Any]:
+    """The deal in short, as every event about it bears it."""
+    facts = deal.facts
+    return {
+        "id": str(deal.opportunity_id),
+        "external_id": deal.external_id,
+        "version": deal.version,
+        "name": deal.name,
+        "status": deal.position.status.value,
+        "amount": None
+        if facts.amount is None or facts.currency is None
+        else {"amount": money.written(facts.amount, facts.currency), "currency": facts.currency},
+        "owner": facts.owner,
+        "team": facts.team,
+    }

@@ -1,0 +1,42 @@
+"""How an action decides about a deal that others may be moving: read, decide, compare and set.
+
+Without a lock, whoever writes second finds that the version has moved on, rolls back and decides
+anew against what the first one left behind. After three lost races the deal is locked before it is
+read, so that nobody loses for ever.
+"""
+
+from collections.abc import Awaitable, Callable
+from itertools import count
+from typing import TypeVar
+from uuid import UUID
+
+from app.storage.engine import Connection, Database
+from app.storage.idempotency import Repeatable
+from app.storage.statement import LostRace
+
+T = TypeVar("T")
+
+VersionCheck = Callable[[int], None]
+"""Raises VersionRequired or Stale unless the caller may change this version."""
+
+UNLOCKED_ATTEMPTS = 3
+
+
+async def decide(
+    database: Database,
+    workspace: UUID,
+    request: Repeatable | None,
+    work: Callable[[Connection, bool], Awaitable[T]],
+) -> T:
+    """Run `work(connection, locked)` in a transaction until it has not lost a race."""
+    for attempt in count():  # ends at the latest under the lock
+        locked = attempt >= UNLOCKED_ATTEMPTS
+        try:
+            return await database.write(
+                workspace,
+                lambda connection, locked=locked: work(connection, locked),  # type: ignore[misc] # mypy cannot type a lambda's default
+                key=None if request is None else request.key,
+            )
+        except LostRace:
+            continue
+    raise AssertionError("unreachable: count() does not end")

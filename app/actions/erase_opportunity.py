@@ -1,0 +1,43 @@
+"""Erasing a deal with all that was recorded of it. An event and a tombstone stay."""
+
+from uuid import UUID
+
+from app.actions import announcements
+from app.actions.deciding import VersionCheck, decide
+from app.domain.access import Principal
+from app.storage import opportunities
+from app.storage.engine import Connection, Database
+from app.storage.opportunities import Reading
+from app.storage.statement import Part, execute
+
+
+async def erase_opportunity(
+    database: Database, principal: Principal, opportunity_id: UUID, *, check: VersionCheck
+) -> None:
+    """Erase a deal. Raises NotFound, VersionRequired, Stale."""
+    workspace = principal.workspace_id
+
+    async def work(connection: Connection, _: bool) -> None:
+        # Locked from the beginning: what is erased must be what was checked.
+        found = await opportunities.read(connection, workspace, opportunity_id, locked=True)
+        assert isinstance(found, Reading)  # no idempotency key was given
+        check(found.deal.version)
+        await erase(connection, workspace, found, principal.subject)
+
+    await decide(database, workspace, None, work)
+
+
+async def erase(connection: Connection, workspace: UUID, found: Reading, actor: str) -> None:
+    """Erase the locked deal, leaving its tombstone and its event."""
+    deal = found.deal
+    await connection.execute("SELECT erase_opportunity($1)", deal.opportunity_id)
+    await execute(
+        connection,
+        [
+            Part(
+                opportunities.BURY,
+                (workspace, deal.opportunity_id, deal.pipeline_id, found.now, actor),
+            ),
+            announcements.deleted(workspace, deal, found.now, actor),
+        ],
+    )

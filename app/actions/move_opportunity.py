@@ -1,0 +1,102 @@
+"""Moving one deal: the most frequent write, four round trips.
+
+One read brings the deal, the definition's revision, the database's clock and a twin's answer;
+`domain.transition.decide` decides; one statement compares and sets the deal's version, appends the
+transition (which is also the visit that ends), resolves the flag, tells the event and keeps the
+answer; then the commit.
+"""
+
+from collections.abc import Callable
+from uuid import UUID
+
+from app.actions import announcements
+from app.actions.deciding import VersionCheck, decide
+from app.domain import guards, opportunity, transition
+from app.domain.access import Principal, Scope
+from app.domain.errors import Forbidden, HandedOff
+from app.domain.idleness import Resolution
+from app.domain.opportunity import Opportunity
+from app.domain.pipeline import Pipeline
+from app.domain.transition import Move
+from app.storage import idempotency, idle_flags, opportunities, pipelines, transitions
+from app.storage.engine import Connection, Database
+from app.storage.idempotency import Answer, Repeatable
+from app.storage.ids import new_id
+from app.storage.statement import Part, execute
+from app.storage.transitions import LogEntry
+
+Moved = Callable[[Opportunity, LogEntry, Pipeline], Answer]
+"""Renders what the caller is answered; it is kept with the effect, in the same transaction."""
+
+
+async def move_opportunity(
+    database: Database,
+    principal: Principal,
+    opportunity_id: UUID,
+    move: Move,
+    *,
+    note: str | None,
+    check: VersionCheck,
+    request: Repeatable | None,
+    answer: Moved,
+) -> Answer:
+    """Move a deal to a stage. Raises NotFound, Stale, Forbidden and all that `decide` raises."""
+    if move.override_reason is not None and not principal.may(Scope.TRANSITIONS_OVERRIDE):
+        raise Forbidden(f"Overriding a stage's requirements needs {Scope.TRANSITIONS_OVERRIDE}.")
+    workspace = principal.workspace_id
+
+    async def work(connection: Connection, locked: bool) -> Answer:
+        found = await opportunities.read(
+            connection, workspace, opportunity_id, request, locked=locked
+        )
+        if isinstance(found, Answer):
+            return found
+        deal, now = found.deal, found.now
+        check(deal.version)
+        if deal.continued_as is not None:
+            raise HandedOff(f"It went on as opportunity {deal.continued_as}; move that one.")
+        pipeline = await pipelines.load(connection, workspace, deal.pipeline_id, found.revision)
+        decided = transition.decide(
+            pipeline, deal.position, guards.view(deal), deal.facts, move, now
+        )
+        after, resolution = opportunity.moved(deal, pipeline, decided, now)
+        entry = LogEntry(
+            transition=decided,
+            transition_id=new_id(),
+            opportunity_id=deal.opportunity_id,
+            pipeline_id=deal.pipeline_id,
+            revision=pipeline.revision,
+            from_name=pipeline.by_slot[deal.position.slot].name,
+            to_name=pipeline.by_slot[decided.to_slot].name,
+            recorded_at=now,
+            actor=principal.subject,
+            note=note,
+            override_reason=move.override_reason,
+        )
+        answered = answer(after, entry, pipeline)
+        await execute(
+            connection,
+            [
+                opportunities.save_position(workspace, after),
+                transitions.append(workspace, entry),
+                announcements.transitioned(workspace, after, entry, pipeline),
+                *resolving(workspace, deal, resolution, after),
+                *idempotency.keep(workspace, request, answered),
+            ],
+        )
+        return answered
+
+    return await decide(database, workspace, request, work)
+
+
+def resolving(
+    workspace: UUID, before: Opportunity, resolution: Resolution | None, after: Opportunity
+) -> list[Part]:
+    """The parts that end the idle episode, where something has ended it."""
+    if resolution is None or before.flag_id is None:
+        return []
+    at = after.updated_at
+    return [
+        idle_flags.resolve(workspace, before.flag_id, at, resolution),
+        announcements.flag_resolved(workspace, after, before.flag_id, at, resolution),
+    ]

@@ -1,0 +1,164 @@
+"""Voiding: a mistake is taken back without being hidden.
+
+Only the last standing transition of a deal can be voided, and then the one before it: an undo. The
+row stays in the log with its stamp, and the deal's row is remade from what still stands, so that
+nothing tells the move from one that never was.
+"""
+
+from dataclasses import replace
+from datetime import datetime
+from uuid import UUID
+
+from app.actions import announcements
+from app.actions.deciding import decide
+from app.actions.erase_opportunity import erase
+from app.actions.move_opportunity import Moved, resolving
+from app.domain import journey, opportunity
+from app.domain.access import Principal
+from app.domain.errors import AlreadyVoided, Conflict, NotFound, NotLastTransition, NotVoidable
+from app.domain.idleness import Resolution
+from app.domain.journey import TransitionKind
+from app.domain.opportunity import Opportunity
+from app.domain.pipeline import Pipeline
+from app.storage import idempotency, idle_flags, opportunities, pipelines, transitions
+from app.storage.engine import Connection, Database
+from app.storage.idempotency import Answer, Repeatable
+from app.storage.opportunities import Reading
+from app.storage.statement import Part, execute
+from app.storage.transitions import LogEntry
+
+
+async def void_transition(
+    database: Database,
+    principal: Principal,
+    transition_id: UUID,
+    reason: str,
+    *,
+    request: Repeatable | None,
+    answer: Moved,
+) -> Answer:
+    """Void a deal's last standing transition.
+
+    Raises NotFound, AlreadyVoided, NotLastTransition, NotVoidable for an opening, Conflict where a
+    hand-off's new deal has moved on.
+    """
+    workspace = principal.workspace_id
+
+    async def work(connection: Connection, _: bool) -> Answer:
+        if kept := await idempotency.find(connection, workspace, request):
+            return kept
+        opportunity_id = await transitions.opportunity_of(connection, workspace, transition_id)
+        # Locked from the beginning: the log must be the one that the deal's version tells of.
+        found = await opportunities.read(connection, workspace, opportunity_id, locked=True)
+        assert isinstance(found, Reading)  # no idempotency key was given
+        pipeline = await pipelines.load(
+            connection, workspace, found.deal.pipeline_id, found.revision
+        )
+        log = await transitions.standing(connection, workspace, opportunity_id)
+        entry = _voidable(log, transition_id)
+        if entry.transition.kind is TransitionKind.HANDED_OFF:
+            external_id = await _take_back(connection, workspace, entry, principal.subject)
+            deal = replace(found.deal, external_id=external_id, continued_as=None)
+            found = replace(found, deal=deal)
+        after, parts = await _remade(connection, workspace, found, pipeline, log[:-1])
+        voided = replace(
+            entry, voided_at=found.now, voided_by=principal.subject, void_reason=reason
+        )
+        answered = answer(after, voided, pipeline)
+        await execute(
+            connection,
+            [
+                opportunities.save(workspace, after),
+                transitions.void(workspace, entry, found.now, principal.subject, reason),
+                announcements.voided(workspace, after, voided, pipeline),
+                *parts,
+                *idempotency.keep(workspace, request, answered),
+            ],
+        )
+        return answered
+
+    return await decide(database, workspace, request, work)
+
+
+def _voidable(log: list[LogEntry], transition_id: UUID) -> LogEntry:
+    """The last standing entry, if it is the one that is meant."""
+    meant = next((entry for entry in log if entry.transition_id == transition_id), None)
+    if meant is None:
+        raise AlreadyVoided("The transition is voided already.")
+    if meant is not log[-1]:
+        raise NotLastTransition(
+            f"Transition {log[-1].transition_id} (seq {log[-1].transition.seq}) came after it and"
+            " still stands; void that one first."
+        )
+    if meant.transition.kind is TransitionKind.OPENED:
+        raise NotVoidable("An opening cannot be voided; delete the opportunity instead.")
+    return meant
+
+
+async def _remade(
+    connection: Connection,
+    workspace: UUID,
+    found: Reading,
+    pipeline: Pipeline,
+    standing: list[LogEntry],
+) -> tuple[Opportunity, list[Part]]:
+    """The deal as the standing log makes it, and the parts that set its flags right.
+
+    The seq goes on counting from the voided row: numbers are never used again.
+    """
+    before, now = found.deal, found.now
+    position = replace(
+        journey.position(pipeline, [entry.transition for entry in standing]),
+        seq=before.position.seq,
+    )
+    after = opportunity.clocked(
+        replace(before, position=position, holds=replace(before.holds, snoozed_until=None)),
+        pipeline,
+        now,
+    )
+    if after.idle.clock_started_at == before.idle.clock_started_at:
+        after = opportunity.clocked(replace(before, position=position), pipeline, now)
+        return opportunity.settled(after, pipeline, now)[0], []
+    parts = resolving(workspace, before, Resolution.NOT_DUE, after)
+    after = replace(after, flag_id=None, flagged_at=None)
+    episode = await idle_flags.episode(
+        connection, workspace, after.opportunity_id, after.idle.clock_started_at
+    )
+    if episode is None or episode.resolved_by not in (Resolution.MOVED, Resolution.CLOSED):
+        return after, parts
+    if episode.snoozed_until is not None and episode.snoozed_until > now:
+        holds = replace(after.holds, snoozed_until=episode.snoozed_until)
+        after = opportunity.clocked(replace(before, position=position, holds=holds), pipeline, now)
+        after = replace(after, flag_id=episode.flag_id, flagged_at=None)
+    elif after.idle.goes_idle_at is not None and after.idle.goes_idle_at <= now:
+        after = replace(after, flag_id=episode.flag_id, flagged_at=now)
+    else:
+        return after, parts
+    return after, [*parts, *reopening(workspace, after, episode.flag_id, now)]
+
+
+def reopening(workspace: UUID, deal: Opportunity, flag_id: UUID, now: datetime) -> list[Part]:
+    """The parts by which a flag that a move had resolved is open again."""
+    return [
+        idle_flags.reopen(workspace, flag_id, now),
+        announcements.flag_opened(workspace, deal, flag_id, now, reopened=True),
+    ]
+
+
+async def _take_back(
+    connection: Connection, workspace: UUID, entry: LogEntry, actor: str
+) -> str | None:
+    """Erase the deal that the hand-off opened, if it stands untouched; gives its external id."""
+    assert entry.linked_id is not None  # a hand-off names the deal that it opened
+    try:
+        new = await opportunities.read(connection, workspace, entry.linked_id, locked=True)
+    except NotFound as gone:
+        raise Conflict("The opportunity that it was handed off to was deleted.") from gone
+    assert isinstance(new, Reading)  # no idempotency key was given
+    if new.deal.position.seq > 1 or new.deal.continued_as is not None:
+        raise Conflict(
+            f"The opportunity {entry.linked_id} that it was handed off to has moved on;"
+            " void its transitions first."
+        )
+    await erase(connection, workspace, new, actor)
+    return new.deal.external_id

@@ -1,0 +1,78 @@
+"""The command line: `sluice COMMAND`. Each command says what it does; the work is elsewhere.
+
+A command raises what went wrong; `main` puts it into words and a status: 2 for a wrong setting,
+1 for anything else that was foreseen.
+"""
+
+import asyncio
+import json
+import sys
+from typing import NoReturn
+
+import typer
+
+from app.settings import Settings, SettingsError, load_settings
+from app.storage.embedded import EmbeddedError
+
+app = typer.Typer(
+    name="sluice",
+    help="The sales-funnel engine that other software calls.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+@app.command()
+def serve() -> None:
+    """Run the service, with its own database unless DATABASE_URL names one."""
+    settings = load_settings()
+    from app.serve import ServiceError, serve  # noqa: PLC0415 - a second of imports, only here
+
+    try:
+        serve(settings, announce=lambda url: print(f"Sluice serves {url}", flush=True))
+    except ServiceError as error:
+        _end(error, status=1)
+
+
+@app.command()
+def migrate() -> None:
+    """Make the database's roles where missing, and bring its schema to this version."""
+    from app.storage.engine import connect_arguments  # noqa: PLC0415 - as in `serve`
+    from app.storage.migrate import upgrade  # noqa: PLC0415
+    from app.storage.provision import provided  # noqa: PLC0415
+
+    with provided(load_settings()) as (settings, _):
+        assert settings.database_url is not None
+        assert settings.owner_url is not None
+        login = connect_arguments(settings.database_url).get("user")
+        asyncio.run(upgrade(settings.owner_url, login))
+
+
+@app.command()
+def openapi() -> None:
+    """Print the OpenAPI document."""
+    from app.main import create_app  # noqa: PLC0415 - as in `serve`
+
+    # Nothing connects: an application that is not started knows its routes.
+    application = create_app(Settings(database_url="postgresql://localhost/sluice"))
+    print(json.dumps(application.openapi(), indent=2, ensure_ascii=False))
+
+
+def main() -> None:
+    """Run the command of this process's arguments."""
+    try:
+        app()
+    except SettingsError as error:
+        _end(error, status=2)
+    except EmbeddedError as error:
+        _end(error, status=1)
+
+
+def _end(error: Exception, *, status: int) -> NoReturn:
+    print(error, file=sys.stderr)
+    sys.exit(status)
+
+
+if __name__ == "__main__":
+    main()

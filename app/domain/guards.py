@@ -1,0 +1,70 @@
+"""Entry requirements: what a deal lacks before it may enter a stage.
+
+The answer is a list that a form can show: where the value belongs, and what it must be. It is the
+same list for every caller, for a single move, for a batch and for `next-stages`.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from app.domain.errors import Breach
+from app.domain.opportunity import Opportunity
+from app.domain.pipeline import Stage
+
+REQUIRABLE = (
+    *("amount", "expected_close_on", "external_id", "name", "owner"),
+    *("priority", "probability", "source", "tags", "team"),
+)
+"""The fields of a deal that a definition may require, besides any under `/attributes/`."""
+
+
+def missing(stage: Stage, deal: Mapping[str, Any]) -> tuple[Breach, ...]:
+    """What `deal`, seen as the JSON object of the API, lacks to enter `stage`.
+
+    A value is missing when it is absent, null, or an empty string, list or object; zero and false
+    are values.
+    """
+    return tuple(
+        Breach(
+            requirement.path,
+            "required_by_stage",
+            f"{stage.name} needs a value at {requirement.path}.",
+        )
+        for requirement in stage.entry_requirements
+        if _is_missing(resolve(deal, requirement.path))
+    )
+
+
+def view(deal: Opportunity) -> dict[str, Any]:
+    """The deal as the API names its fields, as far as a guard may point into it."""
+    facts = deal.facts
+    return {
+        "amount": facts.amount,
+        "attributes": deal.attributes,
+        "expected_close_on": deal.expected_close_on,
+        "external_id": deal.external_id,
+        "name": deal.name,
+        "owner": facts.owner,
+        "priority": facts.priority,
+        "probability": facts.probability,
+        "source": facts.source,
+        "tags": deal.tags,
+        "team": facts.team,
+    }
+
+
+def resolve(document: Any, pointer: str) -> Any:
+    """The value at a JSON Pointer (RFC 6901), or None where it leads nowhere."""
+    for token in pointer.split("/")[1:]:
+        name = token.replace("~1", "/").replace("~0", "~")
+        if isinstance(document, Mapping):
+            document = document.get(name)
+        elif isinstance(document, (list, tuple)) and name.isascii() and name.isdigit():
+            document = document[int(name)] if int(name) < len(document) else None
+        else:
+            return None
+    return document
+
+
+def _is_missing(value: Any) -> bool:
+    return value is None or (isinstance(value, (str, list, tuple, Mapping)) and len(value) == 0)

@@ -1,0 +1,193 @@
+"""One deal as it stands now: its facts, where the log has brought it, and its idle clock.
+
+Each function gives the deal after one thing has happened to it, as its next version: what the
+deal's row will say, before anything is written.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import date, datetime
+from typing import Any
+from uuid import UUID
+
+from app.domain import journey
+from app.domain.idleness import (
+    NO_HOLDS,
+    Holds,
+    IdleState,
+    Resolution,
+    goes_idle_at,
+    idle_state,
+)
+from app.domain.journey import Facts, Position, Status, Transition
+from app.domain.pipeline import Pipeline
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Opportunity:
+    """A row of `opportunity`, in the domain's words. Every write of it makes the next `version`.
+
+    `flag_id` is the unresolved idle flag of the present episode, open or snoozed; `flagged_at` is
+    set while it stands open.
+    """
+
+    opportunity_id: UUID
+    pipeline_id: UUID
+    version: int
+    name: str
+    facts: Facts
+    position: Position
+    idle: IdleState
+    created_at: datetime
+    updated_at: datetime
+    external_id: str | None = None
+    tags: tuple[str, ...] = ()
+    attributes: Mapping[str, Any]
+    expected_close_on: date | None = None
+    last_activity_at: datetime | None = None
+    holds: Holds = NO_HOLDS
+    flag_id: UUID | None = None
+    flagged_at: datetime | None = None
+    continues: UUID | None = None
+    continued_as: UUID | None = None
+
+
+def opened(
+    pipeline: Pipeline,
+    transition: Transition,
+    now: datetime,
+    *,
+    opportunity_id: UUID,
+    name: str,
+    facts: Facts,
+    external_id: str | None = None,
+    tags: tuple[str, ...] = (),
+    attributes: Mapping[str, Any] | None = None,
+    expected_close_on: date | None = None,
+    continues: UUID | None = None,
+) -> Opportunity:
+    """A new deal, as its opening leaves it."""
+    position = journey.opening(pipeline, transition)
+    return Opportunity(
+        opportunity_id=opportunity_id,
+        pipeline_id=pipeline.pipeline_id,
+        version=1,
+        name=name,
+        facts=facts,
+        position=position,
+        idle=idle_state(
+            pipeline.by_slot[position.slot],
+            facts.priority,
+            moved_at=position.moved_at,
+            last_activity_at=None,
+        ),
+        created_at=now,
+        updated_at=now,
+        external_id=external_id,
+        tags=tags,
+        attributes={} if attributes is None else attributes,
+        expected_close_on=expected_close_on,
+        continues=continues,
+    )
+
+
+def moved(
+    deal: Opportunity, pipeline: Pipeline, transition: Transition, now: datetime
+) -> tuple[Opportunity, Resolution | None]:
+    """The deal after a move, and why the flag that it bore is resolved."""
+    position = journey.after(pipeline, deal.position, transition)
+    after = replace(
+        deal, position=position, holds=replace(deal.holds, snoozed_until=None), flagged_at=None
+    )
+    cause = Resolution.MOVED if position.status is Status.OPEN else Resolution.CLOSED
+    resolved = None if deal.flag_id is None else cause
+    return clocked(replace(after, flag_id=None), pipeline, now), resolved
+
+
+def amended(
+    deal: Opportunity, pipeline: Pipeline, now: datetime, **changes: Any
+) -> tuple[Opportunity, Resolution | None]:
+    """The deal with other facts, and why its flag is resolved if they leave it no longer due.
+
+    A priority that brings another threshold is a new rule for this deal: it comes into force now.
+    """
+    after = replace(deal, **changes)
+    rule = pipeline.by_slot[deal.position.slot].idle
+    if rule.threshold(after.facts.priority) != rule.threshold(deal.facts.priority):
+        after = replace(after, holds=replace(deal.holds, rule_since=now))
+    return settled(clocked(after, pipeline, now), pipeline, now)
+
+
+def clocked(deal: Opportunity, pipeline: Pipeline, now: datetime) -> Opportunity:
+    """The next version of the deal, its idle clock worked out from what it is."""
+    stage = pipeline.by_slot[deal.position.slot]
+    idle = idle_state(
+        stage,
+        deal.facts.priority,
+        moved_at=deal.position.moved_at,
+        last_activity_at=deal.last_activity_at,
+        holds=deal.holds,
+    )
+    if deal.position.status is not Status.OPEN:
+        idle = replace(idle, goes_idle_at=None)
+    return replace(deal, idle=idle, version=deal.version + 1, updated_at=now)
+
+
+def settled(
+    deal: Opportunity, pipeline: Pipeline, now: datetime
+) -> tuple[Opportunity, Resolution | None]:
+    """The deal without its flag, and why, where the rule no longer asks for one.
+
+    A snooze holds a flag back without ending it: a snoozed flag is judged as if it were open.
+    """
+    if deal.flag_id is None or _is_due(deal, pipeline, now):
+        return deal, None
+    return replace(deal, flag_id=None, flagged_at=None), Resolution.NOT_DUE
+
+
+def followed_up(
+    deal: Opportunity, pipeline: Pipeline, kind: str, occurred_at: datetime, now: datetime
+) -> tuple[Opportunity, Resolution | None]:
+    """The deal after an activity of this kind, and why the flag that it bore is resolved.
+
+    The very same deal comes back where the activity counts for nothing: the stage does not ask
+    for its kind, or a later one is known. A reset of the clock ends the episode and every hold,
+    even where the deal is idle again at once because the activity lies far back.
+    """
+    rule = pipeline.by_slot[deal.position.slot].idle
+    known = deal.last_activity_at
+    if (
+        deal.position.status is not Status.OPEN
+        or kind not in rule.qualifying
+        or (known is not None and occurred_at <= known)
+    ):
+        return deal, None
+    after = clocked(replace(deal, last_activity_at=occurred_at), pipeline, now)
+    if after.idle.clock_started_at == deal.idle.clock_started_at:
+        return after, None
+    free = replace(
+        deal,
+        last_activity_at=occurred_at,
+        holds=replace(deal.holds, snoozed_until=None),
+        flag_id=None,
+        flagged_at=None,
+    )
+    return clocked(free, pipeline, now), None if deal.flag_id is None else Resolution.ACTIVITY
+
+
+def snoozed(deal: Opportunity, pipeline: Pipeline, until: datetime, now: datetime) -> Opportunity:
+    """The deal with its flag put aside: the flag stays its own and comes back at `until`."""
+    aside = replace(deal, holds=replace(deal.holds, snoozed_until=until), flagged_at=None)
+    return clocked(aside, pipeline, now)
+
+
+def flagged(deal: Opportunity, flag_id: UUID, now: datetime) -> Opportunity:
+    """The deal with this flag standing open."""
+    return replace(deal, flag_id=flag_id, flagged_at=now, version=deal.version + 1, updated_at=now)
+
+
+def _is_due(deal: Opportunity, pipeline: Pipeline, now: datetime) -> bool:
+    unsnoozed = replace(deal.holds, snoozed_until=None)
+    stage, start = pipeline.by_slot[deal.position.slot], deal.idle.clock_started_at
+    due = goes_idle_at(stage, deal.facts.priority, start, unsnoozed)
+    return due is not None and due <= now

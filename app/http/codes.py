@@ -1,0 +1,131 @@
+"""The table of every `code` that a problem may bear: its status, its title, what to do about it.
+
+A refusal of the domain has its code and title from its class (`domain.errors`) and its status from
+the branch it stands on; HTTP adds a few of its own. The table is part of the contract: tests hold
+docs/errors.md, the page at /docs/errors and the OpenAPI document against it.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Final
+
+from app.domain import errors
+
+STATUS_OF_BRANCH: Final[Mapping[type[errors.SluiceError], int]] = MappingProxyType(
+    {
+        errors.Malformed: 400,
+        errors.Unauthenticated: 401,
+        errors.Forbidden: 403,
+        errors.NotFound: 404,
+        errors.Conflict: 409,
+        errors.Stale: 412,
+        errors.Invalid: 422,
+        errors.VersionRequired: 428,
+        errors.Unavailable: 503,
+    }
+)
+
+# What the one who gets it should do. A new error class is not done before it has its line here.
+ADVICE: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "malformed": "Send well-formed JSON in UTF-8, and headers as their standards write them.",
+        "invalid_cursor": "Begin the list anew without `cursor`, and keep the filters the same"
+        " while following `next_cursor`.",
+        "unauthenticated": "Send `Authorization: Bearer <API key>` with a key that is neither"
+        " expired nor revoked.",
+        "forbidden": "Use a credential that has the scope which the operation declares.",
+        "not_found": "Check the id or key. What belongs to another workspace is not found either.",
+        "route_not_found": "Check the path against the API's description at `/openapi.json`.",
+        "method_not_allowed": "Use one of the methods that `Allow` lists.",
+        "conflict": "Read the present state and decide anew.",
+        "already_exists": "Choose another name, or change the one that exists.",
+        "already_there": "Nothing to do: the move has happened.",
+        "already_closed": "Nothing to do. To close it anew, reopen it first.",
+        "pipeline_archived": "Use a pipeline that is in use.",
+        "stage_archived": "Use a stage that is in use.",
+        "stage_holds_deals": "Say in `move_open_to` where its open opportunities go.",
+        "handed_off": "Follow `continued_as` to the opportunity in the other pipeline.",
+        "not_last_transition": "Void the later transitions first, the last one first.",
+        "already_voided": "Nothing to do: the transition is out of every figure.",
+        "flag_resolved": "Nothing to do: the idle episode is over.",
+        "request_in_progress": "Send the same request again in a moment: it gets the first answer.",
+        "history_conflict": "Import with `on_conflict=rewrite` to replace the log from there on.",
+        "stale": "Read the resource again, decide anew, and send its new `ETag` in `If-Match`.",
+        "payload_too_large": "Send less at a time: 1 MiB a request, 256 MiB an import.",
+        "unsupported_media_type": "Send `Content-Type: application/json`, or for a PATCH"
+        " `application/merge-patch+json`.",
+        "invalid": "Mend what `errors` lists; each entry says where it is.",
+        "invalid_definition": "Mend what `errors` lists; the definition as it was stays in force.",
+        "move_not_allowed": "Ask `next-stages` where the opportunity may go.",
+        "requirements_missing": "Supply what `errors` lists, or override with a reason.",
+        "loss_reason_required": "Send a `loss_reason` from the list of the stage.",
+        "unknown_stage": "Use the key of a stage of this pipeline.",
+        "time_out_of_range": "Send an instant that is neither in the future nor before the last"
+        " transition; older history is imported.",
+        "idempotency_key_reused": "Make a new key for each new request.",
+        "currency_missing": "Send the currency together with the amount.",
+        "not_voidable": "See `detail` for what stands in the way.",
+        "if_match_required": "Send the `ETag` of the version that you read in `If-Match`, or `*`.",
+        "internal_error": "Our mistake. Report it with the `request_id`; nothing was changed unless"
+        " a later read says so.",
+        "unavailable": "Send the request again after `Retry-After` seconds.",
+        "database_unavailable": "Send the request again after `Retry-After` seconds.",
+    }
+)
+
+# The codes of one entry in `errors`, for what is wrong with the shape of a request. Rules of the
+# domain add breaches with codes of their own.
+BREACHES: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "required": "It is missing.",
+        "unknown_field": "There is no field or parameter of that name.",
+        "wrong_type": "Another JSON type is expected.",
+        "wrong_format": "It is not written as it should be.",
+        "not_one_of": "It is none of the values that are allowed.",
+        "too_short": "It is shorter, or holds less, than it must.",
+        "too_long": "It is longer, or holds more, than it may.",
+        "out_of_range": "The number is too small or too large.",
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Code:
+    """One row of the table."""
+
+    code: str
+    status: int
+    title: str
+    advice: str
+
+    @property
+    def type(self) -> str:
+        """The URI reference that resolves to the entry in the documentation."""
+        return f"/docs/errors#{self.code}"
+
+
+def _refusals(branch: type[errors.SluiceError]) -> Iterator[type[errors.SluiceError]]:
+    yield branch
+    for kind in branch.__subclasses__():
+        yield from _refusals(kind)
+
+
+def _table() -> Iterator[Code]:
+    for branch, status in STATUS_OF_BRANCH.items():
+        for kind in _refusals(branch):
+            yield Code(kind.code, status, kind.title, ADVICE.get(kind.code, ""))
+    for code, status, title in (
+        ("route_not_found", 404, "There is no such path"),
+        ("method_not_allowed", 405, "The path does not know this method"),
+        ("payload_too_large", 413, "The body is too large"),
+        ("unsupported_media_type", 415, "The body's media type is not one that is read here"),
+        ("internal_error", 500, "Something went wrong inside the service"),
+    ):
+        yield Code(code, status, title, ADVICE[code])
+
+
+CODES: Final[Mapping[str, Code]] = MappingProxyType(
+    {row.code: row for row in sorted(_table(), key=lambda row: row.status)}
+)
+"""Every code of a problem, by status."""

@@ -1,0 +1,73 @@
+"""What routes ask for: the database, the caller, the repeatable request, the signer of cursors.
+
+No transaction begins here. A dependency cannot run a handler again, and one that ends after the
+answer was sent would have told the client of a success that then fails; transactions belong to
+actions, and streaming endpoints open their own.
+"""
+
+from hashlib import sha256
+from typing import Annotated
+
+from fastapi import Depends, Header, Request
+
+from app.domain.access import Principal, Scope
+from app.domain.errors import Forbidden
+from app.http.cursors import Cursors
+from app.storage import access
+from app.storage.engine import Database
+from app.storage.idempotency import Repeatable
+
+
+async def _database(request: Request) -> Database:
+    database: Database = request.app.state.database
+    return database
+
+
+async def _cursors(request: Request) -> Cursors:
+    """Made with the installation's secret when the first list is asked for."""
+    state = request.app.state
+    if getattr(state, "cursors", None) is None:
+        async with state.database.read(None) as connection:
+            state.cursors = Cursors(await access.signing_secret(connection))
+    cursors: Cursors = state.cursors
+    return cursors
+
+
+class Allowed:
+    """A dependency: the caller, who has all these scopes. Raises Forbidden for any other."""
+
+    def __init__(self, *scopes: Scope) -> None:
+        self.scopes = scopes  # read by http.openapi, which declares them
+
+    async def __call__(self, request: Request) -> Principal:
+        principal: Principal = request.state.principal
+        lacking = [scope.value for scope in self.scopes if not principal.may(scope)]
+        if lacking:
+            raise Forbidden(f"This needs the scope {' and '.join(lacking)}.")
+        return principal
+
+
+async def _repeatable(
+    request: Request,
+    idempotency_key: Annotated[
+        str | None,
+        Header(
+            alias="Idempotency-Key",
+            description="A text of your choice, new for every new request. Sent again with the "
+            "same request within a day, it gets the first answer again and changes nothing.",
+            min_length=1,
+            max_length=255,
+            examples=["6c0f1a52-8c2f-4a0e-9a59-2f0d2bb4f7a1"],
+        ),
+    ] = None,
+) -> Repeatable | None:
+    if idempotency_key is None:
+        return None
+    digest = sha256(f"{request.method} {request.url.path}?{request.url.query}\n".encode())
+    digest.update(await request.body())
+    return Repeatable(idempotency_key.strip('"'), digest.digest())
+
+
+DatabaseDep = Annotated[Database, Depends(_database)]
+CursorsDep = Annotated[Cursors, Depends(_cursors)]
+RepeatableDep = Annotated[Repeatable | None, Depends(_repeatable)]

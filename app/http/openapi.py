@@ -1,0 +1,277 @@
+"""The API's own description: OpenAPI 3.1 that client generators can take as it is.
+
+FastAPI makes a first version from the routes; here it is completed by rule, so that a route never
+spells out what holds for all: operation ids from function names, the problems that an operation may
+answer, the headers that go with its status, the scope that it needs. A dependency that demands
+scopes bears them in an attribute `scopes` (a tuple; empty for "any credential will do"), which is
+what is declared; an operation without such a dependency is public.
+"""
+
+import json
+from collections.abc import Iterator
+from functools import cache
+from hashlib import sha256
+from itertools import groupby
+from typing import Any, Final, cast
+
+from fastapi import FastAPI
+from fastapi.dependencies.models import Dependant
+from fastapi.openapi.utils import get_openapi
+from fastapi.routing import RouteContext, iter_route_contexts
+from pydantic import BaseModel
+from starlette.responses import Response
+
+from app.http import conditional
+from app.http.codes import CODES
+from app.http.problems import MEDIA_TYPE
+from app.http.schemas import common
+from app.http.schemas.problem import Breach, Problem
+
+SECURITY_SCHEME: Final = "apiKey"
+
+_REF: Final = "#/components/schemas/{model}"
+_METHODS: Final = ("get", "put", "post", "delete", "patch")
+_RESPONSE_NAMES: Final = {
+    400: "Malformed",
+    401: "Unauthenticated",
+    403: "Forbidden",
+    404: "NotFound",
+    409: "Conflict",
+    412: "Stale",
+    413: "PayloadTooLarge",
+    415: "UnsupportedMediaType",
+    422: "Invalid",
+    428: "IfMatchRequired",
+    500: "InternalError",
+    503: "Unavailable",
+}
+_HEADERS: Final = {
+    "ETag": ("The version of the answer, for `If-Match` and `If-None-Match`.", '"1"'),
+    "Link": ('The next page, as `<…>; rel="next"`; absent on the last.', '</v1/…>; rel="next"'),
+    "Location": ("The path of what was created.", "/v1/…"),
+    "Retry-After": ("How many seconds to wait before asking again.", "1"),
+    "WWW-Authenticate": ("Always `Bearer`.", "Bearer"),
+}
+_SUCCESS: Final = {
+    "200": "Done.",
+    "201": "Created.",
+    "202": "Taken on; it goes on in the background.",
+    "204": "Done; there is nothing to say.",
+}
+_HEADERS_OF_PROBLEM: Final = {401: "WWW-Authenticate", 503: "Retry-After"}
+
+
+def install(app: FastAPI) -> None:
+    """Serve the description at /openapi.json, and without webhooks at /openapi-client.json."""
+
+    @cache
+    def described() -> dict[str, Any]:
+        return document(app)
+
+    @cache
+    def written(*, webhooks: bool) -> tuple[bytes, str]:
+        kept = {k: v for k, v in described().items() if webhooks or k != "webhooks"}
+        body = json.dumps(kept, ensure_ascii=False, separators=(",", ":")).encode()
+        return body, conditional.opaque(sha256(body).hexdigest()[:32])
+
+    async def openapi(if_none_match: conditional.IfNoneMatch = None) -> Response:
+        return answer(*written(webhooks=True), if_none_match)
+
+    async def openapi_client(if_none_match: conditional.IfNoneMatch = None) -> Response:
+        return answer(*written(webhooks=False), if_none_match)
+
+    def answer(body: bytes, tag: str, if_none_match: str | None) -> Response:
+        response = Response(body, media_type="application/json")
+        conditional.offer(response, tag, if_none_match)
+        return response
+
+    app.openapi = described  # type: ignore[method-assign] # FastAPI's documented way to extend it
+    app.add_api_route("/openapi.json", openapi, include_in_schema=False)
+    app.add_api_route("/openapi-client.json", openapi_client, include_in_schema=False)
+
+
+def text(app: FastAPI) -> str:
+    """The description as it is committed: in a stable order, one fact a line."""
+    return json.dumps(app.openapi(), ensure_ascii=False, indent=2) + "\n"
+
+
+def document(app: FastAPI) -> dict[str, Any]:
+    """The whole description. Raises ValueError where two operations would bear the same id."""
+    described = get_openapi(
+        title=app.title,
+        version=app.version,
+        summary=app.summary,
+        description=app.description or None,
+        license_info=app.license_info,
+        routes=app.routes,
+        tags=app.openapi_tags,
+    )
+    seen: set[str] = set()
+    for route in iter_route_contexts(app.routes):
+        item = described["paths"].get(route.path_format, {})
+        for method in sorted(route.methods or ()):
+            operation = item.get(method.lower())
+            if operation is None:
+                continue
+            operation["operationId"] = operation_id(route.name or "")
+            if operation["operationId"] in seen:
+                raise ValueError(f"two operations are called {operation['operationId']}")
+            seen.add(operation["operationId"])
+            _complete(operation, method.lower(), route)
+    described["paths"] = {
+        path: {method: item[method] for method in _METHODS if method in item}
+        for path, item in sorted(described["paths"].items())
+    }
+    _complete_components(described.setdefault("components", {}))
+    return described
+
+
+def operation_id(function: str) -> str:
+    """`create_transition` is `createTransition` in every client."""
+    first, *rest = function.split("_")
+    return first + "".join(word.capitalize() for word in rest)
+
+
+def _complete(operation: dict[str, Any], method: str, route: RouteContext) -> None:
+    scopes = _scopes(cast("Dependant", route.dependant))
+    operation["security"] = [] if scopes is None else [{SECURITY_SCHEME: sorted(scopes)}]
+    if operation["summary"] == (route.name or "").replace("_", " ").title():
+        operation["summary"] = operation["summary"].capitalize()
+
+    parameters = operation.get("parameters", [])
+    for parameter in parameters:
+        parameter["schema"] = _parameter(parameter["schema"])
+    names = {parameter["name"] for parameter in parameters}
+    responses = operation["responses"]
+    if "HTTPValidationError" in json.dumps(responses.get("422", "")):
+        del responses["422"]
+
+    for status, response in responses.items():
+        if status.startswith("2"):
+            if response["description"] == "Successful Response":
+                response["description"] = _SUCCESS[status]
+            for name in _headers_of_success(method, status, names):
+                response.setdefault("headers", {})[name] = _header(name)
+    if "If-None-Match" in names:
+        responses.setdefault("304", {"description": "What the caller holds is still the answer."})
+
+    statuses = {400, 500, 503}
+    statuses |= {401, 403} if scopes is not None else set()
+    statuses |= {404} if any(parameter["in"] == "path" for parameter in parameters) else set()
+    statuses |= {409} if method != "get" else set()
+    statuses |= {412, 428} if "If-Match" in names and method != "post" else set()
+    statuses |= {412} if "If-Match" in names else set()
+    statuses |= {413, 415} if "requestBody" in operation else set()
+    statuses |= {422} if parameters or "requestBody" in operation else set()
+    for status in sorted(statuses):
+        reference = {"$ref": f"#/components/responses/{_RESPONSE_NAMES[status]}"}
+        responses.setdefault(str(status), reference)
+
+
+def _parameter(schema: dict[str, Any]) -> dict[str, Any]:
+    """The schema without what only a body can have: a parameter is left out, never null."""
+    kinds = [kind for kind in schema.get("anyOf", ()) if kind != {"type": "null"}]
+    if len(kinds) == 1:
+        schema = {**kinds[0], **{key: value for key, value in schema.items() if key != "anyOf"}}
+    return {key: value for key, value in schema.items() if key not in {"title", "description"}}
+
+
+def _headers_of_success(method: str, status: str, parameters: set[str]) -> Iterator[str]:
+    changes = method in {"patch", "put"}
+    if status == "201" or (changes and status == "200") or "If-None-Match" in parameters:
+        yield "ETag"
+    if status == "201":
+        yield "Location"
+    if "cursor" in parameters:
+        yield "Link"
+
+
+def _header(name: str) -> dict[str, Any]:
+    description, example = _HEADERS[name]
+    return {"description": description, "schema": {"type": "string"}, "example": example}
+
+
+def _scopes(dependant: Dependant) -> set[str] | None:
+    """The scopes that the route's dependencies demand; nothing where no credential is needed."""
+    demanded: set[str] | None = None
+    for dependency in dependant.dependencies:
+        scopes = getattr(dependency.call, "scopes", None)
+        for found in (scopes, _scopes(dependency)):
+            if found is not None:
+                demanded = (demanded or set()) | set(found)
+    return demanded
+
+
+def _complete_components(components: dict[str, Any]) -> None:
+    schemas = components.setdefault("schemas", {})
+    schemas.pop("HTTPValidationError", None)
+    schemas.pop("ValidationError", None)
+    for written in (Breach, Problem):  # no route names them
+        schema = written.model_json_schema(mode="serialization", ref_template=_REF)
+        schema.pop("$defs", None)
+        schemas[written.__name__] = schema
+    # FastAPI drops every null, those in examples too, which then lack fields that are required.
+    for model in (*_models(common.Request), *_models(common.Response)):
+        extra = model.model_config.get("json_schema_extra")
+        if model.__name__ in schemas and isinstance(extra, dict) and "examples" in extra:
+            schemas[model.__name__]["examples"] = extra["examples"]
+    for schema in schemas.values():
+        # A title for each field is noise, and makes some generators invent a type for each.
+        for field in schema.get("properties", {}).values():
+            field.pop("title", None)
+    for schema in schemas.values():
+        if set(schema.get("properties", ())) == {"items", "page"}:
+            of = schema["properties"]["items"]["items"].get("$ref", "").rpartition("/")[2]
+            items = schemas.get(of, {}).get("examples", [])[:1]
+            schema.setdefault("examples", [{"items": items, "page": {"next_cursor": None}}])
+    components["schemas"] = dict(sorted(schemas.items()))
+    components["responses"] = dict(sorted(_problem_responses()))
+    components["securitySchemes"] = {
+        SECURITY_SCHEME: {
+            "type": "http",
+            "scheme": "bearer",
+            "bearerFormat": "slc_live_<id>_<secret>",
+            "description": "An API key of the workspace. What it must be allowed to do stands"
+            " beside each operation.",
+        }
+    }
+
+
+def _models(base: type[BaseModel]) -> Iterator[type[BaseModel]]:
+    yield base
+    for model in base.__subclasses__():
+        yield from _models(model)
+
+
+def _problem_responses() -> Iterator[tuple[str, dict[str, Any]]]:
+    for status, rows in groupby(CODES.values(), key=lambda row: row.status):
+        if status not in _RESPONSE_NAMES:
+            continue
+        codes = list(rows)
+        examples = {
+            row.code: {
+                "value": {
+                    "type": row.type,
+                    "title": row.title,
+                    "status": status,
+                    "detail": row.advice,
+                    "code": row.code,
+                    "request_id": "5f0d1c3a9b7e4f62d8a1c0b3",
+                    "errors": [],
+                }
+            }
+            for row in codes
+        }
+        response: dict[str, Any] = {
+            "description": "\n".join(f"- `{row.code}`: {row.title}." for row in codes),
+            "content": {
+                MEDIA_TYPE: {
+                    "schema": {"$ref": _REF.format(model="Problem")},
+                    "examples": examples,
+                }
+            },
+        }
+        if status in _HEADERS_OF_PROBLEM:
+            name = _HEADERS_OF_PROBLEM[status]
+            response["headers"] = {name: _header(name)}
+        yield _RESPONSE_NAMES[status], response

@@ -1,0 +1,207 @@
+"""Every refusal as `application/problem+json` (RFC 9457): the one place that writes an error.
+
+`install` takes over all of FastAPI's and Starlette's own answers; the middleware asks `respond`
+for what is raised outside of a route. What a problem says comes from the refusal itself and from
+the table in `http.codes`; nothing of an unexpected exception ever leaves the service.
+"""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any, Final
+
+import structlog
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from fastapi.routing import iter_route_contexts
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from app.domain.errors import Breach, SluiceError
+from app.http.codes import BREACHES, CODES
+
+MEDIA_TYPE: Final = "application/problem+json"
+MOST_BREACHES: Final = 100
+RETRY_AFTER: Final = "1"  # seconds; an outage answers quickly, so that asking again costs little
+
+_HEADERS_OF_STATUS: Final = {
+    401: {"WWW-Authenticate": "Bearer"},
+    415: {"Accept": "application/json, application/merge-patch+json"},
+    503: {"Retry-After": RETRY_AFTER},
+}
+# Pydantic's many error types in our few words; what is not here is a wrong format.
+_BREACH_OF_TYPE: Final = {
+    "missing": "required",
+    "extra_forbidden": "unknown_field",
+    "unexpected_keyword_argument": "unknown_field",
+    "literal_error": "not_one_of",
+    "enum": "not_one_of",
+    "union_tag_invalid": "not_one_of",
+    "union_tag_not_found": "required",
+    "string_too_short": "too_short",
+    "string_too_long": "too_long",
+    "bytes_too_long": "too_long",
+    "greater_than": "out_of_range",
+    "greater_than_equal": "out_of_range",
+    "less_than": "out_of_range",
+    "less_than_equal": "out_of_range",
+    "finite_number": "out_of_range",
+    "int_parsing_size": "out_of_range",
+    "multiple_of": "out_of_range",
+    "none_required": "wrong_type",
+    "int_parsing": "wrong_type",
+    "int_from_float": "wrong_type",
+    "float_parsing": "wrong_type",
+    "bool_parsing": "wrong_type",
+}
+
+log = structlog.get_logger("sluice.http")
+
+
+def install(app: FastAPI) -> None:
+    """Have every error of this application answered as a problem."""
+    app.add_exception_handler(SluiceError, respond)
+    app.add_exception_handler(RequestValidationError, respond)
+    app.add_exception_handler(HTTPException, respond)
+
+
+async def respond(request: Request, error: Exception) -> Response:
+    """The problem that answers `error`, whatever it is; the unexpected is logged and kept."""
+    match error:
+        case SluiceError():
+            return problem(request, error.code, error.detail, error.errors)
+        case RequestValidationError():
+            return _unprocessable(request, error)
+        case HTTPException():
+            return _refused_by_framework(request, error)
+        case _:
+            return _unexpected(request, error)
+
+
+def problem(
+    request: Request,
+    code: str,
+    detail: str,
+    errors: Sequence[Breach] = (),
+    headers: Mapping[str, str] | None = None,
+) -> Response:
+    """An answer with this code of the table."""
+    status = CODES[code].status
+    return Response(
+        written(request, code, detail, errors),
+        status_code=status,
+        media_type=MEDIA_TYPE,
+        headers={**_HEADERS_OF_STATUS.get(status, {}), **(headers or {})},
+    )
+
+
+def written(request: Request, code: str, detail: str, errors: Sequence[Breach] = ()) -> bytes:
+    """The body of a problem, which a batch has one of for every move that was refused."""
+    row = CODES[code]
+    body = {
+        "type": row.type,
+        "title": row.title,
+        "status": row.status,
+        "detail": detail,
+        "code": code,
+        "request_id": getattr(request.state, "request_id", ""),
+        "errors": [asdict(breach) for breach in errors[:MOST_BREACHES]],
+    }
+    # A refused lone surrogate may stand in a pointer; it must not break its own refusal.
+    return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode(errors="replace")
+
+
+def _unexpected(request: Request, error: Exception) -> Response:
+    log.error("request.failed", exc_info=error)
+    detail = "The service failed to answer. The failure is logged."
+    return problem(request, "internal_error", detail)
+
+
+def _refused_by_framework(request: Request, error: HTTPException) -> Response:
+    match error.status_code:
+        case 304:
+            return Response(status_code=304, headers=error.headers)
+        case 400:
+            detail = "The body could not be read as JSON in UTF-8 of sensible size and depth."
+            return problem(request, "malformed", detail)
+        case 404:
+            detail = f"No operation has the path {request.url.path}."
+            return problem(request, "route_not_found", detail)
+        case 405:
+            allowed = _allowed_methods(request)
+            detail = f"{request.method} is not allowed here; allowed: {allowed}."
+            return problem(request, "method_not_allowed", detail, headers={"Allow": allowed})
+        case 413:
+            detail = "The body is larger than this operation takes."
+            return problem(request, "payload_too_large", detail)
+        case _:  # the framework raises no other; our own refusals are domain errors
+            return _unexpected(request, error)
+
+
+def _allowed_methods(request: Request) -> str:
+    # The router knows only the first route that has the path; RFC 9110 asks for all its methods.
+    path = request.scope["path"]
+    methods: set[str] = set()
+    for route in iter_route_contexts(request.app.routes):
+        regex = getattr(route, "path_regex", None)
+        if regex is not None and regex.match(path):
+            methods |= set(route.methods or ())
+    if "GET" in methods:
+        methods.add("HEAD")  # the middleware answers it
+    return ", ".join(sorted(methods))
+
+
+def _unprocessable(request: Request, error: RequestValidationError) -> Response:
+    if isinstance(error.body, bytes):  # the framework reads JSON only under a JSON media type
+        sent = request.headers.get("content-type", "none")
+        return problem(request, "unsupported_media_type", f"The Content-Type is {sent}.")
+    found = error.errors()
+    if found[0]["type"] == "json_invalid":
+        reason, place = found[0]["ctx"]["error"], found[0]["loc"][1]
+        return problem(request, "malformed", f"The body is not JSON: {reason}, at offset {place}.")
+    if any(fault["loc"][0] == "path" for fault in found):
+        # An id that could never have been given belongs to nothing.
+        return problem(request, "not_found", "The path names nothing that could exist.")
+    breaches = [_breach(fault, error.body) for fault in found]
+    places = ", ".join(breach.pointer or "the body" for breach in breaches[:3])
+    more = f" and {len(breaches) - 3} more" if len(breaches) > 3 else ""
+    return problem(request, "invalid", f"See errors: {places}{more}.", breaches)
+
+
+def _breach(fault: Mapping[str, Any], body: object) -> Breach:
+    source, *path = fault["loc"]
+    match source:
+        case "query":
+            pointer = "?" + ".".join(str(part) for part in path)
+        case "header":
+            pointer = "-".join(word.capitalize() for word in str(path[0]).split("-"))
+        case _:
+            pointer = "".join(_steps(path, body, missing=fault["type"] == "missing"))
+    detail = str(fault["msg"]).removeprefix("Value error, ")
+    return Breach(pointer, _breach_code(fault["type"]), detail[:1].upper() + detail[1:500])
+
+
+def _breach_code(kind: str) -> str:
+    if kind in _BREACH_OF_TYPE:
+        return _BREACH_OF_TYPE[kind]
+    if kind.endswith("_type"):
+        return "wrong_type"
+    return kind if kind in BREACHES else "wrong_format"
+
+
+def _steps(path: Sequence[str | int], body: object, *, missing: bool) -> Iterator[str]:
+    """The steps of an RFC 6901 pointer, found by walking the body itself.
+
+    Pydantic's location also names the members of unions and the words `[key]`, which are places
+    in the schema and not in the request; they lead nowhere in the body, and are left out.
+    """
+    for position, part in enumerate(path):
+        match body:
+            case dict() if part in body:
+                body = body[part]
+            case list() if isinstance(part, int) and part < len(body):
+                body = body[part]
+            case _ if not (missing and position == len(path) - 1):
+                continue
+        yield "/" + str(part).replace("~", "~0").replace("/", "~1")

@@ -1,0 +1,253 @@
+"""Deals: opened, read, listed, amended, upserted, erased."""
+
+from typing import Annotated, Any
+from uuid import UUID
+
+from fastapi import APIRouter, Depends, Path, Query, Request, Response
+
+from app.actions.amend_opportunity import amend_opportunity, upsert_opportunity
+from app.actions.erase_opportunity import erase_opportunity
+from app.actions.open_opportunity import NewDeal, open_opportunity
+from app.domain.access import Principal, Scope
+from app.domain.errors import Breach, Invalid
+from app.domain.journey import Facts
+from app.domain.opportunity import Opportunity as Deal
+from app.domain.pipeline import Pipeline
+from app.http import answers, conditional
+from app.http.cursors import next_link
+from app.http.deps import Allowed, CursorsDep, DatabaseDep, RepeatableDep
+from app.http.schemas.common import Id, PageInfo
+from app.http.schemas.opportunities import (
+    ExternalId,
+    Opportunity,
+    OpportunityChange,
+    OpportunityChangePage,
+    OpportunityCreate,
+    OpportunityPage,
+    OpportunityQuery,
+    OpportunityUpdate,
+    OpportunityUpsert,
+    merged_attributes,
+)
+from app.http.schemas.transitions import PageQuery
+from app.storage import pipelines
+from app.storage.idempotency import Answer
+from app.storage.opportunities import FACTS
+from app.storage.queries import opportunities as queries
+
+router = APIRouter(prefix="/v1/opportunities", tags=["opportunities"])
+
+Reader = Annotated[Principal, Depends(Allowed(Scope.OPPORTUNITIES_READ))]
+Writer = Annotated[Principal, Depends(Allowed(Scope.OPPORTUNITIES_WRITE))]
+Eraser = Annotated[Principal, Depends(Allowed(Scope.OPPORTUNITIES_DELETE))]
+OpportunityId = Annotated[Id, Path(description="The id that the server gave.")]
+
+
+@router.get("")
+async def list_opportunities(
+    request: Request,
+    response: Response,
+    query: Annotated[OpportunityQuery, Query()],
+    principal: Reader,
+    database: DatabaseDep,
+    cursors: CursorsDep,
+) -> OpportunityPage:
+    """Deals that pass the filters, newest first; with `updated_since`, in order of their change."""
+    workspace = principal.workspace_id
+    asked = {"list": "opportunities", "workspace": workspace, **query.asked()}
+    position: list[Any] | None = query.cursor and cursors.decode(query.cursor, asked)  # type: ignore[assignment] # an empty cursor is none
+    async with database.read(workspace) as connection:
+        pipeline_id = slot = None
+        if query.pipeline is not None:
+            pipeline = await pipelines.read_current(connection, workspace, query.pipeline)
+            pipeline_id = pipeline.pipeline_id
+            slot = None if query.stage is None else pipeline.stage(query.stage).slot
+        elif query.stage is not None:
+            problem = "A stage is one of a pipeline: name the pipeline too."
+            raise Invalid(problem, [Breach("?pipeline", "required", problem)])
+        filters = queries.Filters(
+            pipeline_id=pipeline_id,
+            slot=slot,
+            status=query.status,
+            owner=query.owner,
+            team=query.team,
+            source=query.source,
+            priority=query.priority,
+            tag=query.tag,
+            external_id=query.external_id,
+            idle=query.idle,
+            name_part=query.q,
+            updated_since=query.updated_since,
+        )
+        more = query.limit + 1
+        if query.updated_since is None:
+            before = position[0] if position else None
+            found = await queries.newest(connection, workspace, filters, before=before, limit=more)
+        else:
+            after = (position[0], position[1]) if position else None
+            found = await queries.changed(connection, workspace, filters, after=after, limit=more)
+    cursor = None
+    if len(found) == more:
+        last = found[query.limit - 1][0]
+        key = [last.opportunity_id]
+        cursor = cursors.encode(
+            key if query.updated_since is None else [last.updated_at, *key], asked
+        )
+        response.headers["Link"] = next_link(request, cursor)
+    return OpportunityPage(
+        items=[Opportunity.of(deal, pipeline) for deal, pipeline in found[: query.limit]],
+        page=PageInfo(next_cursor=cursor),
+    )
+
+
+@router.post("", status_code=201, response_model=Opportunity)
+async def create_opportunity(
+    body: OpportunityCreate, principal: Writer, database: DatabaseDep, repeatable: RepeatableDep
+) -> Response:
+    """Open a deal in a pipeline."""
+    answer = await open_opportunity(
+        database,
+        principal,
+        new_deal(body, body.external_id),
+        request=repeatable,
+        answer=opened,
+    )
+    return answers.sent(answer)
+
+
+@router.get("/{opportunity_id}")
+async def get_opportunity(
+    opportunity_id: OpportunityId,
+    response: Response,
+    principal: Reader,
+    database: DatabaseDep,
+    if_none_match: conditional.IfNoneMatch = None,
+) -> Opportunity:
+    """One deal as it stands now."""
+    async with database.read(principal.workspace_id) as connection:
+        deal, pipeline = await queries.one(connection, principal.workspace_id, opportunity_id)
+    conditional.offer(response, conditional.etag(deal.version), if_none_match)
+    return Opportunity.of(deal, pipeline)
+
+
+@router.patch("/{opportunity_id}")
+async def update_opportunity(
+    opportunity_id: OpportunityId,
+    body: OpportunityUpdate,
+    principal: Writer,
+    database: DatabaseDep,
+    response: Response,
+    if_match: conditional.IfMatch = None,
+) -> Opportunity:
+    """Change facts of a deal (JSON merge-patch); each change is kept with its old value."""
+    deal, pipeline = await amend_opportunity(
+        database,
+        principal,
+        opportunity_id,
+        body.values(),
+        check=conditional.required(if_match),
+        merge=merged_attributes,
+    )
+    response.headers["ETag"] = conditional.etag(deal.version)
+    return Opportunity.of(deal, pipeline)
+
+
+@router.delete("/{opportunity_id}", status_code=204)
+async def delete_opportunity(
+    opportunity_id: OpportunityId,
+    principal: Eraser,
+    database: DatabaseDep,
+    if_match: conditional.IfMatch = None,
+) -> None:
+    """Erase a deal and all that was recorded of it; its id, an event and a tombstone stay."""
+    await erase_opportunity(
+        database, principal, opportunity_id, check=conditional.required(if_match)
+    )
+
+
+@router.put("/by-external-id/{external_id}", response_model=Opportunity)
+async def upsert_opportunity_by_external_id(
+    external_id: Annotated[ExternalId, Path()],
+    body: OpportunityUpsert,
+    principal: Writer,
+    database: DatabaseDep,
+    if_match: conditional.IfMatch = None,
+) -> Response:
+    """Create the deal of this external id, or replace its facts."""
+    answer = await upsert_opportunity(
+        database,
+        principal,
+        new_deal(body, external_id),
+        check=conditional.optional(if_match),
+        opened=opened,
+        amended=lambda deal, pipeline: answers.done(
+            Opportunity.of(deal, pipeline), etag=conditional.etag(deal.version)
+        ),
+    )
+    return answers.sent(answer)
+
+
+@router.get("/{opportunity_id}/changes")
+async def list_opportunity_changes(
+    request: Request,
+    response: Response,
+    opportunity_id: OpportunityId,
+    query: Annotated[PageQuery, Query()],
+    principal: Reader,
+    database: DatabaseDep,
+    cursors: CursorsDep,
+) -> OpportunityChangePage:
+    """Every change of the deal's facts, the newest first."""
+    workspace = principal.workspace_id
+    asked = {"list": "changes", "workspace": workspace, "deal": opportunity_id}
+    before: Any = tuple(cursors.decode(query.cursor, asked)) if query.cursor else None
+    async with database.read(workspace) as connection:
+        await queries.one(connection, workspace, opportunity_id)
+        rows = await queries.changes(
+            connection, workspace, opportunity_id, before=before, limit=query.limit + 1
+        )
+    cursor = None
+    if len(rows) > query.limit:
+        last = rows[query.limit - 1]
+        cursor = cursors.encode([last.change_id, last.field], asked)
+        response.headers["Link"] = next_link(request, cursor)
+    return OpportunityChangePage(
+        items=[
+            OpportunityChange.model_construct(
+                id=row.change_id,
+                field=row.field,
+                old=row.old,
+                new=row.new,
+                occurred_at=row.occurred_at,
+                recorded_at=row.recorded_at,
+                actor=row.actor,
+            )
+            for row in rows[: query.limit]
+        ],
+        page=PageInfo(next_cursor=cursor),
+    )
+
+
+def new_deal(body: OpportunityCreate | OpportunityUpsert, external_id: str | None) -> NewDeal:
+    values = body.values()
+    return NewDeal(
+        pipeline=body.pipeline,
+        stage=body.stage,
+        opened_at=body.opened_at,
+        external_id=external_id,
+        facts=Facts(**{name: values.pop(name) for name in FACTS}),
+        **values,
+    )
+
+
+def opened(deal: Deal, pipeline: Pipeline) -> Answer:
+    """201: the new deal."""
+    return answers.created(
+        Opportunity.of(deal, pipeline),
+        location=location_of(deal.opportunity_id),
+        etag=conditional.etag(deal.version),
+    )
+
+
+def location_of(opportunity_id: UUID) -> str:
+    return f"{router.prefix}/{opportunity_id}"

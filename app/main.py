@@ -1,0 +1,70 @@
+"""The one composition root: settings in, application out."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+from prometheus_client import CollectorRegistry
+
+from app.http import docs, middleware, openapi, problems
+from app.http.authentication import Authentication
+from app.http.routes import opportunities, system, transitions
+from app.settings import Settings
+from app.storage.engine import Database
+
+ROUTERS = (
+    system.router,
+    opportunities.router,
+    transitions.router,
+)
+
+TAGS = [
+    {"name": "pipelines", "description": "Sales processes: stages, their order, their rules."},
+    {"name": "opportunities", "description": "Deals: what they are and where they stand."},
+    {"name": "transitions", "description": "Moves, and the log that keeps them."},
+    {"name": "activities", "description": "Calls, mails, meetings: what was done for a deal."},
+    {"name": "imports", "description": "History from elsewhere."},
+    {"name": "metrics", "description": "Conversion, time and outcome, exactly defined."},
+    {"name": "idle", "description": "Deals that have gone quiet."},
+    {"name": "events", "description": "What other systems are told, in order."},
+    {"name": "access", "description": "Who one is, and what one may do."},
+    {"name": "system", "description": "Health and figures of the service."},
+]
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """The application; its lifespan holds the database's pools and the scheduler."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        assert settings.database_url is not None, "serve resolves where the database is"
+        app.state.database = await Database.open(
+            settings.database_url, read_url=settings.database_read_url, size=settings.pool_size
+        )
+        try:
+            yield
+        finally:
+            app.state.leaving = True
+            await app.state.database.close()
+
+    app = FastAPI(
+        title="Sluice",
+        version="0.1.0",
+        summary="The sales-funnel engine that other software calls.",
+        lifespan=lifespan,
+        openapi_url=None,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,  # a wrong path is a problem, not a detour
+        openapi_tags=TAGS,
+    )
+    app.state.leaving = False
+    app.state.registry = CollectorRegistry()
+    app.add_middleware(Authentication)
+    middleware.install(app, middleware.RequestMetrics(app.state.registry))
+    problems.install(app)
+    for router in ROUTERS:
+        app.include_router(router)
+    openapi.install(app)
+    docs.install(app)
+    return app

@@ -1,0 +1,258 @@
+"""`sluice serve`: the processes of one service, brought up in order and down in reverse.
+
+The port is taken first (a taken one is told at once), then the database, its migrations, and last
+the workers. One worker runs in this process, several in their own under uvicorn's supervisor.
+Either way this process looks after the database, from its main thread: the kernel ends a child
+when the thread that forked it ends. Nothing outlives it, however it ends.
+
+What the application does with a request is not known here.
+"""
+
+import asyncio
+import logging
+import logging.config
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable
+from functools import partial
+from multiprocessing import parent_process
+from types import FrameType
+from typing import Any, NoReturn
+
+import uvicorn
+from fastapi import FastAPI
+from uvicorn.config import STARTUP_FAILURE
+from uvicorn.supervisors import Multiprocess
+
+from app.domain.errors import DatabaseUnavailable
+from app.main import create_app
+from app.settings import Settings
+from app.storage.embedded import EmbeddedError, EmbeddedPostgres
+from app.storage.embedded_process import die_with_parent
+from app.storage.engine import connect_arguments, told_plainly
+from app.storage.migrate import upgrade
+from app.storage.provision import provided
+
+# Seconds, of the 20 in which a service must be gone: first requests finish, then everything else
+# in the workers ends; the database may take 7 more.
+_DRAIN = 9
+_WORKERS_GONE = 12
+_LOOK_FOR_DATABASE = 1.0
+# Seconds a worker may be silent, its imports included, before it is replaced. While it is waited
+# for, the database is not looked after: so not much more than the imports of a busy machine.
+_WORKER_ANSWERS = 10
+
+log = logging.getLogger("sluice.serve")
+
+
+class ServiceError(Exception):
+    """The service cannot start or go on; the message says why."""
+
+
+def serve(settings: Settings, announce: Callable[[str], None]) -> None:
+    """Serve until SIGTERM or Ctrl-C, which raise `SystemExit(0)` here once all is down.
+
+    `announce` is called with the base URL when the workers are about to start. Raises
+    `ServiceError` and `EmbeddedError`; `SystemExit` with another status where a worker cannot
+    start.
+    """
+    logging.config.dictConfig(log_config(settings))
+    for sign in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(sign, _leave)
+    with _listen(settings) as listener, provided(settings) as (resolved, database):
+        try:
+            preparation = Preparation(resolved)
+            preparation.begin()
+            announce(_address(listener))
+            _run_workers(resolved, listener, database)
+            preparation.end()
+        finally:
+            # From here on nothing but the database is left, and a second Ctrl-C would only
+            # leave it to recovery.
+            for sign in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM):
+                signal.signal(sign, signal.SIG_IGN)
+
+
+def log_config(settings: Settings) -> dict[str, Any]:
+    """The configuration of `logging`, for every process: one stream, uvicorn's lines in it."""
+    return {
+        "version": 1,
+        "disable_existing_loggers": False,
+        "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}},
+        "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
+        "root": {"handlers": ["stderr"], "level": settings.log_level.upper()},
+    }
+
+
+class Preparation:
+    """Brings the database to what the workers expect: roles, schema, first contents.
+
+    A database that is away is waited for while the workers are up already: they answer 503, and
+    `/readyz` says why. Any other failure ends the service.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._failure: BaseException | None = None
+        self._waiting = threading.Thread(target=self._wait, daemon=True)
+
+    def begin(self) -> None:
+        """Prepare now; where the database is away, go on trying in a thread."""
+        try:
+            self._prepare()
+        except DatabaseUnavailable:
+            log.warning("the database is away; waiting for it")
+            self._waiting.start()
+
+    def end(self) -> None:
+        """Raise `ServiceError` where a later attempt failed."""
+        if self._failure is not None:
+            raise ServiceError(f"The database could not be prepared: {self._failure}")
+
+    def _prepare(self) -> None:
+        url, owner_url = self._settings.database_url, self._settings.owner_url
+        assert url is not None
+        assert owner_url is not None
+        with told_plainly():
+            asyncio.run(upgrade(owner_url, connect_arguments(url).get("user")))
+
+    def _wait(self) -> None:
+        while True:
+            time.sleep(_LOOK_FOR_DATABASE)
+            try:
+                self._prepare()
+            except DatabaseUnavailable:
+                continue
+            except Exception as failure:  # noqa: BLE001 - told by `end`, in the main thread
+                self._failure = failure
+                os.kill(os.getpid(), signal.SIGTERM)
+            else:
+                log.info("the database is there and prepared")
+            return
+
+
+def _leave(sign: int, _: FrameType | None) -> NoReturn:
+    sys.exit(1 if sign == signal.SIGALRM else 0)
+
+
+def _listen(settings: Settings) -> socket.socket:
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    try:
+        return socket.create_server((settings.host, settings.port), family=family, backlog=2048)
+    except OSError as error:
+        raise ServiceError(
+            f"Cannot listen on {settings.host} port {settings.port}: {error.strerror}. "
+            "Choose another with SLUICE_HOST and SLUICE_PORT."
+        ) from error
+
+
+def _address(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _run_workers(
+    settings: Settings, listener: socket.socket, database: EmbeddedPostgres | None
+) -> None:
+    config = uvicorn.Config(
+        partial(_application, settings, os.getpid()),
+        factory=True,
+        loop="uvloop",
+        http="httptools",
+        ws="none",
+        lifespan="on",
+        log_config=log_config(settings),
+        access_log=False,  # the application logs its requests, with who asked
+        server_header=False,
+        workers=settings.workers,
+        timeout_graceful_shutdown=_DRAIN,
+        timeout_worker_healthcheck=_WORKER_ANSWERS,
+    )
+    if settings.workers == 1:
+        _Worker(config, database).run([listener])
+    else:
+        _Workers(config, [listener], database).run()
+
+
+def _application(settings: Settings, supervisor: int) -> FastAPI:
+    """The application of one worker, which ends with its supervisor."""
+    if os.getpid() != supervisor:
+        die_with_parent(supervisor, signal.SIGKILL)
+        if sys.platform != "linux":
+            threading.Thread(target=_end_with_parent, daemon=True).start()
+    return create_app(settings)
+
+
+def _end_with_parent() -> None:
+    parent = parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
+
+
+def _look_after(database: EmbeddedPostgres | None) -> None:
+    if database is None:
+        return
+    try:
+        if database.revive():
+            log.warning("the database server had died and was started again")
+    except (EmbeddedError, OSError):
+        log.exception("the database server cannot be started")
+
+
+class _Worker(uvicorn.Server):
+    """The only worker, in this process, with the database in its care."""
+
+    def __init__(self, config: uvicorn.Config, database: EmbeddedPostgres | None) -> None:
+        super().__init__(config)
+        self._database = database
+
+    async def on_tick(self, counter: int) -> bool:
+        _look_after(self._database)
+        return await super().on_tick(counter)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        signal.alarm(_WORKERS_GONE)  # whatever hangs: `_leave` breaks it off
+        await super().shutdown(sockets)
+
+
+class _Workers(Multiprocess):
+    """Several workers, each in a process of its own, with the database in this one's care."""
+
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        sockets: list[socket.socket],
+        database: EmbeddedPostgres | None,
+    ) -> None:
+        super().__init__(config, sockets)
+        self._database = database
+
+    def keep_subprocess_alive(self) -> None:
+        _look_after(self._database)
+        for worker in self.processes:
+            # The worker has its own by now; with ours open, its death would not end a wait for it.
+            worker.child_conn.close()
+        super().keep_subprocess_alive()
+
+    def terminate_all(self) -> None:
+        for listener in self.sockets:  # else new callers would wait here, for nobody
+            listener.close()
+        super().terminate_all()
+
+    def join_all(self) -> None:
+        deadline = time.monotonic() + _WORKERS_GONE
+        for worker in self.processes:
+            worker.process.join(max(0.0, deadline - time.monotonic()))
+            if worker.exitcode is None:
+                worker.kill()
+                worker.join()
+
+    def run(self) -> None:
+        super().run()
+        if any(worker.exitcode == STARTUP_FAILURE for worker in self.processes):
+            sys.exit(STARTUP_FAILURE)

@@ -1,0 +1,181 @@
+"""What the service is told from outside, read once from the environment and passed on.
+
+`load_settings` is the only reader of the environment; nothing else looks there, and there is no
+global. Each field's description says what is accepted: an error message and the README's table
+are made of it.
+"""
+
+import os
+import re
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+_PREFIX = "SLUICE_"
+_SECONDS = re.compile(r"\d+(?:\.\d+)?")
+_URL = re.compile(r"postgres(?:ql)?(?:\+asyncpg)?://(?P<rest>.+)")
+
+
+class SettingsError(Exception):
+    """A setting is wrong; the message names each variable, its fault and what is accepted."""
+
+
+def _with_driver(url: str) -> str:
+    """The same URL with the driver SQLAlchemy is to use; the plain scheme is what others hand out.
+
+    Says nothing of the URL when it is wrong: it may hold a password.
+    """
+    match = _URL.fullmatch(url)
+    if match is None:
+        raise PydanticCustomError("database_url", "is not a PostgreSQL URL")
+    return f"postgresql+asyncpg://{match['rest']}"
+
+
+def _seconds_or_iso(value: object) -> object:
+    """Take plain seconds, and leave ISO 8601 to Pydantic; refuse the other notations it knows."""
+    if not isinstance(value, str):
+        return value
+    if _SECONDS.fullmatch(value):
+        return timedelta(seconds=float(value))
+    if not value.startswith("P"):
+        raise PydanticCustomError("duration", "is no duration")
+    return value
+
+
+def _default_data_dir() -> Path:
+    # As root the database runs under an unprivileged account, to which root's own folders are
+    # closed.
+    return Path("/var/lib/sluice") if os.geteuid() == 0 else Path(".sluice")
+
+
+DatabaseUrl = Annotated[str, AfterValidator(_with_driver)]
+Interval = Annotated[timedelta, BeforeValidator(_seconds_or_iso)]
+
+
+class Settings(BaseSettings):
+    """Every setting, its variable and its default."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=_PREFIX,
+        env_ignore_empty=True,  # NAME= in a compose file means "not set"
+        frozen=True,
+        extra="forbid",
+        validate_by_name=True,
+        validate_by_alias=True,
+        hide_input_in_errors=True,
+    )
+
+    database_url: DatabaseUrl | None = Field(
+        default=None,
+        repr=False,  # it may hold a password
+        validation_alias="DATABASE_URL",
+        description="postgresql://user:password@host/database of PostgreSQL 15 or newer; "
+        "unset: the service runs its own PostgreSQL",
+    )
+    database_owner_url: DatabaseUrl | None = Field(
+        default=None,
+        repr=False,  # it may hold a password
+        validation_alias="DATABASE_OWNER_URL",
+        description="the same database as the login that owns the schema, for migrations; "
+        "unset: DATABASE_URL",
+    )
+    database_read_url: DatabaseUrl | None = Field(
+        default=None,
+        repr=False,  # it may hold a password
+        validation_alias="DATABASE_READ_URL",
+        description="a replica, for metrics and exports; unset: DATABASE_URL",
+    )
+    host: str = Field(
+        default="127.0.0.1", min_length=1, description="the address to listen on; 0.0.0.0 for all"
+    )
+    port: int = Field(
+        default=8000, ge=0, le=65_535, description="a port from 1 to 65535, or 0 for any free one"
+    )
+    data_dir: Path = Field(
+        default_factory=_default_data_dir,
+        description="the folder of the service's own PostgreSQL; unset: .sluice in the working "
+        "directory, as root /var/lib/sluice",
+    )
+    bootstrap_key: SecretStr | None = Field(
+        default=None,
+        min_length=1,
+        description="the admin key to make on the first start; unset: a random one, printed once",
+    )
+    demo: bool = Field(
+        default=True, description="1 or 0: whether an empty workspace gets a demo pipeline"
+    )
+    idle_scan_interval: Interval = Field(
+        default=timedelta(seconds=5),
+        ge=timedelta(milliseconds=100),
+        le=timedelta(hours=1),
+        description="the time between two scans for idle deals, an ISO 8601 duration (PT5S) or "
+        "seconds (5), from 0.1 seconds to an hour",
+    )
+    workers: int = Field(
+        default=1, ge=1, le=64, description="the number of worker processes, from 1 to 64"
+    )
+    pool_size: int = Field(
+        default=10, ge=1, le=100, description="database connections of a pool, from 1 to 100"
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="debug, info, warning or error"
+    )
+
+    @model_validator(mode="after")
+    def _one_database(self) -> Self:
+        for name in ("database_owner_url", "database_read_url"):
+            if getattr(self, name) is not None and self.database_url is None:
+                raise PydanticCustomError(
+                    "database_url", "{name} needs DATABASE_URL beside it", {"name": name.upper()}
+                )
+        return self
+
+    @property
+    def owner_url(self) -> str | None:
+        """Where migrations connect; None as long as the database is the service's own."""
+        return self.database_owner_url or self.database_url
+
+
+def variable(field: str) -> str:
+    """The environment variable of a field: `port` is SLUICE_PORT."""
+    alias = Settings.model_fields[field].validation_alias
+    return alias if isinstance(alias, str) else f"{_PREFIX}{field.upper()}"
+
+
+def load_settings() -> Settings:
+    """Read the environment; raises `SettingsError` with a line for each thing that is wrong."""
+    known = {variable(field) for field in Settings.model_fields}
+    faults = [
+        f"{name}: there is no such setting. Known are {', '.join(sorted(known))}."
+        for name in sorted(os.environ)
+        if name.startswith(_PREFIX) and name not in known
+    ]
+    try:
+        settings = Settings()
+    except ValidationError as error:
+        faults += [_fault(entry["loc"], entry["msg"]) for entry in error.errors()]
+        raise SettingsError("\n".join(faults)) from None
+    if faults:
+        raise SettingsError("\n".join(faults))
+    return settings
+
+
+def _fault(location: tuple[int | str, ...], message: str) -> str:
+    if not location:  # two settings that do not go together
+        return f"{message}."
+    fields = {variable(field): field for field in Settings.model_fields}
+    name = str(location[0])
+    name = name if name in fields else variable(name)
+    accepted = Settings.model_fields[fields[name]].description
+    return f"{name}: {message}. Accepted: {accepted}."

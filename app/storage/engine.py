@@ -1,0 +1,279 @@
+"""How Sluice talks to PostgreSQL: two ways in, one transaction story.
+
+**Writes** go through `Database.write(workspace, work)` on an asyncpg pool. Actions cannot live
+inside a framework's dependency: the whole work must be able to run *again*, because PostgreSQL may
+refuse a transaction that did nothing wrong (a serialization failure, a deadlock, a twin that took
+the idempotency key first). So the transaction belongs to the action, `work` is a function of the
+connection, and every effect outside the database waits until `write` has returned.
+
+**Reads** use SQLAlchemy Core through `Database.read(workspace)`; they are never retried.
+
+Either way a transaction begins in one round trip with the role and the workspace that row-level
+security looks at, and both end with it (`SET LOCAL`): a pooled connection remembers nothing, which
+also makes PgBouncer's transaction mode safe.
+
+**The definition lock.** A writer of deals shares an advisory lock of its workspace, a change of a
+definition takes it alone: it waits for the moves in flight (milliseconds), and a move that begins
+after it reads the new definition. Without it a deal could enter a stage that has just been
+archived, or keep a `goes_idle_at` computed from a threshold that is no more. It is taken with
+BEGIN, so it costs no round trip.
+"""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from enum import Enum
+from hashlib import sha256
+from typing import Any, Self, TypeAlias, TypeVar
+from urllib.parse import parse_qs, unquote, urlsplit
+from uuid import UUID
+
+import asyncpg
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from app.domain.errors import DatabaseUnavailable, RequestInProgress
+
+T = TypeVar("T")
+Connection: TypeAlias = "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
+Work: TypeAlias = Callable[["Connection"], Awaitable[T]]
+
+ATTEMPTS = 4
+"""A transaction is tried once and retried at most three times."""
+POOL_WAIT = 2.0
+"""Seconds that a request waits for a free connection before it is told 503."""
+
+RETRYABLE = (asyncpg.SerializationError, asyncpg.DeadlockDetectedError)
+LOST = (
+    OSError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.TooManyConnectionsError,
+    TimeoutError,
+)
+
+
+class Lock(Enum):
+    """What a write asks of the workspace's definition lock."""
+
+    DEALS = "SELECT pg_advisory_xact_lock_shared({key})"
+    DEFINITIONS = "SELECT pg_advisory_xact_lock({key})"
+    NONE = "SELECT 1"
+
+
+class Role(Enum):
+    """As whom a transaction runs; the login itself may do nothing."""
+
+    APP = "sluice_app"
+    JOBS = "sluice_jobs"
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """Seconds. What a statement, a lock and a forgotten transaction may take."""
+
+    statement: float = 5
+    lock: float = 2
+    idle_in_transaction: float = 15
+
+
+REQUEST = Timeouts()
+JOB = Timeouts(statement=60)
+
+
+def opening(
+    workspace: UUID | None,
+    *,
+    role: Role = Role.APP,
+    lock: Lock = Lock.NONE,
+    key: str | None = None,
+    timeouts: Timeouts = REQUEST,
+) -> list[str]:
+    """The statements that follow BEGIN in every transaction.
+
+    The workspace is written into the text, not bound: `SET LOCAL` takes no parameters, and a UUID
+    object can hold nothing but hexadecimal digits and dashes.
+    """
+    statements = [f"SET LOCAL ROLE {role.value}"]
+    if timeouts is not REQUEST:
+        statements.append(f"SET LOCAL statement_timeout = {timeouts.statement * 1000:.0f}")
+    if workspace is not None:
+        statements.append(f"SET LOCAL app.workspace_id = '{workspace}'")
+        if lock is not Lock.NONE:
+            statements.append(lock.value.format(key=_advisory_key(workspace.bytes)))
+        if key is not None:
+            once = _advisory_key(workspace.bytes + key.encode())
+            statements.append(f"SELECT pg_advisory_xact_lock({once})")
+    return statements
+
+
+def _advisory_key(material: bytes) -> int:
+    """A signed 64-bit number for an advisory lock; two that collide only wait for each other."""
+    return int.from_bytes(sha256(material).digest()[:8], "big", signed=True)
+
+
+def connect_arguments(url: str) -> dict[str, Any]:
+    """What asyncpg needs to connect to a SQLAlchemy-style URL, socket folders included."""
+    parts = urlsplit(url)
+    query = {key: values[-1] for key, values in parse_qs(parts.query).items()}
+    found = {
+        "host": query.pop("host", None) or parts.hostname,
+        "port": int(query.pop("port", 0)) or parts.port,
+        "user": parts.username and unquote(parts.username),
+        "password": parts.password and unquote(parts.password),
+        "database": unquote(parts.path.lstrip("/")) or None,
+        "ssl": query.pop("ssl", None) or query.pop("sslmode", None),
+    }
+    return {key: value for key, value in found.items() if value is not None}
+
+
+def server_settings(timeouts: Timeouts) -> dict[str, str]:
+    """The settings of a session; PgBouncer must let them pass (`ignore_startup_parameters`)."""
+    return {
+        "application_name": "sluice",
+        "timezone": "UTC",
+        "statement_timeout": f"{timeouts.statement * 1000:.0f}",
+        "lock_timeout": f"{timeouts.lock * 1000:.0f}",
+        "idle_in_transaction_session_timeout": f"{timeouts.idle_in_transaction * 1000:.0f}",
+    }
+
+
+class Database:
+    """Both pools of one service. Made by `open`, ended by `close`."""
+
+    def __init__(self, pool: asyncpg.Pool, engine: AsyncEngine) -> None:
+        self._pool = pool
+        self._engine = engine
+
+    @classmethod
+    async def open(
+        cls, url: str, *, read_url: str | None = None, size: int = 10, pgbouncer: bool = False
+    ) -> Self:
+        """Make the pools. Connections are made when they are first needed, so this never fails."""
+        shared: dict[str, Any] = {
+            "timeout": POOL_WAIT,
+            "server_settings": server_settings(REQUEST),
+        }
+        if pgbouncer:
+            shared["statement_cache_size"] = 0
+        pool = await asyncpg.create_pool(
+            **shared,
+            **connect_arguments(url),
+            min_size=0,
+            max_size=size,
+            max_inactive_connection_lifetime=300,
+            reset=_nothing_to_reset,
+        )
+        engine = create_async_engine(
+            "postgresql+asyncpg://" + (read_url or url).split("://", 1)[1],
+            isolation_level="REPEATABLE READ",
+            pool_size=size,
+            max_overflow=0,
+            pool_timeout=POOL_WAIT,
+            pool_recycle=300,
+            connect_args=shared,
+        )
+        return cls(pool, engine)
+
+    async def close(self) -> None:
+        await self._pool.close()
+        await self._engine.dispose()
+
+    async def write(
+        self,
+        workspace: UUID,
+        work: Work[T],
+        *,
+        lock: Lock = Lock.DEALS,
+        key: str | None = None,
+        timeouts: Timeouts = REQUEST,
+    ) -> T:
+        """Run `work` in a transaction of its own and commit; when this returns, it is durable.
+
+        `key` is the request's idempotency key: a twin waits for the first one to end before it
+        reads anything, and then finds the stored answer; `RequestInProgress` when it waited in
+        vain. Raises whatever `work` raises, after a rollback; `DatabaseUnavailable` where the
+        server is away, the pool is exhausted or a lock was not to be had in time.
+        """
+        begin = "; ".join(["BEGIN", *opening(workspace, lock=lock, key=key, timeouts=timeouts)])
+        for attempt in range(ATTEMPTS):
+            try:
+                with told_plainly():
+                    return await self._attempt(begin, work, key)
+            except RETRYABLE as refused:
+                if attempt + 1 == ATTEMPTS:
+                    raise DatabaseUnavailable(
+                        "Too many requests change the same thing at once; try again."
+                    ) from refused
+                await asyncio.sleep(random.uniform(0, 0.02 * 2**attempt))  # noqa: S311 -- jitter
+        raise AssertionError("unreachable: the last attempt returns or raises")
+
+    async def _attempt(self, begin: str, work: Work[T], key: str | None) -> T:
+        async with self._pool.acquire(timeout=POOL_WAIT) as connection:
+            ended = False
+            try:
+                try:
+                    await connection.execute(begin)
+                except asyncpg.LockNotAvailableError as waited:
+                    if key is None:
+                        raise
+                    raise RequestInProgress(
+                        "The first request with this Idempotency-Key has not ended yet."
+                    ) from waited
+                result = await work(connection)
+                await connection.execute("COMMIT")
+                ended = True
+                return result
+            finally:
+                if not ended and not connection.is_closed():
+                    await connection.execute("ROLLBACK")
+
+    @asynccontextmanager
+    async def read(
+        self,
+        workspace: UUID | None,
+        *,
+        role: Role = Role.APP,
+        timeouts: Timeouts = REQUEST,
+    ) -> AsyncIterator[AsyncConnection]:
+        """A read-only transaction, all of whose statements see one snapshot.
+
+        Without a workspace nothing is visible to the app's role; the jobs' role sees of every
+        workspace the little that its policies show.
+        """
+        with told_plainly():
+            async with self._engine.connect() as connection:
+                await connection.execution_options(postgresql_readonly=True)
+                for statement in opening(workspace, role=role, timeouts=timeouts):
+                    await connection.exec_driver_sql(statement)
+                yield connection
+
+
+@contextmanager
+def told_plainly() -> Iterator[None]:
+    """What the driver says of an absent or busy server, in the words of the error tree."""
+    try:
+        yield
+    except (PoolTimeout, asyncpg.TooManyConnectionsError) as busy:
+        raise DatabaseUnavailable("All database connections are busy; try again.") from busy
+    except (asyncpg.LockNotAvailableError, asyncpg.QueryCanceledError) as slow:
+        raise DatabaseUnavailable("The database took too long to answer; try again.") from slow
+    except LOST as lost:
+        raise DatabaseUnavailable("The database cannot be reached; try again.") from lost
+    except DBAPIError as failed:
+        cause = failed.orig and failed.orig.__cause__
+        if isinstance(cause, (asyncpg.LockNotAvailableError, asyncpg.QueryCanceledError)):
+            raise DatabaseUnavailable("The query took too long; try again.") from failed
+        if failed.connection_invalidated or isinstance(cause, LOST):
+            raise DatabaseUnavailable("The database cannot be reached; try again.") from failed
+        raise
+
+
+async def _nothing_to_reset(_: object) -> None:
+    """asyncpg would spend a round trip on RESET ALL; all that we set is local to a transaction."""

@@ -1,0 +1,147 @@
+"""The transactional outbox: what other systems are told, written by the change that it tells of.
+
+**Order.** Readers take the rows of transactions that can no longer change
+(`xid < pg_snapshot_xmin(pg_current_snapshot())`, or of an older epoch) and go on by
+`(epoch, xid, n)`. Never by an id alone: ids are drawn before the commit, so a reader that has seen
+7 may be passed by a 6 that commits later. What is below the oldest running transaction is complete,
+and a transaction that begins later has a higher id than all of it.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+from uuid import UUID
+
+from sqlalchemy import Select, literal_column, or_, select, text, tuple_
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.storage.ids import new_id
+from app.storage.statement import Part
+from app.storage.tables import epoch, event
+
+APPEND: Final = """
+INSERT INTO event (workspace_id, epoch, event_id, type, pipeline_id, opportunity_id, occurred_at,
+                   historical, data)
+VALUES ($1, (SELECT max(epoch) FROM epoch), $2, $3, $4, $5, $6, $7, $8)
+"""
+
+Position = tuple[int, int, int]
+"""Where a reader is in the feed: epoch, transaction id, number."""
+
+START: Final[Position] = (0, 0, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    event_id: UUID
+    position: Position
+    type: str
+    pipeline_id: UUID | None
+    opportunity_id: UUID | None
+    occurred_at: datetime
+    recorded_at: datetime
+    historical: bool
+    data: dict[str, Any]
+
+
+def append(
+    workspace: UUID,
+    type_: str,
+    data: Mapping[str, Any],
+    *,
+    occurred_at: datetime,
+    pipeline_id: UUID | None = None,
+    opportunity_id: UUID | None = None,
+    historical: bool = False,
+) -> Part:
+    """The part that tells of one change; `data` is JSON-ready."""
+    return Part(
+        APPEND,
+        (
+            workspace,
+            new_id(),
+            type_,
+            pipeline_id,
+            opportunity_id,
+            occurred_at,
+            historical,
+            json.dumps(data, separators=(",", ":")),
+        ),
+    )
+
+
+async def after(
+    connection: AsyncConnection,
+    workspace: UUID,
+    position: Position,
+    *,
+    limit: int,
+    types: Sequence[str] = (),
+    pipeline_id: UUID | None = None,
+    historical: bool = True,
+) -> list[Event]:
+    """The next settled events behind `position`, in order."""
+    query: Select[Any] = (
+        select(event)
+        .where(
+            event.c.workspace_id == workspace,
+            tuple_(event.c.epoch, event.c.xid, event.c.n)
+            > tuple_(
+                literal_column(str(position[0])),
+                literal_column(f"'{position[1]}'::xid8"),
+                literal_column(str(position[2])),
+            ),
+            or_(
+                event.c.xid < text("pg_snapshot_xmin(pg_current_snapshot())"),
+                event.c.epoch
+                < select(literal_column("max(epoch)")).select_from(epoch).scalar_subquery(),
+            ),
+        )
+        .order_by(event.c.epoch, event.c.xid, event.c.n)
+        .limit(limit)
+    )
+    if types:
+        query = query.where(event.c.type.in_(types))
+    if pipeline_id is not None:
+        query = query.where(event.c.pipeline_id == pipeline_id)
+    if not historical:
+        query = query.where(~event.c.historical)
+    rows = await connection.execute(query)
+    return [
+        Event(
+            row.event_id,
+            (row.epoch, int(row.xid), row.n),
+            row.type,
+            row.pipeline_id,
+            row.opportunity_id,
+            row.occurred_at,
+            row.recorded_at,
+            row.historical,
+            row.data,
+        )
+        for row in rows
+    ]
+
+
+LAST_CHANGE: Final = """
+SELECT e.epoch || '.' || e.xid || '.' || e.n || CASE
+    WHEN e.xid < pg_snapshot_xmin(pg_current_snapshot()) THEN ''
+    ELSE '.' || pg_current_snapshot() END
+FROM event AS e WHERE e.workspace_id = :workspace AND e.pipeline_id = :pipeline
+ORDER BY e.epoch DESC, e.xid DESC, e.n DESC LIMIT 1
+"""
+
+
+async def change_token(connection: AsyncConnection, workspace: UUID, pipeline_id: UUID) -> str:
+    """A text that differs whenever the pipeline's data visible here differ: one index look-up.
+
+    Every change leaves an event. The last one alone would not do while transactions are running:
+    one with a lower id may commit later and leave the last event as it was. So as long as the last
+    event is not settled, the snapshot itself is part of the token.
+    """
+    found = await connection.execute(
+        text(LAST_CHANGE), {"workspace": workspace, "pipeline": pipeline_id}
+    )
+    return str(found.scalar() or "0")

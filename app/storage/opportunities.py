@@ -1,0 +1,277 @@
+"""Deals: rows to domain values and back, as parts of statements.
+
+The deal's row carries the projection of its log (`domain.journey.Position`); whoever appends a
+transition saves the position that results in the same statement, guarded by the row's version.
+"""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final
+from uuid import UUID
+
+from app.domain.errors import NotFound
+from app.domain.idleness import Holds, IdleState, Reset
+from app.domain.journey import Facts, Position, Status
+from app.domain.opportunity import Opportunity
+from app.storage import idempotency
+from app.storage.engine import Connection
+from app.storage.idempotency import Answer, Repeatable
+from app.storage.statement import Part
+from app.storage.tables import opportunity
+
+MICROSECOND: Final = timedelta(microseconds=1)
+FACTS: Final = ("amount", "currency", "probability", "owner", "team", "source", "priority")
+
+_DEAL = ", ".join(f"o.{column.name}" for column in opportunity.c)
+_FROM_DEAL = (
+    "LEFT JOIN opportunity AS o ON o.workspace_id = $1 AND o.opportunity_id = $2 "
+    "LEFT JOIN pipeline AS p ON p.workspace_id = o.workspace_id AND p.pipeline_id = o.pipeline_id"
+)
+
+# Everything that a decision needs, in one round trip: the deal, the revision in force, the
+# database's clock and the answer that a twin may have left.
+READ: Final = f"""
+SELECT {_DEAL}, p.revision AS pipeline_revision, clock_timestamp() AS now,
+       {idempotency.REPLAY_COLUMNS}
+FROM (VALUES ($1::uuid)) AS asked {_FROM_DEAL} {idempotency.REPLAY_JOIN.format(key=3)}
+"""
+
+# After lost races the row is locked by a statement of its own: a lock inside the read would see
+# the new row, but through the snapshot from before the wait nothing else that came with it.
+LOCK: Final = """
+SELECT 1 FROM opportunity WHERE workspace_id = $1 AND opportunity_id = $2 FOR UPDATE
+"""
+
+BY_EXTERNAL_ID: Final = """
+SELECT opportunity_id FROM opportunity WHERE workspace_id = $1 AND external_id = $2
+"""
+
+BURY: Final = """
+INSERT INTO tombstone (workspace_id, opportunity_id, pipeline_id, deleted_at, deleted_by)
+VALUES ($1, $2, $3, $4, $5)
+"""
+
+CHANGE: Final = """
+INSERT INTO opportunity_change (workspace_id, opportunity_id, change_id, field, pipeline_id, old,
+                                new, occurred_at, recorded_at, actor)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+"""
+
+_GUARD = "WHERE workspace_id = $1 AND opportunity_id = $2 AND version = $3 - 1"
+
+
+def _assignments(columns: Iterable[str], start: int) -> str:
+    return ", ".join(f"{column} = ${n}" for n, column in enumerate(columns, start=start))
+
+
+_IDLE_COLUMNS = (
+    *("last_activity_at", "idle_rule_since", "snoozed_until", "clock_started_at"),
+    *("clock_reset_by", "goes_idle_at", "idle_flag_id", "flagged_at", "updated_at"),
+)
+_POSITION_COLUMNS = (
+    *("status", "slot", "seq", "stage_entered_at", "opened_at", "closed_at", "reach_mask"),
+    *("dwell", "moved_at", "continued_as"),
+)
+_FACT_COLUMNS = (
+    *FACTS,
+    *("name", "external_id", "tags", "attributes", "expected_close_on"),
+)
+_KEY_COLUMNS = (
+    *("workspace_id", "opportunity_id", "version", "pipeline_id", "created_at", "continues"),
+)
+
+SAVE_CLOCK: Final = (
+    f"UPDATE opportunity SET version = $3, {_assignments(_IDLE_COLUMNS, 4)} {_GUARD}"
+)
+SAVE_POSITION: Final = (
+    "UPDATE opportunity SET version = $3, "
+    f"{_assignments((*_IDLE_COLUMNS, *_POSITION_COLUMNS), 4)} {_GUARD}"
+)
+SAVE_FACTS: Final = (
+    "UPDATE opportunity SET version = $3, "
+    f"{_assignments((*_IDLE_COLUMNS, *_FACT_COLUMNS), 4)} {_GUARD}"
+)
+SAVE: Final = (
+    "UPDATE opportunity SET version = $3, "
+    f"{_assignments((*_IDLE_COLUMNS, *_POSITION_COLUMNS, *_FACT_COLUMNS), 4)} {_GUARD}"
+)
+_ALL_COLUMNS = (*_KEY_COLUMNS, *_IDLE_COLUMNS, *_POSITION_COLUMNS, *_FACT_COLUMNS)
+INSERT: Final = (
+    f"INSERT INTO opportunity ({', '.join(_ALL_COLUMNS)}) "
+    f"VALUES ({', '.join(f'${n}' for n in range(1, len(_ALL_COLUMNS) + 1))})"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What one read brought: the deal, the revision in force, the clock, a twin's answer."""
+
+    deal: Opportunity
+    revision: int
+    now: datetime
+
+
+async def read(
+    connection: Connection,
+    workspace: UUID,
+    opportunity_id: UUID,
+    request: Repeatable | None = None,
+    *,
+    locked: bool = False,
+) -> Reading | Answer:
+    """The deal to decide about, or the answer that this request has had already.
+
+    Raises NotFound, IdempotencyKeyReused.
+    """
+    if locked:
+        await connection.execute(LOCK, workspace, opportunity_id)
+    row = await connection.fetchrow(READ, workspace, opportunity_id, request and request.key)
+    assert row is not None  # the statement selects from VALUES
+    if answer := idempotency.replay(row, request):
+        return answer
+    if row["opportunity_id"] is None:
+        raise NotFound(f"There is no opportunity {opportunity_id}.")
+    return Reading(deal_of(row), row["pipeline_revision"], row["now"])
+
+
+def deal_of(row: Any) -> Opportunity:
+    """A row of `opportunity` as the domain sees it."""
+    attributes = row["attributes"]
+    return Opportunity(
+        opportunity_id=row["opportunity_id"],
+        pipeline_id=row["pipeline_id"],
+        external_id=row["external_id"],
+        version=row["version"],
+        name=row["name"],
+        facts=facts_of(row),
+        tags=tuple(row["tags"]),
+        attributes=json.loads(attributes) if isinstance(attributes, str) else attributes,
+        expected_close_on=row["expected_close_on"],
+        position=Position(
+            status=Status(row["status"]),
+            slot=row["slot"],
+            seq=row["seq"],
+            stage_entered_at=row["stage_entered_at"],
+            opened_at=row["opened_at"],
+            closed_at=row["closed_at"],
+            reach_mask=row["reach_mask"],
+            dwell={
+                slot: timedelta(microseconds=spent)
+                for slot, spent in enumerate(row["dwell"], start=1)
+                if spent is not None
+            },
+            moved_at=row["moved_at"],
+        ),
+        last_activity_at=row["last_activity_at"],
+        holds=Holds(rule_since=row["idle_rule_since"], snoozed_until=row["snoozed_until"]),
+        idle=IdleState(row["clock_started_at"], Reset(row["clock_reset_by"]), row["goes_idle_at"]),
+        flag_id=row["idle_flag_id"],
+        flagged_at=row["flagged_at"],
+        continues=row["continues"],
+        continued_as=row["continued_as"],
+        created_at=row["created_at"],
+        updated_at=row["updated_at"],
+    )
+
+
+def facts_of(row: Any) -> Facts:
+    """The facts in a row of `opportunity` or of `transition`."""
+    return Facts(
+        amount=row["amount"],
+        currency=row["currency"],
+        probability=row["probability"],
+        owner=row["owner"],
+        team=row["team"],
+        source=row["source"],
+        priority=row["priority"],
+    )
+
+
+def insert(workspace: UUID, deal: Opportunity) -> Part:
+    """The part that adds a deal."""
+    key = (
+        workspace,
+        deal.opportunity_id,
+        deal.version,
+        deal.pipeline_id,
+        deal.created_at,
+        deal.continues,
+    )
+    return Part(INSERT, (*key, *_clock(deal), *_position(deal), *_facts(deal)))
+
+
+def save_clock(workspace: UUID, deal: Opportunity) -> Part:
+    """Saves the idle clock of a deal's next version."""
+    return Part(SAVE_CLOCK, (*_key(workspace, deal), *_clock(deal)), guarded=True)
+
+
+def save_position(workspace: UUID, deal: Opportunity) -> Part:
+    """Saves where a deal's next version stands, and its idle clock."""
+    return Part(
+        SAVE_POSITION, (*_key(workspace, deal), *_clock(deal), *_position(deal)), guarded=True
+    )
+
+
+def save_facts(workspace: UUID, deal: Opportunity) -> Part:
+    """Saves what a deal's next version is, and its idle clock."""
+    return Part(SAVE_FACTS, (*_key(workspace, deal), *_clock(deal), *_facts(deal)), guarded=True)
+
+
+def save(workspace: UUID, deal: Opportunity) -> Part:
+    """Saves all of a deal's next version."""
+    args = (*_key(workspace, deal), *_clock(deal), *_position(deal), *_facts(deal))
+    return Part(SAVE, args, guarded=True)
+
+
+def _key(workspace: UUID, deal: Opportunity) -> tuple[Any, ...]:
+    return workspace, deal.opportunity_id, deal.version
+
+
+def _clock(deal: Opportunity) -> tuple[Any, ...]:
+    return (
+        deal.last_activity_at,
+        deal.holds.rule_since,
+        deal.holds.snoozed_until,
+        deal.idle.clock_started_at,
+        deal.idle.reset_by.value,
+        deal.idle.goes_idle_at,
+        deal.flag_id,
+        deal.flagged_at,
+        deal.updated_at,
+    )
+
+
+def _position(deal: Opportunity) -> tuple[Any, ...]:
+    here = deal.position
+    return (
+        here.status.value,
+        here.slot,
+        here.seq,
+        here.stage_entered_at,
+        here.opened_at,
+        here.closed_at,
+        here.reach_mask,
+        dwell_array(here),
+        here.moved_at,
+        deal.continued_as,
+    )
+
+
+def _facts(deal: Opportunity) -> tuple[Any, ...]:
+    return (
+        *(getattr(deal.facts, name) for name in FACTS),
+        deal.name,
+        deal.external_id,
+        list(deal.tags),
+        json.dumps(deal.attributes),
+        deal.expected_close_on,
+    )
+
+
+def dwell_array(position: Position) -> list[int | None]:
+    """Completed time per slot in microseconds; the first element is slot 1."""
+    top = max(position.dwell, default=0)
+    spent = [position.dwell.get(slot) for slot in range(1, top + 1)]
+    return [None if time is None else time // MICROSECOND for time in spent]

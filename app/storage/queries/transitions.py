@@ -1,0 +1,110 @@
+"""What the log says: of one deal in its order, of all deals the newest first."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Select, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.domain.errors import NotFound
+from app.domain.pipeline import Pipeline
+from app.storage import pipelines
+from app.storage.tables import pipeline, transition
+from app.storage.transitions import LogEntry, entry_of
+
+Told = tuple[LogEntry, Pipeline]
+"""A row of the log, and its pipeline as it is defined now: stages keep their keys."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Filters:
+    """Rows that pass all of these; None passes everything."""
+
+    pipeline_id: UUID | None = None
+    kind: str | None = None
+    owner: str | None = None
+    occurred_from: datetime | None = None
+    occurred_to: datetime | None = None
+    voided: bool | None = None
+
+
+async def of_deal(
+    connection: AsyncConnection,
+    workspace: UUID,
+    opportunity_id: UUID,
+    *,
+    after: int,
+    limit: int,
+) -> list[Told]:
+    """The deal's log after the seq `after`, in order, voided rows included."""
+    query = (
+        _log(workspace)
+        .where(transition.c.opportunity_id == opportunity_id, transition.c.seq > after)
+        .order_by(transition.c.seq)
+        .limit(limit)
+    )
+    return await _told(connection, workspace, query)
+
+
+async def newest(
+    connection: AsyncConnection,
+    workspace: UUID,
+    filters: Filters,
+    *,
+    before: UUID | None,
+    limit: int,
+) -> list[Told]:
+    """The log of every deal, the row recorded last first, older than the transition `before`."""
+    t = transition.c
+    query = _log(workspace).order_by(t.transition_id.desc()).limit(limit)
+    if before is not None:
+        query = query.where(t.transition_id < before)
+    if filters.pipeline_id is not None:
+        query = query.where(t.pipeline_id == filters.pipeline_id)
+    if filters.kind is not None:
+        query = query.where(t.kind == filters.kind)
+    if filters.owner is not None:
+        query = query.where(t.owner == filters.owner)
+    if filters.occurred_from is not None:
+        query = query.where(t.occurred_at >= filters.occurred_from)
+    if filters.occurred_to is not None:
+        query = query.where(t.occurred_at < filters.occurred_to)
+    if filters.voided is not None:
+        query = query.where(t.voided_at.is_not(None) if filters.voided else t.voided_at.is_(None))
+    return await _told(connection, workspace, query)
+
+
+async def one(connection: AsyncConnection, workspace: UUID, transition_id: UUID) -> Told:
+    """The row of that id. Raises NotFound."""
+    found = await _told(
+        connection, workspace, _log(workspace).where(transition.c.transition_id == transition_id)
+    )
+    if not found:
+        raise NotFound(f"There is no transition {transition_id}.")
+    return found[0]
+
+
+def _log(workspace: UUID) -> Select[Any]:
+    t, p = transition, pipeline
+    return (
+        select(t, p.c.revision.label("pipeline_revision"))
+        .join(p, (p.c.workspace_id == t.c.workspace_id) & (p.c.pipeline_id == t.c.pipeline_id))
+        .where(t.c.workspace_id == workspace)
+    )
+
+
+async def _told(connection: AsyncConnection, workspace: UUID, query: Select[Any]) -> list[Told]:
+    rows = (await connection.execute(query)).mappings().all()
+    return [
+        (
+            entry_of(row),
+            (
+                await pipelines.read_revision(
+                    connection, workspace, row["pipeline_id"], row["pipeline_revision"]
+                )
+            ).pipeline,
+        )
+        for row in rows
+    ]
