@@ -4,16 +4,19 @@ BIN := .venv/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check format types imports unit postgres lock openapi bench clean
+.PHONY: help run test test-external check format types imports unit postgres lock openapi bench clean
 
 help: ## list the commands
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: .venv/run ## start the service with its own database, demo data included, on 127.0.0.1:8000
 	@exec $(BIN)/sluice serve
 
 test: check ## everything that decides whether the project is sound
 	$(BIN)/pytest -n 2 --dist loadgroup
+
+test-external: .venv/dev ## the integration tests on the server that DATABASE_URL names
+	$(BIN)/pytest -n 2 --dist loadgroup tests/integration
 
 check: .venv/dev ## format, lint, types and import rules
 	$(BIN)/ruff format --check .

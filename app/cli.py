@@ -5,12 +5,12 @@ A command raises what went wrong; `main` puts it into words and a status: 2 for 
 """
 
 import asyncio
-import json
 import sys
 from typing import NoReturn
 
 import typer
 
+from app.domain.api_key import ApiKey
 from app.settings import Settings, SettingsError, load_settings
 from app.storage.embedded import EmbeddedError
 
@@ -30,7 +30,7 @@ def serve() -> None:
     from app.serve import ServiceError, serve  # noqa: PLC0415 - a second of imports, only here
 
     try:
-        serve(settings, announce=lambda url: print(f"Sluice serves {url}", flush=True))
+        serve(settings, announce=_announce)
     except ServiceError as error:
         _end(error, status=1)
 
@@ -52,11 +52,12 @@ def migrate() -> None:
 @app.command()
 def openapi() -> None:
     """Print the OpenAPI document."""
-    from app.main import create_app  # noqa: PLC0415 - as in `serve`
+    from app.http.openapi import text  # noqa: PLC0415 - as in `serve`
+    from app.main import create_app  # noqa: PLC0415
 
     # Nothing connects: an application that is not started knows its routes.
     application = create_app(Settings(database_url="postgresql://localhost/sluice"))
-    print(json.dumps(application.openapi(), indent=2, ensure_ascii=False))
+    print(text(application), end="")
 
 
 def main() -> None:
@@ -67,6 +68,22 @@ def main() -> None:
         _end(error, status=2)
     except EmbeddedError as error:
         _end(error, status=1)
+
+
+def _announce(url: str, key: ApiKey | None) -> None:
+    """Where the API is, how to get in, and what to try first."""
+    bearer = "$KEY" if key is None else str(key)
+    lines = [f"Sluice serves {url}", f"  The documentation is at {url}/docs"]
+    if key is None:
+        lines.append(
+            "  The admin key was printed at the first start; `sluice keys create` makes more."
+        )
+    else:
+        lines.append(f"  The admin key, shown this once: {key}")
+    lines.append("Try:")
+    for path in ("pipelines", "pipelines/demo/metrics/funnel", "idle-flags"):
+        lines.append(f"  curl -H 'Authorization: Bearer {bearer}' {url}/v1/{path}")
+    print("\n".join(lines), flush=True)
 
 
 def _end(error: Exception, *, status: int) -> NoReturn:

@@ -8,14 +8,29 @@ from prometheus_client import CollectorRegistry
 
 from app.http import docs, middleware, openapi, problems
 from app.http.authentication import Authentication
-from app.http.routes import opportunities, system, transitions
+from app.http.routes import (
+    access,
+    activities,
+    events,
+    idle,
+    opportunities,
+    pipelines,
+    system,
+    transitions,
+)
+from app.jobs.scheduler import scheduled
 from app.settings import Settings
 from app.storage.engine import Database
 
 ROUTERS = (
     system.router,
+    pipelines.router,
     opportunities.router,
     transitions.router,
+    activities.router,
+    idle.router,
+    events.router,
+    access.router,
 )
 
 TAGS = [
@@ -42,9 +57,10 @@ def create_app(settings: Settings) -> FastAPI:
             settings.database_url, read_url=settings.database_read_url, size=settings.pool_size
         )
         try:
-            yield
+            async with scheduled(app.state.database, settings):
+                yield
+                app.state.leaving = True
         finally:
-            app.state.leaving = True
             await app.state.database.close()
 
     app = FastAPI(

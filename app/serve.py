@@ -9,7 +9,6 @@ What the application does with a request is not known here.
 """
 
 import asyncio
-import logging
 import logging.config
 import os
 import signal
@@ -21,19 +20,25 @@ from collections.abc import Callable
 from functools import partial
 from multiprocessing import parent_process
 from types import FrameType
-from typing import Any, NoReturn
+from typing import NoReturn
 
+import structlog
 import uvicorn
 from fastapi import FastAPI
 from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import Multiprocess
 
+from app import logs
+from app.actions.bootstrap import WORKSPACE, bootstrap, chosen_key
+from app.actions.load_demo import load_demo
+from app.domain.api_key import ApiKey
 from app.domain.errors import DatabaseUnavailable
 from app.main import create_app
 from app.settings import Settings
+from app.storage import access, walls
 from app.storage.embedded import EmbeddedError, EmbeddedPostgres
 from app.storage.embedded_process import die_with_parent
-from app.storage.engine import connect_arguments, told_plainly
+from app.storage.engine import Database, Role, connect_arguments, told_plainly
 from app.storage.migrate import upgrade
 from app.storage.provision import provided
 
@@ -46,28 +51,30 @@ _LOOK_FOR_DATABASE = 1.0
 # for, the database is not looked after: so not much more than the imports of a busy machine.
 _WORKER_ANSWERS = 10
 
-log = logging.getLogger("sluice.serve")
+log = structlog.stdlib.get_logger("sluice.serve")
 
 
 class ServiceError(Exception):
     """The service cannot start or go on; the message says why."""
 
 
-def serve(settings: Settings, announce: Callable[[str], None]) -> None:
+def serve(settings: Settings, announce: Callable[[str, ApiKey | None], None]) -> None:
     """Serve until SIGTERM or Ctrl-C, which raise `SystemExit(0)` here once all is down.
 
-    `announce` is called with the base URL when the workers are about to start. Raises
+    `announce` is called when the workers are about to start, with the base URL and, on the very
+    first start, with the admin key that was made. Raises
     `ServiceError` and `EmbeddedError`; `SystemExit` with another status where a worker cannot
     start.
     """
-    logging.config.dictConfig(log_config(settings))
+    logging.config.dictConfig(logs.log_config(settings.log_level))
+    logs.configure()
     for sign in (signal.SIGINT, signal.SIGTERM):
         signal.signal(sign, _leave)
     with _listen(settings) as listener, provided(settings) as (resolved, database):
         try:
             preparation = Preparation(resolved)
             preparation.begin()
-            announce(_address(listener))
+            announce(_address(listener), preparation.key)
             _run_workers(resolved, listener, database)
             preparation.end()
         finally:
@@ -75,17 +82,6 @@ def serve(settings: Settings, announce: Callable[[str], None]) -> None:
             # leave it to recovery.
             for sign in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM):
                 signal.signal(sign, signal.SIG_IGN)
-
-
-def log_config(settings: Settings) -> dict[str, Any]:
-    """The configuration of `logging`, for every process: one stream, uvicorn's lines in it."""
-    return {
-        "version": 1,
-        "disable_existing_loggers": False,
-        "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}},
-        "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
-        "root": {"handlers": ["stderr"], "level": settings.log_level.upper()},
-    }
 
 
 class Preparation:
@@ -98,6 +94,7 @@ class Preparation:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._failure: BaseException | None = None
+        self.key: ApiKey | None = None
         self._waiting = threading.Thread(target=self._wait, daemon=True)
 
     def begin(self) -> None:
@@ -118,7 +115,23 @@ class Preparation:
         assert url is not None
         assert owner_url is not None
         with told_plainly():
-            asyncio.run(upgrade(owner_url, connect_arguments(url).get("user")))
+            asyncio.run(self._prepare_database(url, owner_url))
+
+    async def _prepare_database(self, url: str, owner_url: str) -> None:
+        await upgrade(owner_url, connect_arguments(url).get("user"))
+        database = await Database.open(url)
+        try:
+            await walls.check(database)
+            chosen = self._settings.bootstrap_key
+            key = None if chosen is None else chosen_key(chosen.get_secret_value())
+            self.key = await bootstrap(database, key)
+            if self._settings.demo:
+                async with database.read(None, role=Role.JOBS) as connection:
+                    workspace = await access.find_workspace(connection, WORKSPACE)
+                assert workspace is not None, "bootstrap made it, or found it made"
+                await load_demo(database, workspace)
+        finally:
+            await database.close()
 
     def _wait(self) -> None:
         while True:
@@ -132,6 +145,8 @@ class Preparation:
                 os.kill(os.getpid(), signal.SIGTERM)
             else:
                 log.info("the database is there and prepared")
+                if self.key is not None:
+                    print(f"The admin key, shown once: {self.key}", flush=True)
             return
 
 
@@ -165,7 +180,7 @@ def _run_workers(
         http="httptools",
         ws="none",
         lifespan="on",
-        log_config=log_config(settings),
+        log_config=logs.log_config(settings.log_level),
         access_log=False,  # the application logs its requests, with who asked
         server_header=False,
         workers=settings.workers,
@@ -180,6 +195,7 @@ def _run_workers(
 
 def _application(settings: Settings, supervisor: int) -> FastAPI:
     """The application of one worker, which ends with its supervisor."""
+    logs.configure()
     if os.getpid() != supervisor:
         die_with_parent(supervisor, signal.SIGKILL)
         if sys.platform != "linux":
@@ -231,6 +247,15 @@ class _Workers(Multiprocess):
     ) -> None:
         super().__init__(config, sockets)
         self._database = database
+        self._asked_to_leave = False
+
+    def handle_int(self) -> None:
+        self._asked_to_leave = True
+        super().handle_int()
+
+    def handle_term(self) -> None:
+        self._asked_to_leave = True
+        super().handle_term()
 
     def keep_subprocess_alive(self) -> None:
         _look_after(self._database)
@@ -254,5 +279,8 @@ class _Workers(Multiprocess):
 
     def run(self) -> None:
         super().run()
+        # A worker that was told to leave while it started bears the mark of one that could not.
+        if self._asked_to_leave or self.signal_queue:
+            return
         if any(worker.exitcode == STARTUP_FAILURE for worker in self.processes):
             sys.exit(STARTUP_FAILURE)

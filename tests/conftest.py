@@ -29,8 +29,8 @@ from app.storage.embedded import EmbeddedPostgres
 from app.storage.engine import Database, Lock, connect_arguments
 from app.storage.ids import new_id
 
-OWNER_URL = "SLUICE_TEST_OWNER_URL"
-LOGIN_URL = "SLUICE_TEST_LOGIN_URL"
+OWNER_URL = "TESTED_OWNER_URL"
+LOGIN_URL = "TESTED_LOGIN_URL"
 TEMPLATE = "sluice_template"
 
 _cluster: list[tuple[EmbeddedPostgres, Path]] = []
@@ -70,7 +70,7 @@ def pytest_configure(config: pytest.Config) -> None:
     else:
         owner = login = external
     template = f"{TEMPLATE}_{os.getpid()}"
-    os.environ.update({OWNER_URL: owner, LOGIN_URL: login, "SLUICE_TEST_TEMPLATE": template})
+    os.environ.update({OWNER_URL: owner, LOGIN_URL: login, "TESTED_TEMPLATE": template})
 
     async def make() -> None:
         await on_server(owner, f"CREATE DATABASE {template}")
@@ -83,7 +83,7 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_unconfigure(config: pytest.Config) -> None:
     if hasattr(config, "workerinput") or OWNER_URL not in os.environ:
         return
-    template = os.environ["SLUICE_TEST_TEMPLATE"]
+    template = os.environ["TESTED_TEMPLATE"]
     asyncio.run(on_server(os.environ[OWNER_URL], f"DROP DATABASE {template} WITH (FORCE)"))
     for cluster, folder in _cluster:
         cluster.stop()
@@ -95,7 +95,7 @@ async def cloned() -> AsyncIterator[str]:
     """A database of one's own, made from the template; gives its name."""
     name = f"sluice_test_{uuid4().hex[:12]}"
     owner = os.environ[OWNER_URL]
-    template = os.environ["SLUICE_TEST_TEMPLATE"]
+    template = os.environ["TESTED_TEMPLATE"]
     await on_server(owner, f"CREATE DATABASE {name} TEMPLATE {template}")
     try:
         yield name

@@ -13,7 +13,7 @@ from app.actions.move_opportunity import resolving
 from app.actions.open_opportunity import NewDeal, Opened, opening
 from app.domain import opportunity
 from app.domain.access import Principal
-from app.domain.errors import AlreadyExists, Breach, Conflict, CurrencyMissing
+from app.domain.errors import AlreadyExists, Breach, Conflict, CurrencyMissing, Stale
 from app.domain.opportunity import Opportunity
 from app.domain.pipeline import Pipeline
 from app.storage import opportunities, pipelines
@@ -67,12 +67,14 @@ async def upsert_opportunity(
     new: NewDeal,
     *,
     check: VersionCheck,
+    expects_existing: bool,
     opened: Opened,
     amended: Callable[[Opportunity, Pipeline], Answer],
 ) -> Answer:
     """Open the deal of `new.external_id`, or replace its facts by those of `new`.
 
-    Raises Conflict where that deal is in another pipeline, and what opening and amending raise.
+    With `expects_existing` a deal that is not there is Stale. Raises Conflict where that deal is in
+    another pipeline, and what opening and amending raise.
     """
     workspace = principal.workspace_id
 
@@ -80,6 +82,8 @@ async def upsert_opportunity(
         pipeline = await pipelines.current(connection, workspace, new.pipeline)
         known = await connection.fetchval(opportunities.BY_EXTERNAL_ID, workspace, new.external_id)
         if known is None:
+            if expects_existing:
+                raise Stale(f"There is no opportunity {new.external_id!r} to replace.")
             now = await connection.fetchval("SELECT clock_timestamp()")
             deal, parts = opening(workspace, pipeline, new, now, actor=principal.subject)
             try:
@@ -121,7 +125,7 @@ def amending(
     changes: Changes = {}
     for name, new in values.items():
         old = getattr(deal.facts if name in FACTS else deal, name)
-        if old != new:
+        if not _same(old, new):
             changes[name] = (old, new)
     if not changes:
         return deal, []
@@ -138,6 +142,13 @@ def amending(
         announcements.updated(workspace, after, changes, now),
         *resolving(workspace, deal, resolution, after),
     ]
+
+
+def _same(old: Any, new: Any) -> bool:
+    """Whether both are one value in JSON, where 1 and true are two: Python says they are equal."""
+    if isinstance(new, Mapping):
+        return json.dumps(old, sort_keys=True) == json.dumps(new, sort_keys=True)
+    return bool(old == new)
 
 
 def kept_changes(

@@ -10,10 +10,12 @@ from typing import Any
 from uuid import UUID
 
 from app.domain import money
+from app.domain.idle_flag import IdleFlag
 from app.domain.idleness import Resolution
 from app.domain.opportunity import Opportunity
 from app.domain.pipeline import Pipeline
 from app.storage import events
+from app.storage.activities import Activity
 from app.storage.statement import Part
 from app.storage.transitions import LogEntry
 
@@ -34,7 +36,10 @@ def plain(value: Any) -> Any:
 
 
 def transitioned(workspace: UUID, deal: Opportunity, entry: LogEntry, pipeline: Pipeline) -> Part:
-    """`opportunity.transitioned`: one row a move, with its kind, previous and new stage."""
+    """`opportunity.transitioned`: one row a move, with its kind, previous and new stage.
+
+    An imported one is historical, and bears the deal as its import left it.
+    """
     moved = entry.transition
     origin = None if moved.from_slot is None else pipeline.by_slot[moved.from_slot].key
     return events.append(
@@ -57,11 +62,14 @@ def transitioned(workspace: UUID, deal: Opportunity, entry: LogEntry, pipeline: 
         occurred_at=moved.occurred_at,
         pipeline_id=deal.pipeline_id,
         opportunity_id=deal.opportunity_id,
+        historical=entry.import_id is not None,
     )
 
 
-def created(workspace: UUID, deal: Opportunity, pipeline: Pipeline) -> Part:
-    """`opportunity.created`: a deal was opened; its first stage stands in the data."""
+def created(
+    workspace: UUID, deal: Opportunity, pipeline: Pipeline, *, historical: bool = False
+) -> Part:
+    """`opportunity.created`: a deal was opened, with its first stage; the last, if imported."""
     return events.append(
         workspace,
         "opportunity.created",
@@ -73,11 +81,17 @@ def created(workspace: UUID, deal: Opportunity, pipeline: Pipeline) -> Part:
         occurred_at=deal.position.opened_at,
         pipeline_id=deal.pipeline_id,
         opportunity_id=deal.opportunity_id,
+        historical=historical,
     )
 
 
 def updated(
-    workspace: UUID, deal: Opportunity, changes: Mapping[str, tuple[Any, Any]], at: datetime
+    workspace: UUID,
+    deal: Opportunity,
+    changes: Mapping[str, tuple[Any, Any]],
+    at: datetime,
+    *,
+    historical: bool = False,
 ) -> Part:
     """`opportunity.updated`: an edit, with the old and new value of each field."""
     return events.append(
@@ -92,6 +106,7 @@ def updated(
         occurred_at=at,
         pipeline_id=deal.pipeline_id,
         opportunity_id=deal.opportunity_id,
+        historical=historical,
     )
 
 
@@ -107,7 +122,14 @@ def deleted(workspace: UUID, deal: Opportunity, at: datetime, actor: str) -> Par
     )
 
 
-def voided(workspace: UUID, deal: Opportunity, entry: LogEntry, pipeline: Pipeline) -> Part:
+def voided(
+    workspace: UUID,
+    deal: Opportunity,
+    entry: LogEntry,
+    pipeline: Pipeline,
+    *,
+    historical: bool = False,
+) -> Part:
     """`transition.voided`: an undo, with the stage in which the deal stands again."""
     return events.append(
         workspace,
@@ -124,27 +146,68 @@ def voided(workspace: UUID, deal: Opportunity, entry: LogEntry, pipeline: Pipeli
         occurred_at=deal.updated_at,
         pipeline_id=deal.pipeline_id,
         opportunity_id=deal.opportunity_id,
+        historical=historical,
     )
 
 
 def flag_opened(
-    workspace: UUID, deal: Opportunity, flag_id: UUID, at: datetime, *, reopened: bool
+    workspace: UUID,
+    deal: Opportunity,
+    flag: IdleFlag,
+    pipeline: Pipeline,
+    at: datetime,
+    *,
+    reopened: bool,
 ) -> Part:
-    """`idle_flag.opened`: since when the deal is idle, and whether its episode resumed."""
-    return events.append(
+    """`idle_flag.opened`: since when the deal is idle, and whether its flag is open again."""
+    return _about_flag(
         workspace,
         "idle_flag.opened",
+        deal,
         {
-            "flag_id": str(flag_id),
-            "idle_since": plain(deal.idle.goes_idle_at),
-            "clock_started_at": plain(deal.idle.clock_started_at),
+            "flag_id": str(flag.flag_id),
+            "pipeline": pipeline.key,
+            "stage": pipeline.by_slot[deal.position.slot].key,
+            "idle_since": plain(flag.idle_since),
+            "clock": flag.clock.value,
+            "clock_started_at": plain(flag.clock_started_at),
             "last_reset_by": deal.idle.reset_by.value,
             "reopened": reopened,
             "opportunity": summary(deal),
         },
-        occurred_at=at,
-        pipeline_id=deal.pipeline_id,
-        opportunity_id=deal.opportunity_id,
+        at,
+    )
+
+
+def flag_acknowledged(workspace: UUID, deal: Opportunity, flag: IdleFlag, at: datetime) -> Part:
+    """`idle_flag.acknowledged`, with who saw to it."""
+    return _about_flag(
+        workspace,
+        "idle_flag.acknowledged",
+        deal,
+        {
+            "flag_id": str(flag.flag_id),
+            "actor": flag.acknowledged_by,
+            "opportunity": summary(deal),
+        },
+        at,
+    )
+
+
+def flag_snoozed(workspace: UUID, deal: Opportunity, flag: IdleFlag, at: datetime) -> Part:
+    """`idle_flag.snoozed`, with its end, its reason and who asked for it."""
+    return _about_flag(
+        workspace,
+        "idle_flag.snoozed",
+        deal,
+        {
+            "flag_id": str(flag.flag_id),
+            "until": plain(flag.snoozed_until),
+            "reason": flag.snooze_reason,
+            "actor": flag.snoozed_by,
+            "opportunity": summary(deal),
+        },
+        at,
     )
 
 
@@ -152,14 +215,47 @@ def flag_resolved(
     workspace: UUID, deal: Opportunity, flag_id: UUID, at: datetime, cause: Resolution
 ) -> Part:
     """`idle_flag.resolved`, with its cause."""
-    return events.append(
+    return _about_flag(
         workspace,
         "idle_flag.resolved",
+        deal,
         {
             "flag_id": str(flag_id),
             "opportunity_id": str(deal.opportunity_id),
             "resolved_by": cause.value,
         },
+        at,
+    )
+
+
+def activity_recorded(
+    workspace: UUID, deal: Opportunity, activity: Activity, *, resets_clock: bool
+) -> Part:
+    """`activity.recorded`: a follow-up, and whether it reset the deal's idle clock."""
+    return events.append(
+        workspace,
+        "activity.recorded",
+        {
+            "activity_id": str(activity.activity_id),
+            "kind": activity.kind,
+            "occurred_at": plain(activity.occurred_at),
+            "actor": activity.actor,
+            "resets_clock": resets_clock,
+            "opportunity": summary(deal),
+        },
+        occurred_at=activity.occurred_at,
+        pipeline_id=deal.pipeline_id,
+        opportunity_id=deal.opportunity_id,
+    )
+
+
+def _about_flag(
+    workspace: UUID, type_: str, deal: Opportunity, data: Mapping[str, Any], at: datetime
+) -> Part:
+    return events.append(
+        workspace,
+        type_,
+        data,
         occurred_at=at,
         pipeline_id=deal.pipeline_id,
         opportunity_id=deal.opportunity_id,

@@ -1,9 +1,8 @@
 """Defining a pipeline: every change makes the next revision, in one transaction under the
 definition lock, so that no deal is moved by rules that are being replaced.
 
-A change that takes a stage out of use moves its open deals; one that changes an idle rule works out
-the clock of every open deal under it. What each request asks for comes as a `Restructuring`;
-here it becomes the revision, the moves, the clocks, the events and the kept answer.
+What each request asks for comes as a `Restructuring`; here it becomes the revision, its event and
+the kept answer. What it means for the open deals is `actions.rearrange_deals`.
 """
 
 from collections.abc import Callable, Mapping
@@ -11,8 +10,9 @@ from dataclasses import asdict, replace
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from app.actions import announcements
+from app.actions import rearrange_deals
 from app.actions.deciding import VersionCheck
+from app.domain import restructuring
 from app.domain.access import Principal
 from app.domain.definition import Definition, begin, revise
 from app.domain.difference import difference
@@ -25,10 +25,9 @@ from app.domain.errors import (
     StageHoldsDeals,
     Stale,
 )
-from app.domain.idleness import Resolution
 from app.domain.pipeline import Pipeline, Stage
 from app.domain.restructuring import Restructuring
-from app.storage import events, idempotency, idle_clock, pipelines, rearrangement
+from app.storage import events, idempotency, pipelines
 from app.storage.engine import Connection, Database, Lock
 from app.storage.idempotency import Answer, Repeatable
 from app.storage.ids import new_id
@@ -65,7 +64,7 @@ async def create_pipeline(
         await execute(
             connection,
             [
-                _updated(workspace, revision, None),
+                pipeline_updated(workspace, revision, None),
                 *idempotency.keep(workspace, request, answered),
             ],
         )
@@ -105,7 +104,7 @@ async def put_pipeline(
                 breach = Breach("/key", "immutable", f"The path says {key!r}.")
                 raise InvalidDefinition("The key is not that of the path.", [breach]) from None
             revision = await _begin(connection, principal, definition)
-            await execute(connection, [_updated(workspace, revision, None)])
+            await execute(connection, [pipeline_updated(workspace, revision, None)])
             return created(revision)
         check(before.pipeline.revision)
         asked = Restructuring(definition=definition, move_open_to=move_open_to, places=AS_SENT)
@@ -168,7 +167,7 @@ async def archive_pipeline(
             before.pipeline, revision=before.pipeline.revision + 1, archived_at=instant
         )
         after = await _save(connection, principal, archived, instant, before.created_at)
-        await execute(connection, [_updated(workspace, after, before.pipeline)])
+        await execute(connection, [pipeline_updated(workspace, after, before.pipeline)])
 
     await database.write(workspace, work, lock=Lock.DEFINITIONS)
 
@@ -197,122 +196,20 @@ async def _revise(
     instant = await _instant(connection, before)
     try:
         new = revise(old, asked.definition, instant, asked.heirs)
-        destinations = _destinations(old, new, asked.move_open_to)
-    except InvalidDefinition as invalid:
-        errors = [_in_request(breach, asked.places) for breach in invalid.errors]
-        raise InvalidDefinition(invalid.detail, errors) from None
-    if new is old:
-        return before
-    await _refuse_to_strand(connection, principal.workspace_id, old, new, asked)
+        routes = rearrange_deals.routes(old, new, asked.move_open_to)
+        if new is old:
+            return before
+        await rearrange_deals.refuse_to_strand(connection, principal.workspace_id, old, new, routes)
+    except (InvalidDefinition, StageHoldsDeals) as refused:
+        errors = [restructuring.in_request(breach, asked.places) for breach in refused.errors]
+        raise type(refused)(refused.detail, errors) from None
     after = await _save(connection, principal, new, instant, before.created_at)
-    told = [_updated(principal.workspace_id, after, old)]
-    for origin, target in destinations:
-        told += await _move_all(connection, principal, after, origin, target)
-    for stage in new.stages:
-        was = old.by_key.get(stage.key)
-        if stage.archived_at is None and was is not None and was.idle.since != stage.idle.since:
-            told += await _reclock(connection, principal.workspace_id, after, stage)
+    told = [
+        pipeline_updated(principal.workspace_id, after, old),
+        *await rearrange_deals.rearrange(connection, principal, old, after, routes),
+    ]
     await connection.executemany(events.APPEND, [part.args for part in told])
     return after
-
-
-def _destinations(
-    old: Pipeline, new: Pipeline, move_open_to: Mapping[str, str]
-) -> list[tuple[Stage, Stage]]:
-    """Which stage's open deals go where. Raises InvalidDefinition.
-
-    A stage that is archived already may still be named: the same document sent again is no error.
-    """
-    wrong: list[Breach] = []
-    for key, target in move_open_to.items():
-        at = f"/move_open_to/{key}"
-        stage, heir = new.by_key.get(key), new.by_key.get(target)
-        if stage is None:
-            wrong.append(Breach(at, "unknown_stage", f"The pipeline has no stage {key!r}."))
-        elif stage.archived_at is None:
-            wrong.append(Breach(at, "still_in_use", f"{key!r} stays in use, with its deals."))
-        if heir is None or heir.archived_at is not None or not heir.is_open:
-            detail = f"The definition has no open stage {target!r}."
-            wrong.append(Breach(at, "unknown_stage", detail))
-    if wrong:
-        raise InvalidDefinition("Open deals cannot be moved so.", wrong)
-    return [
-        (old.by_key[key], new.by_key[target])
-        for key, target in move_open_to.items()
-        if old.by_key[key].archived_at is None
-    ]
-
-
-async def _refuse_to_strand(
-    connection: Connection, workspace: UUID, old: Pipeline, new: Pipeline, asked: Restructuring
-) -> None:
-    """Raises StageHoldsDeals where a stage that goes out of use has open deals left in it."""
-    leaving = [
-        stage
-        for stage in old.stages
-        if stage.archived_at is None
-        and new.by_key[stage.key].archived_at is not None
-        and stage.key not in asked.move_open_to
-    ]
-    held = await rearrangement.deals_held(connection, workspace, old, leaving) if leaving else {}
-    if held:
-        where = ", ".join(f"{count} in {key!r}" for key, count in held.items())
-        raise StageHoldsDeals(
-            f"Open opportunities stand in what would be archived: {where}."
-            " Say in move_open_to where they go.",
-            [
-                _in_request(
-                    Breach(
-                        f"/move_open_to/{key}",
-                        "stage_holds_deals",
-                        f"{count} open opportunities stand in {key!r}.",
-                    ),
-                    asked.places,
-                )
-                for key, count in held.items()
-            ],
-        )
-
-
-async def _move_all(
-    connection: Connection, principal: Principal, after: Revision, origin: Stage, target: Stage
-) -> list[Part]:
-    workspace, pipeline = principal.workspace_id, after.pipeline
-    told: list[Part] = []
-    while deals := await rearrangement.next_deals(
-        connection, workspace, pipeline.pipeline_id, origin
-    ):
-        for (deal, flag), entry in await rearrangement.move(
-            connection,
-            workspace,
-            deals,
-            revised=pipeline,
-            origin=origin,
-            target=target,
-            actor=principal.subject,
-            instant=after.in_force_at,
-        ):
-            told.append(announcements.transitioned(workspace, deal, entry, pipeline))
-            if flag is not None:
-                told.append(
-                    announcements.flag_resolved(
-                        workspace, deal, flag, after.in_force_at, Resolution.NOT_DUE
-                    )
-                )
-    return told
-
-
-async def _reclock(
-    connection: Connection, workspace: UUID, after: Revision, stage: Stage
-) -> list[Part]:
-    ended = await idle_clock.recompute(
-        connection, workspace, after.pipeline.pipeline_id, stage, after.in_force_at
-    )
-    return [
-        announcements.flag_resolved(workspace, deal, flag, after.in_force_at, Resolution.NOT_DUE)
-        for deal, flag in ended
-        if flag is not None
-    ]
 
 
 async def _save(
@@ -336,7 +233,7 @@ async def _instant(connection: Connection, before: Revision | None) -> datetime:
     return now if before is None else max(now, before.in_force_at + TICK)
 
 
-def _updated(workspace: UUID, after: Revision, old: Pipeline | None) -> Part:
+def pipeline_updated(workspace: UUID, after: Revision, old: Pipeline | None) -> Part:
     """`pipeline.updated`: a revision came into force, and what it changed."""
     new = after.pipeline
     return events.append(
@@ -353,11 +250,3 @@ def _updated(workspace: UUID, after: Revision, old: Pipeline | None) -> Part:
         occurred_at=after.in_force_at,
         pipeline_id=new.pipeline_id,
     )
-
-
-def _in_request(breach: Breach, places: Mapping[str, str]) -> Breach:
-    """The breach at the place in the request that it came from, else of the whole body."""
-    for place, sent in places.items():
-        if breach.pointer == place or breach.pointer.startswith(f"{place}/"):
-            return replace(breach, pointer=sent + breach.pointer.removeprefix(place))
-    return replace(breach, pointer="")

@@ -15,7 +15,15 @@ from app.actions.erase_opportunity import erase
 from app.actions.move_opportunity import Moved, resolving
 from app.domain import journey, opportunity
 from app.domain.access import Principal
-from app.domain.errors import AlreadyVoided, Conflict, NotFound, NotLastTransition, NotVoidable
+from app.domain.errors import (
+    AlreadyVoided,
+    Conflict,
+    NotFound,
+    NotLastTransition,
+    NotVoidable,
+    StageArchived,
+)
+from app.domain.idle_flag import IdleFlag
 from app.domain.idleness import Resolution
 from app.domain.journey import TransitionKind
 from app.domain.opportunity import Opportunity
@@ -39,8 +47,9 @@ async def void_transition(
 ) -> Answer:
     """Void a deal's last standing transition.
 
-    Raises NotFound, AlreadyVoided, NotLastTransition, NotVoidable for an opening, Conflict where a
-    hand-off's new deal has moved on.
+    Raises NotFound, AlreadyVoided, NotLastTransition, NotVoidable for an opening, StageArchived
+    where the deal would stand in an archived stage, Conflict where a hand-off's new deal has not
+    stood untouched.
     """
     workspace = principal.workspace_id
 
@@ -56,6 +65,7 @@ async def void_transition(
         )
         log = await transitions.standing(connection, workspace, opportunity_id)
         entry = _voidable(log, transition_id)
+        _check_place(pipeline, log[-2])
         if entry.transition.kind is TransitionKind.HANDED_OFF:
             external_id = await _take_back(connection, workspace, entry, principal.subject)
             deal = replace(found.deal, external_id=external_id, continued_as=None)
@@ -95,6 +105,15 @@ def _voidable(log: list[LogEntry], transition_id: UUID) -> LogEntry:
     return meant
 
 
+def _check_place(pipeline: Pipeline, last_standing: LogEntry) -> None:
+    """An undo is no way into an archived stage: no open deal stands there, and no rule is kept."""
+    stage = pipeline.by_slot[last_standing.transition.to_slot]
+    if stage.is_open and stage.archived_at is not None:
+        raise StageArchived(
+            f"The deal would stand in {stage.key!r} again, which is archived since."
+        )
+
+
 async def _remade(
     connection: Connection,
     workspace: UUID,
@@ -118,7 +137,8 @@ async def _remade(
     )
     if after.idle.clock_started_at == before.idle.clock_started_at:
         after = opportunity.clocked(replace(before, position=position), pipeline, now)
-        return opportunity.settled(after, pipeline, now)[0], []
+        after, cause = opportunity.settled(after, pipeline, now)
+        return after, resolving(workspace, before, cause, after)
     parts = resolving(workspace, before, Resolution.NOT_DUE, after)
     after = replace(after, flag_id=None, flagged_at=None)
     episode = await idle_flags.episode(
@@ -134,14 +154,16 @@ async def _remade(
         after = replace(after, flag_id=episode.flag_id, flagged_at=now)
     else:
         return after, parts
-    return after, [*parts, *reopening(workspace, after, episode.flag_id, now)]
+    return after, [*parts, *reopening(workspace, after, episode, pipeline, now)]
 
 
-def reopening(workspace: UUID, deal: Opportunity, flag_id: UUID, now: datetime) -> list[Part]:
+def reopening(
+    workspace: UUID, deal: Opportunity, flag: IdleFlag, pipeline: Pipeline, now: datetime
+) -> list[Part]:
     """The parts by which a flag that a move had resolved is open again."""
     return [
-        idle_flags.reopen(workspace, flag_id, now),
-        announcements.flag_opened(workspace, deal, flag_id, now, reopened=True),
+        idle_flags.reopen(workspace, flag.flag_id, now),
+        announcements.flag_opened(workspace, deal, flag, pipeline, now, reopened=True),
     ]
 
 
@@ -155,10 +177,15 @@ async def _take_back(
     except NotFound as gone:
         raise Conflict("The opportunity that it was handed off to was deleted.") from gone
     assert isinstance(new, Reading)  # no idempotency key was given
-    if new.deal.position.seq > 1 or new.deal.continued_as is not None:
+    if len(await transitions.standing(connection, workspace, entry.linked_id)) > 1:
         raise Conflict(
             f"The opportunity {entry.linked_id} that it was handed off to has moved on;"
             " void its transitions first."
+        )
+    if await connection.fetchval(opportunities.IS_TOUCHED, workspace, entry.linked_id):
+        raise Conflict(
+            f"The opportunity {entry.linked_id} that it was handed off to has been worked on;"
+            " taking it back would erase what was recorded there."
         )
     await erase(connection, workspace, new, actor)
     return new.deal.external_id

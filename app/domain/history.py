@@ -167,7 +167,9 @@ def _recognised(
             yield Verdict.PRESENT
         elif row.occurred_at >= end and n > last_present:
             yield Verdict.APPENDED
-        elif any(_repeats(stage, pipeline.by_slot[row.slot]) for stage in _stood(pipeline, log, row)):
+        elif any(
+            _repeats(stage, pipeline.by_slot[row.slot]) for stage in _stood(pipeline, log, row)
+        ):
             yield Verdict.UNCHANGED
         else:
             yield Verdict.CONFLICT
@@ -260,9 +262,7 @@ class _Telling:
             if name in FROZEN:
                 self._bare = _bare(self.facts)
 
-    def _append(
-        self, row: Row, kind: TransitionKind, origin: Stage | None, target: Stage
-    ) -> None:
+    def _append(self, row: Row, kind: TransitionKind, origin: Stage | None, target: Stage) -> None:
         here = self.position
         self.seq += 1
         reason = row.loss_reason or UNKNOWN_LOSS_REASON

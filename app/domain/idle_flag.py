@@ -100,9 +100,7 @@ def snoozed(flag: IdleFlag, by: str, until: datetime, reason: str, now: datetime
     if not now < until <= now + LONGEST_SNOOZE:
         detail = "A snooze ends in the future, at most 366 days ahead."
         raise TimeOutOfRange(detail, [Breach("/until", "time_out_of_range", detail)])
-    return replace(
-        flag, snoozed_at=now, snoozed_by=by, snoozed_until=until, snooze_reason=reason
-    )
+    return replace(flag, snoozed_at=now, snoozed_by=by, snoozed_until=until, snooze_reason=reason)
 
 
 def _refuse_resolved(flag: IdleFlag) -> None:

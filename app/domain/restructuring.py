@@ -149,6 +149,14 @@ def merge(pipeline: Pipeline, keys: Sequence[str], into: str) -> Restructuring:
     )
 
 
+def in_request(breach: Breach, places: Mapping[str, str]) -> Breach:
+    """The breach at the place in the request that it came from, else of the whole body."""
+    for place, sent in places.items():
+        if breach.pointer == place or breach.pointer.startswith(f"{place}/"):
+            return replace(breach, pointer=sent + breach.pointer.removeprefix(place))
+    return replace(breach, pointer="")
+
+
 def _placed(
     present: Definition, others: Sequence[Stage], stage: Stage, position: int
 ) -> Restructuring:

@@ -34,6 +34,15 @@ WHERE workspace_id = $1 AND key_id = $2 AND revoked_at IS NULL
 
 
 @dataclass(frozen=True, slots=True)
+class WorkspaceRecord:
+    """A tenant, and what it is called."""
+
+    workspace_id: UUID
+    key: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
 class KeyRecord:
     """A key as it is stored: everything but its secret."""
 
@@ -79,6 +88,16 @@ async def keys(connection: AsyncConnection, workspace_id: UUID) -> list[KeyRecor
 async def find_workspace(connection: AsyncConnection, key: str) -> UUID | None:
     """The workspace of that key. Asked under the jobs' role, which sees every workspace."""
     return await connection.scalar(select(workspace.c.workspace_id).where(workspace.c.key == key))
+
+
+async def read_workspace(connection: AsyncConnection, workspace_id: UUID) -> WorkspaceRecord:
+    """The workspace in which this transaction runs."""
+    found = await connection.execute(
+        select(workspace.c.workspace_id, workspace.c.key, workspace.c.name).where(
+            workspace.c.workspace_id == workspace_id
+        )
+    )
+    return WorkspaceRecord(*found.one())
 
 
 async def signing_secret(connection: AsyncConnection) -> bytes:

@@ -187,9 +187,10 @@ class Database:
 
     async def write(
         self,
-        workspace: UUID,
+        workspace: UUID | None,
         work: Work[T],
         *,
+        role: Role = Role.APP,
         lock: Lock = Lock.DEALS,
         key: str | None = None,
         timeouts: Timeouts = REQUEST,
@@ -199,9 +200,11 @@ class Database:
         `key` is the request's idempotency key: a twin waits for the first one to end before it
         reads anything, and then finds the stored answer; `RequestInProgress` when it waited in
         vain. Raises whatever `work` raises, after a rollback; `DatabaseUnavailable` where the
-        server is away, the pool is exhausted or a lock was not to be had in time.
+        server is away, the pool is exhausted or a lock was not to be had in time. Only the jobs'
+        role writes without a workspace, and only what its policies show.
         """
-        begin = "; ".join(["BEGIN", *opening(workspace, lock=lock, key=key, timeouts=timeouts)])
+        statements = opening(workspace, role=role, lock=lock, key=key, timeouts=timeouts)
+        begin = "; ".join(["BEGIN", *statements])
         for attempt in range(ATTEMPTS):
             try:
                 with told_plainly():
@@ -227,8 +230,10 @@ class Database:
                         "The first request with this Idempotency-Key has not ended yet."
                     ) from waited
                 result = await work(connection)
-                await connection.execute("COMMIT")
+                ending = await connection.execute("COMMIT")
                 ended = True
+                # PostgreSQL answers so where a statement failed and `work` went on regardless.
+                assert ending == "COMMIT", "nothing was committed"
                 return result
             finally:
                 if not ended and not connection.is_closed():

@@ -11,15 +11,16 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from types import MappingProxyType
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import Select, literal_column, or_, select, text, tuple_
+from sqlalchemy import ColumnElement, Select, literal_column, or_, select, text, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.storage.ids import new_id
 from app.storage.statement import Part
-from app.storage.tables import epoch, event
+from app.storage.tables import epoch, event, pipeline
 
 APPEND: Final = """
 INSERT INTO event (workspace_id, epoch, event_id, type, pipeline_id, opportunity_id, occurred_at,
@@ -32,13 +33,21 @@ Position = tuple[int, int, int]
 
 START: Final[Position] = (0, 0, 0)
 
+MOVES_BY_NAME: Final[Mapping[str, str]] = MappingProxyType(
+    {"opportunity.won": "won", "opportunity.lost": "lost", "opportunity.reopened": "reopened"}
+)
+"""Names by which a reader asks for moves of one kind; the rows are `opportunity.transitioned`."""
+
+STAGE_ENTERED: Final = "stage.entered"
+"""The name for whatever brings a deal into a stage: its opening, and every move but a hand-off."""
+
 
 @dataclass(frozen=True, slots=True)
 class Event:
     event_id: UUID
     position: Position
     type: str
-    pipeline_id: UUID | None
+    pipeline: str | None
     opportunity_id: UUID | None
     occurred_at: datetime
     recorded_at: datetime
@@ -72,6 +81,15 @@ def append(
     )
 
 
+HORIZON: Final = text(
+    """
+    SELECT max(epoch) AS epoch,
+           pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS xmin
+    FROM epoch
+    """
+)
+
+
 async def after(
     connection: AsyncConnection,
     workspace: UUID,
@@ -82,9 +100,13 @@ async def after(
     pipeline_id: UUID | None = None,
     historical: bool = True,
 ) -> list[Event]:
-    """The next settled events behind `position`, in order."""
+    """The next settled events behind `position`, in order; `types` may hold the names above."""
+    of_pipeline = (pipeline.c.workspace_id == event.c.workspace_id) & (
+        pipeline.c.pipeline_id == event.c.pipeline_id
+    )
     query: Select[Any] = (
-        select(event)
+        select(event, pipeline.c.key.label("pipeline"))
+        .join(pipeline, of_pipeline, isouter=True)
         .where(
             event.c.workspace_id == workspace,
             tuple_(event.c.epoch, event.c.xid, event.c.n)
@@ -103,7 +125,7 @@ async def after(
         .limit(limit)
     )
     if types:
-        query = query.where(event.c.type.in_(types))
+        query = query.where(_named(types))
     if pipeline_id is not None:
         query = query.where(event.c.pipeline_id == pipeline_id)
     if not historical:
@@ -114,7 +136,7 @@ async def after(
             row.event_id,
             (row.epoch, int(row.xid), row.n),
             row.type,
-            row.pipeline_id,
+            row.pipeline,
             row.opportunity_id,
             row.occurred_at,
             row.recorded_at,
@@ -123,6 +145,27 @@ async def after(
         )
         for row in rows
     ]
+
+
+async def horizon(connection: AsyncConnection) -> Position:
+    """The position behind everything that is settled in this snapshot, and before all else.
+
+    A reader whose question found nothing more goes on from here, and reads nothing twice.
+    """
+    row = (await connection.execute(HORIZON)).one()
+    return row.epoch, row.xmin, 0
+
+
+def _named(types: Sequence[str]) -> ColumnElement[bool]:
+    """Events of these types, the names that stand for some of the moves among them."""
+    moved, kind = event.c.type == "opportunity.transitioned", event.c.data["kind"].astext
+    kinds = [MOVES_BY_NAME[name] for name in types if name in MOVES_BY_NAME]
+    entered = (moved & (kind != "handed_off")) | (event.c.type == "opportunity.created")
+    return or_(
+        event.c.type.in_(types),
+        *([moved & kind.in_(kinds)] if kinds else []),
+        *([entered] if STAGE_ENTERED in types else []),
+    )
 
 
 LAST_CHANGE: Final = """

@@ -48,6 +48,12 @@ BY_EXTERNAL_ID: Final = """
 SELECT opportunity_id FROM opportunity WHERE workspace_id = $1 AND external_id = $2
 """
 
+IS_TOUCHED: Final = """
+-- Has anything been done about the deal beside moving it?
+SELECT EXISTS (SELECT FROM opportunity_change WHERE workspace_id = $1 AND opportunity_id = $2)
+    OR EXISTS (SELECT FROM activity WHERE workspace_id = $1 AND opportunity_id = $2)
+"""
+
 BURY: Final = """
 INSERT INTO tombstone (workspace_id, opportunity_id, pipeline_id, deleted_at, deleted_by)
 VALUES ($1, $2, $3, $4, $5)
@@ -97,10 +103,10 @@ SAVE: Final = (
     "UPDATE opportunity SET version = $3, "
     f"{_assignments((*_IDLE_COLUMNS, *_POSITION_COLUMNS, *_FACT_COLUMNS), 4)} {_GUARD}"
 )
-_ALL_COLUMNS = (*_KEY_COLUMNS, *_IDLE_COLUMNS, *_POSITION_COLUMNS, *_FACT_COLUMNS)
+COLUMNS: Final = (*_KEY_COLUMNS, *_IDLE_COLUMNS, *_POSITION_COLUMNS, *_FACT_COLUMNS)
 INSERT: Final = (
-    f"INSERT INTO opportunity ({', '.join(_ALL_COLUMNS)}) "
-    f"VALUES ({', '.join(f'${n}' for n in range(1, len(_ALL_COLUMNS) + 1))})"
+    f"INSERT INTO opportunity ({', '.join(COLUMNS)}) "
+    f"VALUES ({', '.join(f'${n}' for n in range(1, len(COLUMNS) + 1))})"
 )
 
 

@@ -38,6 +38,11 @@ CURRENT = """
 SELECT pipeline_id, revision FROM pipeline WHERE workspace_id = $1 AND key = $2
 """
 
+ANY = """
+-- Has the workspace a pipeline at all?
+SELECT EXISTS (SELECT FROM pipeline WHERE workspace_id = $1)
+"""
+
 ADD_PIPELINE = """
 INSERT INTO pipeline (workspace_id, pipeline_id, key, revision, created_at, updated_at)
 VALUES ($1, $2, $3, 1, $4, $4)
@@ -97,6 +102,11 @@ async def load(
     transaction may yet be rolled back.
     """
     return (await _load(connection, (workspace, pipeline_id, revision))).pipeline
+
+
+async def any_there(connection: Connection, workspace: UUID) -> bool:
+    """Whether the workspace has a pipeline, archived ones included."""
+    return bool(await connection.fetchval(ANY, workspace))
 
 
 async def current(connection: Connection, workspace: UUID, key: str) -> Pipeline:

@@ -37,14 +37,16 @@ class Part:
 async def execute(connection: Connection, parts: Sequence[Part]) -> None:
     """Do all parts or, by raising inside the transaction, none.
 
-    Raises LostRace when a guarded part found no row or a twin appended the same seq first, and
-    AlreadyExists when a name that must be unique is taken.
+    Raises LostRace when a guarded part found no row, a twin appended the same seq first or what a
+    part refers to is gone, and AlreadyExists when a name that must be unique is taken.
     """
     sql = _composed(tuple((part.sql, part.guarded) for part in parts))
     try:
         touched = await connection.fetchval(sql, *(arg for part in parts for arg in part.args))
     except asyncpg.UniqueViolationError as violation:
         raise refusal(violation) from violation
+    except asyncpg.ForeignKeyViolationError as orphaned:  # the deal was deleted meanwhile
+        raise LostRace from orphaned
     if touched != sum(part.guarded for part in parts):
         raise LostRace
 

@@ -11,6 +11,10 @@ from app.storage.engine import Connection
 from app.storage.opportunities import FACTS, facts_of
 from app.storage.statement import Part
 
+WHOLE: Final = """
+SELECT * FROM transition WHERE workspace_id = $1 AND opportunity_id = $2 ORDER BY seq
+"""
+
 STANDING: Final = """
 SELECT * FROM transition
 WHERE workspace_id = $1 AND opportunity_id = $2 AND voided_at IS NULL ORDER BY seq
@@ -25,14 +29,15 @@ UPDATE transition SET voided_at = $4, voided_by = $5, void_reason = $6
 WHERE workspace_id = $1 AND opportunity_id = $2 AND seq = $3 AND voided_at IS NULL
 """
 
-_LOG_COLUMNS = (
+COLUMNS: Final = (
     *("workspace_id", "opportunity_id", "seq", "transition_id", "pipeline_id", "revision"),
     *("kind", "from_slot", "from_name", "entered_at", "to_slot", "to_name", "occurred_at"),
     *("recorded_at", "loss_reason", "note", "override_reason", "actor", "linked_id", *FACTS),
+    "import_id",
 )
 APPEND: Final = (
-    f"INSERT INTO transition ({', '.join(_LOG_COLUMNS)}) "
-    f"VALUES ({', '.join(f'${n}' for n in range(1, len(_LOG_COLUMNS) + 1))})"
+    f"INSERT INTO transition ({', '.join(COLUMNS)}) "
+    f"VALUES ({', '.join(f'${n}' for n in range(1, len(COLUMNS) + 1))})"
 )
 
 
@@ -59,6 +64,12 @@ class LogEntry:
     voided_at: datetime | None = None
     voided_by: str | None = None
     void_reason: str | None = None
+
+
+async def whole(connection: Connection, workspace: UUID, opportunity_id: UUID) -> list[LogEntry]:
+    """The deal's log in order, voided rows included."""
+    rows = await connection.fetch(WHOLE, workspace, opportunity_id)
+    return [entry_of(row) for row in rows]
 
 
 async def standing(connection: Connection, workspace: UUID, opportunity_id: UUID) -> list[LogEntry]:
@@ -118,6 +129,7 @@ def append(workspace: UUID, entry: LogEntry) -> Part:
             entry.actor,
             entry.linked_id,
             *(getattr(moved.facts, name) for name in FACTS),
+            entry.import_id,
         ),
     )
 

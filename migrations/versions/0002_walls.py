@@ -49,7 +49,8 @@ def upgrade() -> None:
     op.execute("GRANT UPDATE (revoked_at) ON api_key TO sluice_app")
     op.execute("GRANT SELECT, INSERT, UPDATE ON idempotency_record TO sluice_app")
     op.execute("GRANT SELECT ON epoch, installation TO sluice_app, sluice_jobs")
-    op.execute("GRANT SELECT ON workspace, opportunity TO sluice_jobs")
+    op.execute("GRANT SELECT ON workspace TO sluice_jobs")
+    op.execute("GRANT SELECT (workspace_id, goes_idle_at, flagged_at) ON opportunity TO sluice_jobs")
     op.execute("GRANT SELECT, DELETE ON idempotency_record TO sluice_jobs")
 
     for table in (

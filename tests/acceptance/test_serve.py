@@ -15,106 +15,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.acceptance.services import Service, until
+
 pytestmark = [
     pytest.mark.process,
     pytest.mark.skipif(sys.platform != "linux", reason="finds processes in /proc"),
 ]
-
-COMMAND = [sys.executable, "-m", "app.cli", "serve"]
-
-
-def until(condition: Callable[[], bool], seconds: float = 20) -> None:
-    """Wait for something another process does, looking again and again."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.01)
-
-
-class Service:
-    """A service in a process of its own, known by the data folder in its environment."""
-
-    def __init__(self, folder: Path, **settings: str) -> None:
-        self.folder = folder
-        inherited = {k: v for k, v in os.environ.items() if not k.startswith("DATABASE_")}
-        ours = {"SLUICE_DATA_DIR": str(folder), "SLUICE_PORT": "0", "SLUICE_DEMO": "0"}
-        with (folder / "stderr.log").open("ab") as stderr:
-            self.process = subprocess.Popen(
-                COMMAND,
-                env=inherited | ours | settings,
-                stdout=subprocess.PIPE,
-                stderr=stderr,
-                text=True,
-                process_group=0,  # so that a test can press Ctrl-C for all of it
-            )
-        assert self.process.stdout is not None
-        self.url = ""
-        for line in self.process.stdout:
-            if "http://" in line:
-                self.url = "http://" + line.split("http://")[1].split()[0].rstrip("/")
-                break
-
-    def answers(self) -> bool:
-        try:
-            with urllib.request.urlopen(f"{self.url}/livez", timeout=2) as answer:
-                return bool(answer.status == 200)
-        except (OSError, urllib.error.URLError):
-            return False
-
-    def database_pid(self) -> int | None:
-        """The database server's, once it accepts connections."""
-        try:
-            lines = (self.folder / "cluster" / "postmaster.pid").read_text().splitlines()
-        except FileNotFoundError:
-            return None
-        return int(lines[0]) if lines and lines[-1].strip() == "ready" else None
-
-    def pids(self) -> list[int]:
-        """Every process of the service: itself, its workers, its database."""
-        marks = (f"SLUICE_DATA_DIR={self.folder}\0".encode(), f"{self.folder}/".encode())
-        found = []
-        for entry in Path("/proc").glob("[0-9]*"):
-            try:
-                told = (entry / "environ").read_bytes() + (entry / "cmdline").read_bytes()
-                at_work = os.fsencode((entry / "cwd").readlink()) + b"/"
-            except OSError:  # ended meanwhile
-                continue
-            if any(mark in told for mark in marks) or at_work.startswith(marks[1]):
-                found.append(int(entry.name))
-        return found
-
-    def worker_pids(self) -> list[int]:
-        return [
-            pid
-            for pid in self.pids()
-            if b"multiprocessing.spawn" in Path(f"/proc/{pid}/cmdline").read_bytes()
-        ]
-
-
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    """A folder that every account can enter; pytest's own are closed to all but their maker."""
-    path = Path(tempfile.mkdtemp(prefix="sluice-test-"))
-    path.chmod(0o755)
-    yield path
-    shutil.rmtree(path)
-
-
-@pytest.fixture
-def start(folder: Path) -> Iterator[Callable[..., Service]]:
-    services: list[Service] = []
-
-    def start(**settings: str) -> Service:
-        services.append(Service(folder, **settings))
-        until(services[-1].answers)
-        return services[-1]
-
-    yield start
-    for service in services:
-        service.process.kill()
-        service.process.communicate()
-    until(lambda: not any(service.pids() for service in services))
-
 
 @pytest.mark.parametrize("workers", ["1", "2"])
 @pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGINT])

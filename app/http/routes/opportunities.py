@@ -179,6 +179,7 @@ async def upsert_opportunity_by_external_id(
         principal,
         new_deal(body, external_id),
         check=conditional.optional(if_match),
+        expects_existing=if_match is not None,
         opened=opened,
         amended=lambda deal, pipeline: answers.done(
             Opportunity.of(deal, pipeline), etag=conditional.etag(deal.version)

@@ -381,6 +381,4 @@ def _revised(revision: Revision) -> Answer:
 
 def _changed(revision: Revision) -> Answer:
     """200: the pipeline as it is defined now."""
-    return answers.done(
-        Pipeline.of(revision), etag=conditional.etag(revision.pipeline.revision)
-    )
+    return answers.done(Pipeline.of(revision), etag=conditional.etag(revision.pipeline.revision))

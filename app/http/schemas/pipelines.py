@@ -8,8 +8,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import ConfigDict, Field
-from pydantic.experimental.missing_sentinel import MISSING
+from pydantic import MISSING, ConfigDict, Field
 
 from app.domain import definition as domain
 from app.domain import templates
@@ -272,7 +271,9 @@ class Pipeline(Response):
                 Stage.of(stage, None) for stage in pipeline.stages if stage.archived_at is not None
             ],
             warnings=[
-                DefinitionWarning.model_construct(code=each.code, detail=each.detail, pointer=each.pointer)
+                DefinitionWarning.model_construct(
+                    code=each.code, detail=each.detail, pointer=each.pointer
+                )
                 for each in domain.warnings(pipeline)
             ],
             created_at=revision.created_at,

@@ -9,8 +9,7 @@ from decimal import Decimal
 from types import MappingProxyType
 from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import ConfigDict, Field
-from pydantic.experimental.missing_sentinel import MISSING
+from pydantic import MISSING, ConfigDict, Field
 
 from app.domain import pipeline as domain
 from app.domain.definition import UNPLACED

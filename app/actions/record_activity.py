@@ -1,0 +1,84 @@
+"""Recording an activity: what was done about a deal, and its idle clock where that counts."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from app.actions import announcements
+from app.actions.deciding import decide
+from app.actions.move_opportunity import resolving
+from app.domain import opportunity, transition
+from app.domain.access import Principal
+from app.storage import activities, idempotency, opportunities, pipelines
+from app.storage.activities import Activity
+from app.storage.engine import Connection, Database
+from app.storage.idempotency import Answer, Repeatable
+from app.storage.ids import new_id
+from app.storage.statement import execute
+
+Recorded = Callable[[Activity], Answer]
+"""Renders what the caller is answered; it is kept with the effect, in the same transaction."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FollowUp:
+    """What a caller says was done. `occurred_at` None: now."""
+
+    kind: str
+    content: str | None = None
+    occurred_at: datetime | None = None
+
+
+async def record_activity(
+    database: Database,
+    principal: Principal,
+    opportunity_id: UUID,
+    done: FollowUp,
+    *,
+    request: Repeatable | None,
+    answer: Recorded,
+) -> Answer:
+    """Record a follow-up on a deal, open or closed. Raises NotFound, TimeOutOfRange.
+
+    The deal's row is written only where the activity counts for its clock: a note makes no new
+    version of the deal.
+    """
+    workspace = principal.workspace_id
+
+    async def work(connection: Connection, locked: bool) -> Answer:
+        found = await opportunities.read(
+            connection, workspace, opportunity_id, request, locked=locked
+        )
+        if isinstance(found, Answer):
+            return found
+        deal, now = found.deal, found.now
+        pipeline = await pipelines.load(connection, workspace, deal.pipeline_id, found.revision)
+        activity = Activity(
+            activity_id=new_id(),
+            opportunity_id=opportunity_id,
+            pipeline_id=deal.pipeline_id,
+            kind=done.kind,
+            content=done.content,
+            occurred_at=transition.instant_of(done.occurred_at, None, now),
+            recorded_at=now,
+            actor=principal.subject,
+        )
+        after, resolution = opportunity.followed_up(
+            deal, pipeline, activity.kind, activity.occurred_at, now
+        )
+        resets = after.idle.clock_started_at != deal.idle.clock_started_at
+        answered = answer(activity)
+        await execute(
+            connection,
+            [
+                *([] if after is deal else [opportunities.save_clock(workspace, after)]),
+                activities.append(workspace, activity),
+                announcements.activity_recorded(workspace, after, activity, resets_clock=resets),
+                *resolving(workspace, deal, resolution, after),
+                *idempotency.keep(workspace, request, answered),
+            ],
+        )
+        return answered
+
+    return await decide(database, workspace, request, work)

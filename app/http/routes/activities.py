@@ -1,0 +1,98 @@
+"""Activities: what was done about a deal, recorded and listed."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Path, Query, Request, Response
+
+from app.actions.record_activity import FollowUp, record_activity
+from app.domain.access import Principal, Scope
+from app.http import answers, conditional
+from app.http.cursors import next_link
+from app.http.deps import Allowed, CursorsDep, DatabaseDep, RepeatableDep
+from app.http.schemas.activities import Activity, ActivityCreate, ActivityPage
+from app.http.schemas.common import Id, PageInfo
+from app.http.schemas.transitions import PageQuery
+from app.storage import activities
+from app.storage.idempotency import Answer
+from app.storage.queries import opportunities
+
+router = APIRouter(prefix="/v1/opportunities/{opportunity_id}/activities", tags=["activities"])
+
+Reader = Annotated[Principal, Depends(Allowed(Scope.OPPORTUNITIES_READ))]
+Writer = Annotated[Principal, Depends(Allowed(Scope.OPPORTUNITIES_WRITE))]
+OpportunityId = Annotated[Id, Path(description="The id that the server gave.")]
+
+_NEVER_CHANGED = conditional.etag(1)
+
+
+@router.get("")
+async def list_activities(
+    request: Request,
+    response: Response,
+    opportunity_id: OpportunityId,
+    query: Annotated[PageQuery, Query()],
+    principal: Reader,
+    database: DatabaseDep,
+    cursors: CursorsDep,
+) -> ActivityPage:
+    """A deal's activities, the latest first."""
+    workspace = principal.workspace_id
+    asked = {"list": "activities", "workspace": workspace, "deal": opportunity_id}
+    before: Any = tuple(cursors.decode(query.cursor, asked)) if query.cursor else None
+    async with database.read(workspace) as connection:
+        await opportunities.one(connection, workspace, opportunity_id)
+        found = await activities.latest(
+            connection, workspace, opportunity_id, before=before, limit=query.limit + 1
+        )
+    cursor = None
+    if len(found) > query.limit:
+        last = found[query.limit - 1]
+        cursor = cursors.encode([last.occurred_at, last.activity_id], asked)
+        response.headers["Link"] = next_link(request, cursor)
+    return ActivityPage(
+        items=[Activity.of(done) for done in found[: query.limit]],
+        page=PageInfo(next_cursor=cursor),
+    )
+
+
+@router.post("", status_code=201, response_model=Activity)
+async def create_activity(
+    opportunity_id: OpportunityId,
+    body: ActivityCreate,
+    principal: Writer,
+    database: DatabaseDep,
+    repeatable: RepeatableDep,
+) -> Response:
+    """Record what was done; a kind that the deal's stage asks for resets its idle clock."""
+    answer = await record_activity(
+        database,
+        principal,
+        opportunity_id,
+        FollowUp(kind=body.kind, content=body.content, occurred_at=body.occurred_at),
+        request=repeatable,
+        answer=_recorded,
+    )
+    return answers.sent(answer)
+
+
+@router.get("/{activity_id}")
+async def get_activity(
+    opportunity_id: OpportunityId,
+    activity_id: Annotated[Id, Path()],
+    response: Response,
+    principal: Reader,
+    database: DatabaseDep,
+    if_none_match: conditional.IfNoneMatch = None,
+) -> Activity:
+    """One activity."""
+    async with database.read(principal.workspace_id) as connection:
+        done = await activities.one(connection, principal.workspace_id, opportunity_id, activity_id)
+    conditional.offer(response, _NEVER_CHANGED, if_none_match)
+    return Activity.of(done)
+
+
+def _recorded(done: activities.Activity) -> Answer:
+    path = router.prefix.format(opportunity_id=done.opportunity_id)
+    return answers.created(
+        Activity.of(done), location=f"{path}/{done.activity_id}", etag=_NEVER_CHANGED
+    )

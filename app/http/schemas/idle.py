@@ -1,0 +1,236 @@
+"""Idle flags, deals that are about to fall idle, and what a scan found."""
+
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import ConfigDict, Field
+
+from app.domain import opportunity as domain
+from app.domain.idle_flag import FlagState
+from app.domain.idle_flag import IdleFlag as Flag
+from app.domain.period import Period
+from app.domain.pipeline import Pipeline
+from app.http.schemas.common import Duration, Id, Instant, Key, Page, Request, Response, Text
+from app.http.schemas.opportunities import Label
+from app.http.schemas.transitions import PageQuery
+
+_DEAL: Final[dict[str, Any]] = {
+    "id": "019a8f0e-4c1e-7d8a-9b1c-2f3e4d5c6b7a",
+    "external_id": "CRM-1042",
+    "name": "Ten seats for the design team",
+    "owner": "mia",
+    "team": "north",
+    "priority": "high",
+}
+_EXAMPLE: Final[dict[str, Any]] = {
+    "id": "019a8f0e-7d4c-7a10-9d41-6e7f8a9b0c1d",
+    "opportunity": _DEAL,
+    "pipeline": "sales",
+    "stage": "quote",
+    "state": "snoozed",
+    "clock": "stage_age",
+    "clock_started_at": "2026-11-09T14:30:00Z",
+    "idle_since": "2026-11-16T14:30:00Z",
+    "opened_at": "2026-11-16T14:30:00.412Z",
+    "acknowledged": None,
+    "snoozed": {
+        "at": "2026-11-17T08:00:00Z",
+        "by": "mia",
+        "until": "2026-11-24T08:00:00Z",
+        "reason": "Their budget is decided next week.",
+    },
+    "resolved": None,
+}
+_EXPECTED: Final[dict[str, Any]] = {
+    "opportunity": _DEAL,
+    "pipeline": "sales",
+    "stage": "quote",
+    "clock": "stage_age",
+    "clock_started_at": "2026-11-09T14:30:00Z",
+    "last_reset_by": "move",
+    "goes_idle_at": "2026-11-16T14:30:00Z",
+    "flag_id": None,
+}
+
+Clock = Literal["stage_age", "inactivity"]
+
+
+class FlaggedOpportunity(Response):
+    """The deal in short, as it stands now."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [_DEAL]})
+
+    id: Id
+    external_id: str | None
+    name: str
+    owner: str | None
+    team: str | None
+    priority: str | None
+
+    @classmethod
+    def of(cls, deal: domain.Opportunity) -> "FlaggedOpportunity":
+        return cls.model_construct(
+            id=deal.opportunity_id,
+            external_id=deal.external_id,
+            name=deal.name,
+            owner=deal.facts.owner,
+            team=deal.facts.team,
+            priority=deal.facts.priority,
+        )
+
+
+class Acknowledgement(Response):
+    """Who has seen to the flag, and when."""
+
+    at: Instant
+    by: str
+
+
+class Snooze(Response):
+    """Until when the flag is put aside, by whom and why."""
+
+    at: Instant
+    by: str
+    until: Instant
+    reason: str
+
+
+class FlagResolution(Response):
+    """When the episode ended, and what ended it."""
+
+    at: Instant
+    cause: Literal["moved", "closed", "activity", "not_due"]
+
+
+class IdleFlag(Response):
+    """One episode in which a deal sat past its stage's threshold."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [_EXAMPLE]})
+
+    id: Id
+    opportunity: FlaggedOpportunity
+    pipeline: str
+    stage: str = Field(description="The stage in which the deal fell idle.")
+    state: Literal["open", "acknowledged", "snoozed", "resolved"]
+    clock: Clock
+    clock_started_at: Instant
+    idle_since: Instant = Field(
+        description="When the deal had sat for as long as its stage allows, whenever it was seen."
+    )
+    opened_at: Instant
+    acknowledged: Acknowledgement | None
+    snoozed: Snooze | None
+    resolved: FlagResolution | None
+
+    @classmethod
+    def of(cls, flag: Flag, deal: domain.Opportunity, pipeline: Pipeline) -> "IdleFlag":
+        return cls.model_construct(
+            id=flag.flag_id,
+            opportunity=FlaggedOpportunity.of(deal),
+            pipeline=pipeline.key,
+            stage=pipeline.by_slot[flag.slot].key,
+            state=flag.state.value,
+            clock=flag.clock.value,
+            clock_started_at=flag.clock_started_at,
+            idle_since=flag.idle_since,
+            opened_at=flag.opened_at,
+            acknowledged=None
+            if flag.acknowledged_at is None
+            else Acknowledgement.model_construct(
+                at=flag.acknowledged_at, by=flag.acknowledged_by or ""
+            ),
+            snoozed=None
+            if flag.snoozed_until is None or flag.snoozed_at is None
+            else Snooze.model_construct(
+                at=flag.snoozed_at,
+                by=flag.snoozed_by or "",
+                until=flag.snoozed_until,
+                reason=flag.snooze_reason or "",
+            ),
+            resolved=None
+            if flag.resolved_at is None or flag.resolved_by is None
+            else FlagResolution.model_construct(at=flag.resolved_at, cause=flag.resolved_by.value),
+        )
+
+
+class IdleFlagPage(Page[IdleFlag]):
+    """A page of flags, in the order in which they were first opened."""
+
+
+class IdleFlagQuery(PageQuery):
+    """Which flags. Filters add up; `owner` and `team` are the deal's present ones."""
+
+    pipeline: Key | None = None
+    stage: Key | None = Field(default=None, description="A stage of `pipeline`, which it needs.")
+    owner: Label | None = None
+    team: Label | None = None
+    state: FlagState | None = Field(default=None, description="Absent: all but the resolved ones.")
+
+    def asked(self) -> dict[str, Any]:
+        """What decides which list it is, for its cursors."""
+        return self.model_dump(exclude={"limit", "cursor"})
+
+
+class SnoozeCreate(Request):
+    """Until when the flag is put aside, and why."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {"until": "2026-11-24T08:00:00Z", "reason": "Their budget is decided next week."}
+            ]
+        }
+    )
+
+    until: Instant = Field(description="In the future, at most 366 days ahead.")
+    reason: Annotated[Text, Field(min_length=1)]
+
+
+class UpcomingIdle(Response):
+    """A deal that will fall idle unless something is done."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [_EXPECTED]})
+
+    opportunity: FlaggedOpportunity
+    pipeline: str
+    stage: str
+    clock: Clock
+    clock_started_at: Instant
+    last_reset_by: Literal["move", "activity"]
+    goes_idle_at: Instant
+    flag_id: Id | None = Field(description="The snoozed flag that will come back.")
+
+    @classmethod
+    def of(cls, deal: domain.Opportunity, pipeline: Pipeline) -> "UpcomingIdle":
+        stage = pipeline.by_slot[deal.position.slot]
+        assert deal.idle.goes_idle_at is not None, "what is upcoming has its instant"
+        return cls.model_construct(
+            opportunity=FlaggedOpportunity.of(deal),
+            pipeline=pipeline.key,
+            stage=stage.key,
+            clock=stage.idle.clock.value,
+            clock_started_at=deal.idle.clock_started_at,
+            last_reset_by=deal.idle.reset_by.value,
+            goes_idle_at=deal.idle.goes_idle_at,
+            flag_id=deal.flag_id,
+        )
+
+
+class UpcomingIdlePage(Page[UpcomingIdle]):
+    """A page of deals that will fall idle, the soonest first."""
+
+
+class UpcomingIdleQuery(PageQuery):
+    """How far to look ahead."""
+
+    within: Duration = Field(
+        default=Period(days=3), description="From now on, as definitions write it: `P3D`, `PT12H`."
+    )
+
+
+class IdleScan(Response):
+    """What a scan found."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"flagged": 3, "seconds": 0.004}]})
+
+    flagged: int = Field(description="Flags opened; what another scan has flagged is not counted.")
+    seconds: float

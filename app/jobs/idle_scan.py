@@ -1,0 +1,39 @@
+"""The idle scan of all workspaces: where is there work, and when will there be the next?
+
+Only the first question is asked across workspaces, under the jobs' role, which sees of a deal no
+more than when it is due; each workspace is then scanned under the app's role, one at a time.
+"""
+
+from datetime import timedelta
+
+import structlog
+
+from app.actions.flag_idle import flag_idle
+from app.storage.engine import JOB, Database, Role
+from app.storage.queries import idle
+from app.storage.queries.idle import NextDue
+
+log = structlog.get_logger("sluice.idle")
+
+
+async def scan_all(database: Database, horizon: timedelta) -> timedelta | None:
+    """Flag what is due everywhere; how long until the next deal is due, if within `horizon`.
+
+    A workspace that cannot be scanned is logged and does not keep the others waiting.
+    """
+    expected = await _soonest(database, horizon)
+    due = [next_due for next_due in expected if next_due.seconds <= 0]
+    for workspace in due:
+        try:
+            await flag_idle(database, workspace.workspace_id)
+        except Exception:
+            log.exception("idle.scan_failed", workspace=str(workspace.workspace_id))
+    if due:  # the deals behind those that have just been flagged come into view
+        expected = await _soonest(database, horizon)
+    ahead = [next_due.seconds for next_due in expected if next_due.seconds > 0]
+    return timedelta(seconds=min(ahead)) if ahead else None
+
+
+async def _soonest(database: Database, horizon: timedelta) -> list[NextDue]:
+    async with database.read(None, role=Role.JOBS, timeouts=JOB) as connection:
+        return await idle.soonest(connection, horizon)

@@ -1,0 +1,96 @@
+"""Activities: follow-ups on deals, appended and never changed."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+from uuid import UUID
+
+from sqlalchemy import select, tuple_
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.domain.errors import NotFound
+from app.storage.statement import Part
+from app.storage.tables import activity
+
+APPEND: Final = """
+INSERT INTO activity (workspace_id, opportunity_id, activity_id, pipeline_id, kind, content,
+                      occurred_at, recorded_at, actor, import_id)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Activity:
+    """A row of `activity`. `import_id` is set on imported history."""
+
+    activity_id: UUID
+    opportunity_id: UUID
+    pipeline_id: UUID
+    kind: str
+    content: str | None
+    occurred_at: datetime
+    recorded_at: datetime
+    actor: str
+    import_id: UUID | None = None
+
+
+def append(workspace: UUID, done: Activity) -> Part:
+    """The part that records an activity."""
+    return Part(
+        APPEND,
+        (
+            workspace,
+            done.opportunity_id,
+            done.activity_id,
+            done.pipeline_id,
+            done.kind,
+            done.content,
+            done.occurred_at,
+            done.recorded_at,
+            done.actor,
+            done.import_id,
+        ),
+    )
+
+
+async def one(
+    connection: AsyncConnection, workspace: UUID, opportunity_id: UUID, activity_id: UUID
+) -> Activity:
+    """The activity of that id on that deal. Raises NotFound."""
+    c = activity.c
+    found = await connection.execute(
+        select(activity).where(
+            c.workspace_id == workspace,
+            c.opportunity_id == opportunity_id,
+            c.activity_id == activity_id,
+        )
+    )
+    row = found.one_or_none()
+    if row is None:
+        raise NotFound(f"The opportunity has no activity {activity_id}.")
+    return _activity(row)
+
+
+async def latest(
+    connection: AsyncConnection,
+    workspace: UUID,
+    opportunity_id: UUID,
+    *,
+    before: tuple[datetime, UUID] | None,
+    limit: int,
+) -> list[Activity]:
+    """The deal's activities, the latest first, before (instant, id)."""
+    c = activity.c
+    query = (
+        select(activity)
+        .where(c.workspace_id == workspace, c.opportunity_id == opportunity_id)
+        .order_by(c.occurred_at.desc(), c.activity_id.desc())
+        .limit(limit)
+    )
+    if before is not None:
+        query = query.where(tuple_(c.occurred_at, c.activity_id) < before)
+    return [_activity(row) for row in await connection.execute(query)]
+
+
+def _activity(row: Any) -> Activity:
+    return Activity(**{name: getattr(row, name) for name in Activity.__dataclass_fields__})

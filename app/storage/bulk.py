@@ -1,0 +1,112 @@
+"""The same part many times over, as one statement: arrays of its arguments, unnested.
+
+    INSERT INTO t (w, a, b) VALUES ($1, $2, $3)
+ →  INSERT INTO t (w, a, b) SELECT $1, given.p2, given.p3 FROM unnest($2::…[], $3::…[]) AS given
+
+so that a deal or a transition is written by the statement it is always written by. COPY would be
+faster still, but PostgreSQL refuses it on tables with row-level security, and every table has that.
+The workspace, $1, is bound once: the statement can be routed when the tables are sharded.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import asyncpg
+from sqlalchemy import ARRAY
+from sqlalchemy.dialects import postgresql
+
+from app.storage.engine import Connection
+from app.storage.statement import LostRace, Part, refusal
+from app.storage.tables import metadata
+
+_INSERT = re.compile(r"\s*INSERT INTO (\w+) \((.+?)\)\s+VALUES \((.+)\)\s*", re.DOTALL)
+_UPDATE = re.compile(r"\s*UPDATE (\w+) (.+)", re.DOTALL)
+_ASSIGNED = re.compile(r"(\w+) = \$(\d+)")
+_PLACEHOLDER = re.compile(r"\$(\d+)\b")
+
+
+async def execute(connection: Connection, parts: Sequence[Part]) -> None:
+    """Do parts that share one SQL text and one workspace.
+
+    Raises LostRace where a guarded part found no row, and what `statement.refusal` makes of a name
+    that is taken.
+    """
+    if not parts:
+        return
+    widened = _widened(parts[0].sql)
+    columns: list[Sequence[Any]]
+    workspace, *columns = zip(*(part.args for part in parts), strict=True)
+    for place in widened.arrays:
+        columns[place] = [_literal(value) for value in columns[place]]
+    try:
+        done = await connection.execute(widened.sql, workspace[0], *columns)
+    except asyncpg.UniqueViolationError as violation:
+        raise refusal(violation) from violation
+    if parts[0].guarded and done.split()[-1] != str(len(parts)):
+        raise LostRace
+
+
+@dataclass(frozen=True, slots=True)
+class _Widened:
+    """The statement for many, and which arguments after the workspace are themselves arrays."""
+
+    sql: str
+    arrays: tuple[int, ...]
+
+
+@lru_cache(maxsize=32)
+def _widened(sql: str) -> _Widened:
+    if insertion := _INSERT.fullmatch(sql):
+        table, columns, values = insertion.groups()
+        listed = zip(columns.split(","), values.split(","), strict=True)
+        columns_by_place = {
+            int(value.strip()[1:]): column.strip()
+            for column, value in listed
+            if _PLACEHOLDER.fullmatch(value.strip())
+        }
+    else:
+        update = _UPDATE.fullmatch(sql)
+        assert update is not None, "only an INSERT or an UPDATE can be widened"
+        table, body = update.groups()
+        columns_by_place = {int(place): column for column, place in _ASSIGNED.findall(body)}
+    types = {
+        place: metadata.tables[table].c[column].type
+        for place, column in columns_by_place.items()
+        if place > 1
+    }
+    # An array of arrays would come out flat, so an argument that is one itself travels as text.
+    written = {
+        place: str(type_.compile(postgresql.dialect()))  # type: ignore[no-untyped-call] # as SQLAlchemy has it
+        for place, type_ in types.items()
+    }
+    arrays = tuple(place for place, type_ in types.items() if isinstance(type_, ARRAY))
+    places = sorted(types)
+    unnested = ", ".join(f"${n}::{'text' if n in arrays else written[n]}[]" for n in places)
+    given = f"FROM unnest({unnested}) AS given ({', '.join(f'p{n}' for n in places)})"
+
+    def bound(match: re.Match[str]) -> str:
+        place = int(match[1])
+        if place == 1:
+            return "$1"
+        return f"given.p{place}::{written[place]}" if place in arrays else f"given.p{place}"
+
+    if insertion:
+        text = f"INSERT INTO {table} ({columns}) SELECT {_PLACEHOLDER.sub(bound, values)} {given}"
+    else:
+        text = _PLACEHOLDER.sub(bound, sql).replace("WHERE", f"{given} WHERE", 1)
+    return _Widened(text, tuple(place - 2 for place in arrays))
+
+
+def _literal(value: Sequence[str | int | None]) -> str:
+    """An array as PostgreSQL writes it (its manual, "Array Input and Output Syntax")."""
+    return "{" + ",".join(_element(item) for item in value) + "}"
+
+
+def _element(item: str | int | None) -> str:
+    if isinstance(item, str):
+        escaped = item.replace("\\", "\\\\").replace('"', '\\"')
+        return f'"{escaped}"'
+    return "NULL" if item is None else str(item)

@@ -1,0 +1,177 @@
+"""Who is idle, who will be, and where a scan has work."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, Select, func, select, text, tuple_
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.domain.idle_flag import FlagState, IdleFlag
+from app.domain.opportunity import Opportunity
+from app.domain.pipeline import Pipeline
+from app.storage import pipelines
+from app.storage.idle_flags import COLUMNS, flag_of
+from app.storage.opportunities import deal_of
+from app.storage.tables import idle_flag, opportunity, pipeline
+
+Flagged = tuple[IdleFlag, Opportunity, Pipeline]
+"""A flag, its deal as it stands now, and the pipeline as it is defined now."""
+
+Expected = tuple[Opportunity, Pipeline]
+"""A deal that is to fall idle, and the pipeline as it is defined now."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Filters:
+    """Flags that pass all of these; None passes everything, but for `state`.
+
+    `slot` is the stage in which the deal fell idle, `owner` and `team` are the deal's present
+    ones. Without a `state`, flags that are not resolved.
+    """
+
+    pipeline_id: UUID | None = None
+    slot: int | None = None
+    owner: str | None = None
+    team: str | None = None
+    state: FlagState | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NextDue:
+    """When the first unflagged deal of a workspace is due: in so many seconds; ≤ 0: it is due."""
+
+    workspace_id: UUID
+    seconds: float
+
+
+SOONEST: Final = text(
+    """
+    SELECT w.workspace_id,
+           extract(epoch FROM next.goes_idle_at - clock_timestamp())::float8 AS seconds
+    FROM workspace AS w CROSS JOIN LATERAL (
+        SELECT o.goes_idle_at FROM opportunity AS o
+        WHERE o.workspace_id = w.workspace_id
+          AND o.flagged_at IS NULL AND o.goes_idle_at IS NOT NULL
+        ORDER BY o.goes_idle_at LIMIT 1
+    ) AS next
+    WHERE next.goes_idle_at <= clock_timestamp() + :within
+    """
+)
+
+
+async def soonest(connection: AsyncConnection, within: timedelta) -> list[NextDue]:
+    """Each workspace's first deal that is due or will be within the time: one probe of an index.
+
+    Asked under the jobs' role, which sees every workspace.
+    """
+    rows = await connection.execute(SOONEST, {"within": within})
+    return [NextDue(row.workspace_id, row.seconds) for row in rows]
+
+
+async def flags(
+    connection: AsyncConnection,
+    workspace: UUID,
+    filters: Filters,
+    *,
+    after: UUID | None,
+    limit: int,
+) -> list[Flagged]:
+    """Flags that pass the filters, in the order in which they were first opened, after one."""
+    f, o = idle_flag.c, opportunity.c
+    query = (
+        _seen(
+            *(f[name].label(f"flag_{name}") for name in COLUMNS),
+        )
+        .join(
+            idle_flag,
+            (f.workspace_id == o.workspace_id) & (f.opportunity_id == o.opportunity_id),
+        )
+        .where(f.workspace_id == workspace, *_passing(filters))
+        .order_by(f.flag_id)
+        .limit(limit)
+    )
+    if after is not None:
+        query = query.where(f.flag_id > after)
+    return [
+        (
+            flag_of({name: row[f"flag_{name}"] for name in COLUMNS}),
+            deal_of(row),
+            await _defined(connection, workspace, row),
+        )
+        for row in (await connection.execute(query)).mappings().all()
+    ]
+
+
+async def upcoming(
+    connection: AsyncConnection,
+    workspace: UUID,
+    pipeline_id: UUID,
+    within: timedelta,
+    *,
+    after: tuple[datetime, UUID] | None,
+    limit: int,
+) -> list[Expected]:
+    """Deals of the pipeline without an open flag that are due within the time, the soonest first.
+
+    A snoozed deal is among them where its snooze ends by then, and so is one that has just fallen
+    idle and waits for the next scan.
+    """
+    o = opportunity.c
+    query = (
+        _seen()
+        .where(
+            o.workspace_id == workspace,
+            o.pipeline_id == pipeline_id,
+            o.flagged_at.is_(None),
+            o.goes_idle_at <= select(func.clock_timestamp() + within).scalar_subquery(),
+        )
+        .order_by(o.goes_idle_at, o.opportunity_id)
+        .limit(limit)
+    )
+    if after is not None:
+        query = query.where(tuple_(o.goes_idle_at, o.opportunity_id) > after)
+    rows = (await connection.execute(query)).mappings().all()
+    return [(deal_of(row), await _defined(connection, workspace, row)) for row in rows]
+
+
+def _passing(filters: Filters) -> Iterable[ColumnElement[bool]]:
+    f, o = idle_flag.c, opportunity.c
+    equal = (
+        (f.pipeline_id, filters.pipeline_id),
+        (f.slot, filters.slot),
+        (o.owner, filters.owner),
+        (o.team, filters.team),
+    )
+    yield from (column == value for column, value in equal if value is not None)
+    # IdleFlag.state, as a condition.
+    if filters.state is FlagState.RESOLVED:
+        yield f.resolved_at.is_not(None)
+        return
+    yield f.resolved_at.is_(None)
+    match filters.state:
+        case FlagState.SNOOZED:
+            yield f.snoozed_until.is_not(None)
+        case FlagState.ACKNOWLEDGED:
+            yield f.snoozed_until.is_(None) & f.acknowledged_at.is_not(None)
+        case FlagState.OPEN:
+            yield f.snoozed_until.is_(None) & f.acknowledged_at.is_(None)
+
+
+def _seen(*more: ColumnElement[Any]) -> Select[Any]:
+    o, p = opportunity.c, pipeline.c
+    of_deal = (p.workspace_id == o.workspace_id) & (p.pipeline_id == o.pipeline_id)
+    return (
+        select(*o, p.revision.label("pipeline_revision"), *more)
+        .select_from(opportunity)
+        .join(pipeline, of_deal)
+    )
+
+
+async def _defined(connection: AsyncConnection, workspace: UUID, row: Any) -> Pipeline:
+    revision = await pipelines.read_revision(
+        connection, workspace, row["pipeline_id"], row["pipeline_revision"]
+    )
+    return revision.pipeline

@@ -1,0 +1,96 @@
+"""Which deals are there, each with all of its log: what a check of the projection reads.
+
+Batches go by the deals' ids, so that memory is bounded by a batch and its logs, however large the
+workspace. A batch is one snapshot: a deal that is moved meanwhile is seen before or after, whole.
+"""
+
+from collections import defaultdict
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+from uuid import UUID
+
+from sqlalchemy import func, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.domain.audit import Log
+from app.domain.journey import TransitionKind
+from app.domain.opportunity import Opportunity
+from app.domain.pipeline import Pipeline
+from app.storage import pipelines
+from app.storage.opportunities import deal_of
+from app.storage.tables import opportunity, pipeline, transition, workspace
+from app.storage.transitions import LogEntry, entry_of
+
+AT_ONCE: Final = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """A deal as its row has it, its pipeline as it is defined now, and its log."""
+
+    deal: Opportunity
+    pipeline: Pipeline
+    log: Log
+    now: datetime
+
+
+async def workspaces(connection: AsyncConnection) -> list[tuple[UUID, str]]:
+    """Every workspace, its id and key. Asked under the jobs' role, which sees them all."""
+    found = await connection.execute(
+        select(workspace.c.workspace_id, workspace.c.key).order_by(workspace.c.key)
+    )
+    return [(row.workspace_id, row.key) for row in found]
+
+
+async def deals_with_logs(
+    connection: AsyncConnection, workspace_id: UUID, *, after: UUID | None, limit: int = AT_ONCE
+) -> list[Told]:
+    """The next deals in the order of their ids, with their logs; none when all were read."""
+    o, p, t = opportunity, pipeline, transition
+    wanted = (
+        select(o, p.c.revision.label("pipeline_revision"), func.clock_timestamp().label("now"))
+        .join(p, (p.c.workspace_id == o.c.workspace_id) & (p.c.pipeline_id == o.c.pipeline_id))
+        .where(o.c.workspace_id == workspace_id)
+        .order_by(o.c.opportunity_id)
+        .limit(limit)
+    )
+    if after is not None:
+        wanted = wanted.where(o.c.opportunity_id > after)
+    rows = (await connection.execute(wanted)).mappings().all()
+    logs: defaultdict[UUID, list[LogEntry]] = defaultdict(list)
+    if rows:
+        log = (
+            select(t)
+            .where(
+                t.c.workspace_id == workspace_id,
+                t.c.opportunity_id.between(rows[0]["opportunity_id"], rows[-1]["opportunity_id"]),
+            )
+            .order_by(t.c.opportunity_id, t.c.seq)
+        )
+        for row in (await connection.execute(log)).mappings():
+            logs[row["opportunity_id"]].append(entry_of(row))
+    return [
+        Told(
+            deal_of(row),
+            (
+                await pipelines.read_revision(
+                    connection, workspace_id, row["pipeline_id"], row["pipeline_revision"]
+                )
+            ).pipeline,
+            log_of(logs[row["opportunity_id"]]),
+            row["now"],
+        )
+        for row in rows
+    ]
+
+
+def log_of(entries: list[LogEntry]) -> Log:
+    """The rows of one deal's log, voided ones included, as the domain looks at them."""
+    standing = [entry for entry in entries if entry.voided_at is None]
+    is_handed_off = bool(standing) and standing[-1].transition.kind is TransitionKind.HANDED_OFF
+    return Log(
+        standing=tuple(entry.transition for entry in standing),
+        seqs=tuple(entry.transition.seq for entry in entries),
+        continued_as=standing[-1].linked_id if is_handed_off else None,
+    )

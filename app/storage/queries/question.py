@@ -1,0 +1,186 @@
+"""A metric's question while its SQL is put together: text, and the values that the text binds.
+
+Here is what every metric says in the same words: the period, the filters, the group. They speak of
+a relation `d` that has the columns of `population.deals` (visits have them too): `by_owner`,
+`by_team`, `by_source`, `by_priority`, `by_currency`, `tags`, `attributes`, `opened_at`.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+from zoneinfo import ZoneInfo
+
+from sqlalchemy import Row, text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.domain.durations import NOTHING, QUANTILES, Summary
+from app.domain.journey import Status
+from app.domain.measures.ranking import Ranking
+from app.domain.measures.selection import (
+    Attribution,
+    Dimension,
+    Selection,
+    Value,
+    month_start,
+    months,
+)
+from app.domain.pipeline import StageKind
+
+EARLIEST = datetime(1900, 1, 1, tzinfo=UTC)
+"""No instant of the service lies before it."""
+
+MOST_GROUPS = 1_000
+"""More groups than that are refused: such an answer is no figure any more, but an export."""
+
+# The summary of a column of microseconds, in the order of `summary_of`.
+SUMMARY = (
+    "count({0}) AS number, avg({0}) AS mean, max({0}) AS longest,"
+    f" percentile_cont(ARRAY[{', '.join(map(str, QUANTILES))}])"
+    " WITHIN GROUP (ORDER BY {0}) AS quantiles"
+)
+
+_PARAMETER = re.compile(r"(?<!:):(\w+)")
+
+
+def microseconds(interval: str) -> str:
+    """The length of an SQL interval in whole microseconds, as a double that holds them exactly."""
+    return f"round(date_part('epoch', {interval}) * 1e6)"
+
+
+def summary_of(row: Row[Any] | None) -> Summary:
+    """The columns of `SUMMARY` as the domain sees them."""
+    if row is None or not row.number:
+        return NOTHING
+    p50, p75, p90, p95 = row.quantiles
+    return Summary(row.number, row.mean, p50, p75, p90, p95, row.longest)
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """Whose deals, by which definition, through which selection."""
+
+    workspace: UUID
+    ranking: Ranking
+    selection: Selection
+
+
+class Question:
+    """SQL in the making. `grouped` False asks for the whole of what the selection would group."""
+
+    def __init__(self, asked: Asked, *, grouped: bool) -> None:
+        self.ranking = asked.ranking
+        self.selection = asked.selection
+        self.group_by = asked.selection.group_by if grouped else None
+        slots = asked.ranking.slots
+        self._values: dict[str, Any] = {
+            "workspace": asked.workspace,
+            "pipeline": asked.ranking.pipeline.pipeline_id,
+            "as_of": asked.selection.as_of,
+            "start": asked.selection.start,
+            "end": asked.selection.end,
+            "open_slots": list(slots(StageKind.OPEN)),
+            "won_slots": list(slots(StageKind.WON)),
+            "lost_slots": list(slots(StageKind.LOST)),
+        }
+
+    @property
+    def dimensions(self) -> frozenset[Dimension]:
+        """All that is filtered or grouped by."""
+        grouped = () if self.group_by is None else (self.group_by,)
+        return frozenset((*self.selection.filters, *grouped))
+
+    @property
+    def asks_facts(self) -> bool:
+        """Whether a filter or the group looks at what a deal is, and not only when it opened."""
+        return any(dimension.name != "opened_month" for dimension in self.dimensions)
+
+    @property
+    def asks_moved_facts(self) -> bool:
+        """Whether they look at what was frozen at the deal's last move."""
+        return self.asks_facts and self.selection.attribution is Attribution.AT_MOVE
+
+    def bind(self, value: object) -> str:
+        """The placeholder that stands for `value`."""
+        name = f"v{len(self._values)}"
+        self._values[name] = value
+        return f":{name}"
+
+    def period(self, column: str) -> str:
+        """` AND column in [start, end)`, or nothing where the period is all of time."""
+        since = f" AND {column} >= :start" if self.selection.start is not None else ""
+        until = f" AND {column} < :end" if self.selection.end is not None else ""
+        return since + until
+
+    def filters(self) -> str:
+        """` AND …` for each filtered dimension."""
+        return "".join(
+            f" AND ({' OR '.join(self._passing(dimension, wanted))})"
+            for dimension, wanted in self.selection.filters.items()
+        )
+
+    def group(self) -> tuple[str, str]:
+        """What `d` is joined with to be grouped, and the group's expression."""
+        if self.group_by is None:
+            return "", "CAST(NULL AS text)"
+        if self.group_by.name == "tag":
+            return f"CROSS JOIN LATERAL ({self._tags()}) AS borne", "borne.tag"
+        return "", self._value(self.group_by)
+
+    async def rows(self, connection: AsyncConnection, sql: str) -> Sequence[Row[Any]]:
+        """What the database answers."""
+        used = {name: self._values[name] for name in _PARAMETER.findall(sql)}
+        return (await connection.execute(text(sql), used)).all()
+
+    def _value(self, dimension: Dimension) -> str:
+        """What `d` bears in a single-valued dimension."""
+        if dimension.name == "opened_month":
+            # By the boundaries of the months themselves: the database may know other time zones.
+            named = months(EARLIEST, self.selection.as_of, self.selection.timezone)
+            labels = self.bind([label for label, _ in named])
+            starts = self.bind([start for _, start in named])
+            place = f"width_bucket(d.opened_at, CAST({starts} AS timestamptz[]))"
+            return f"(CAST({labels} AS text[]))[{place}]"
+        if dimension.attribute is not None:
+            name = self.bind(dimension.attribute)
+            return f"nullif(d.attributes ->> CAST({name} AS text), '')"
+        return f"d.by_{dimension.name}"
+
+    def _passing(self, dimension: Dimension, wanted: frozenset[Value]) -> list[str]:
+        """The conditions of which a deal must meet one to pass the filter."""
+        named = sorted(value for value in wanted if value is not None)
+        if dimension.name == "opened_month":
+            return [self._in_month(month) for month in named]
+        is_tag = dimension.name == "tag"
+        value = "" if is_tag else self._value(dimension)
+        conditions = []
+        if named:
+            texts = f"CAST({self.bind(named)} AS text[])"
+            conditions.append(f"d.tags && {texts}" if is_tag else f"{value} = ANY({texts})")
+        if None in wanted:
+            conditions.append("cardinality(d.tags) = 0" if is_tag else f"{value} IS NULL")
+        return conditions
+
+    def _in_month(self, month: str) -> str:
+        year, number = (int(part) for part in month.split("-"))
+        zone = ZoneInfo(self.selection.timezone)
+        start = month_start(year, number, zone)
+        end = month_start(year + number // 12, number % 12 + 1, zone)
+        return f"d.opened_at >= {self.bind(start)} AND d.opened_at < {self.bind(end)}"
+
+    def _tags(self) -> str:
+        """The tags of `d` that are groups: a filter shows no others than its own."""
+        wanted = self.selection.filters.get(Dimension("tag"))
+        tags = "SELECT DISTINCT tag FROM unnest(d.tags) AS tag"
+        none = "SELECT NULL WHERE cardinality(d.tags) = 0"
+        if wanted is not None:
+            named = self.bind(sorted(value for value in wanted if value is not None))
+            tags += f" WHERE tag = ANY(CAST({named} AS text[]))"
+            none += "" if None in wanted else " AND FALSE"
+        return f"{tags} UNION ALL {none}"
+
+
+def status_of(row: Row[Any]) -> Status:
+    return Status(row.status)

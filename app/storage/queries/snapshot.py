@@ -1,0 +1,160 @@
+"""Where do the open deals stand at T, how old are they there, and who is idle?
+
+Counted by the database as `domain.measures.snapshot` defines it.
+"""
+
+import json
+from collections import defaultdict
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy import Row
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.domain.measures.ranking import Ranking
+from app.domain.measures.selection import Value
+from app.domain.measures.snapshot import BUCKET_SHARES, BUCKET_YEAR, Standing
+from app.domain.measures.sums import NONE, Count, weighing
+from app.domain.period import Period
+from app.domain.pipeline import IdleClock, StageKind
+from app.storage.queries.population import deals
+from app.storage.queries.question import Asked, Question, microseconds
+
+
+async def standings(
+    connection: AsyncConnection, asked: Asked, *, grouped: bool
+) -> Mapping[Value, Mapping[int, Standing]]:
+    """By group and slot: the open deals that stand there at T."""
+    question = Question(asked, grouped=grouped)
+    join, group = question.group()
+    population = deals(
+        question, facts=True, changed_since=":as_of", by_move=question.asks_moved_facts
+    )
+    buckets = len(BUCKET_SHARES)
+    rows = await question.rows(
+        connection,
+        f"""{population}, rules AS ({_rules(question)}), boundaries AS ({_boundaries(question)}),
+        standing AS (
+            SELECT {group} AS "group", d.slot, d.amount,
+                   CASE WHEN d.amount IS NOT NULL THEN d.currency END AS currency,
+                   coalesce(d.probability, rules.probability) AS probability,
+                   {microseconds(":as_of - d.entered_at")} AS age,
+                   coalesce({microseconds(f":as_of - {_clock_start()}")} >= {_THRESHOLD}, FALSE)
+                       AS idle,
+                   boundaries.ends
+            FROM deals AS d {join} JOIN rules ON rules.slot = d.slot
+            LEFT JOIN boundaries ON boundaries.slot = d.slot
+            {_last_activity(question)}
+            WHERE d.status = 'open'{question.filters()}
+        )
+        SELECT s."group", s.slot, grouping(s.currency) = 1 AS is_whole, s.currency,
+               count(*) AS deals, sum(s.amount) AS amount,
+               sum(s.amount * s.probability) AS weighted,
+               count(*) FILTER (WHERE s.amount IS NOT NULL AND s.probability IS NULL)
+                   AS unweighted,
+               count(*) FILTER (WHERE s.idle) AS idle,
+               percentile_cont(0.5) WITHIN GROUP (ORDER BY s.age) AS median_age,
+               min(s.ends) AS ends,
+               {
+            ", ".join(
+                f"count(*) FILTER (WHERE width_bucket(s.age, s.ends) = {n}) AS bucket_{n}"
+                for n in range(buckets + 1)
+            )
+        }
+        FROM standing AS s
+        GROUP BY GROUPING SETS ((s."group", s.slot), (s."group", s.slot, s.currency))""",
+    )
+    sums: dict[tuple[Value, int], list[Row[Any]]] = defaultdict(list)
+    for row in rows:
+        if not row.is_whole and row.currency is not None:
+            sums[row.group, row.slot].append(row)
+    found: dict[Value, dict[int, Standing]] = defaultdict(dict)
+    for row in rows:
+        if row.is_whole:
+            found[row.group][row.slot] = _standing(row, sums[row.group, row.slot])
+    return found
+
+
+def _standing(whole: Row[Any], by_currency: list[Row[Any]]) -> Standing:
+    has_buckets = whole.ends is not None
+    amounts = sum((weighing(0, row.amount, row.currency) for row in by_currency), NONE).amounts
+    weighted = sum((weighing(0, row.weighted, row.currency) for row in by_currency), NONE).amounts
+    buckets = range(len(BUCKET_SHARES) + 1)
+    return Standing(
+        count=Count(whole.deals, amounts),
+        weighted=weighted,
+        unweighted=whole.unweighted,
+        median_age=whole.median_age,
+        idle=whole.idle,
+        boundaries=tuple(whole.ends) if has_buckets else (),
+        buckets=tuple(getattr(whole, f"bucket_{n}") for n in buckets) if has_buckets else (),
+    )
+
+
+def _boundaries(question: Question) -> str:
+    """At which ages do a stage's buckets end? Whoever made the visits: no filter applies."""
+    shares = ", ".join(map(str, BUCKET_SHARES))
+    year_before = question.bind(question.selection.as_of - BUCKET_YEAR)
+    return f"""
+        SELECT t.from_slot AS slot, percentile_cont(ARRAY[{shares}]) WITHIN GROUP (
+                   ORDER BY {microseconds("t.occurred_at - t.entered_at")}) AS ends
+        FROM transition AS t
+        WHERE t.workspace_id = :workspace AND t.pipeline_id = :pipeline
+          AND t.from_slot = ANY(:open_slots) AND t.entered_at IS NOT NULL
+          AND t.voided_at IS NULL AND t.occurred_at >= {year_before} AND t.occurred_at < :as_of
+        GROUP BY t.from_slot"""
+
+
+def _rules(question: Question) -> str:
+    """What does the definition say of each open stage?"""
+    rules = question.bind(_rules_json(question.ranking))
+    return f"""
+        SELECT r.slot, r.probability, r.threshold, r.by_priority, r.qualifying
+        FROM jsonb_to_recordset(CAST({rules} AS jsonb)) AS r(slot int, probability numeric,
+            threshold float8, by_priority jsonb, qualifying text[])"""
+
+
+_THRESHOLD = """CASE WHEN rules.by_priority ? d.priority
+    THEN CAST(rules.by_priority ->> d.priority AS float8) ELSE rules.threshold END"""
+
+
+def _rules_json(ranking: Ranking) -> str:
+    def length(after: Period | None) -> int | None:
+        return None if after is None else round(after.length.total_seconds() * 1e6)
+
+    stages = [ranking.stage(slot) for slot in ranking.slots(StageKind.OPEN)]
+    return json.dumps(
+        [
+            {
+                "slot": stage.slot,
+                "probability": None if stage.probability is None else str(stage.probability),
+                "threshold": length(stage.idle.after),
+                "by_priority": {
+                    priority: length(after)
+                    for priority, after in stage.idle.after_by_priority.items()
+                },
+                "qualifying": list(stage.idle.qualifying)
+                if stage.idle.clock is IdleClock.INACTIVITY
+                else None,
+            }
+            for stage in stages
+        ]
+    )
+
+
+def _clock_start() -> str:
+    """When the deal's idle clock started: its last move of its own, or a later activity."""
+    return "greatest(d.moved_at, active.at)"
+
+
+def _last_activity(question: Question) -> str:
+    """The last qualifying activity before T, where the stage's clock asks for it."""
+    stages = [question.ranking.stage(slot) for slot in question.ranking.slots(StageKind.OPEN)]
+    if all(stage.idle.clock is not IdleClock.INACTIVITY for stage in stages):
+        return "CROSS JOIN (SELECT CAST(NULL AS timestamptz) AS at) AS active"
+    return """CROSS JOIN LATERAL (
+        SELECT max(a.occurred_at) AS at FROM activity AS a
+        WHERE rules.qualifying IS NOT NULL AND a.workspace_id = :workspace
+          AND a.opportunity_id = d.opportunity_id AND a.kind = ANY(rules.qualifying)
+          AND a.occurred_at < :as_of
+    ) AS active"""
