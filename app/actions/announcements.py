@@ -1,21 +1,25 @@
-"""What events say: the JSON that other systems are told when a deal, a flag or a log changes.
+"""What events say: the JSON that other systems are told of deals, flags, logs and definitions.
 
 One row a change. Stages are named by key, instants are RFC 3339 in UTC, amounts decimal strings.
 """
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
 from app.domain import money
+from app.domain.difference import difference
 from app.domain.idle_flag import IdleFlag
 from app.domain.idleness import Resolution
 from app.domain.opportunity import Opportunity
 from app.domain.pipeline import Pipeline
 from app.storage import events
 from app.storage.activities import Activity
+from app.storage.imports import ImportJob
+from app.storage.pipelines import Revision
 from app.storage.statement import Part
 from app.storage.transitions import LogEntry
 
@@ -27,8 +31,8 @@ def plain(value: Any) -> Any:
             return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
         case date() | UUID():
             return str(value)
-        case Decimal():
-            return str(value)
+        case Decimal():  # as it was written: the database fills its four places with zeros
+            return format(value.normalize(), "f")
         case tuple():
             return list(value)
         case _:
@@ -246,6 +250,42 @@ def activity_recorded(
         occurred_at=activity.occurred_at,
         pipeline_id=deal.pipeline_id,
         opportunity_id=deal.opportunity_id,
+    )
+
+
+def pipeline_updated(workspace: UUID, after: Revision, old: Pipeline | None) -> Part:
+    """`pipeline.updated`: a revision came into force, and what it changed."""
+    new = after.pipeline
+    return events.append(
+        workspace,
+        "pipeline.updated",
+        {
+            "pipeline": new.key,
+            "revision": new.revision,
+            "previous_revision": None if old is None else old.revision,
+            "archived": new.archived_at is not None,
+            "changes": None if old is None else asdict(difference(old, new)),
+            "actor": after.actor,
+        },
+        occurred_at=after.in_force_at,
+        pipeline_id=new.pipeline_id,
+    )
+
+
+def import_completed(workspace: UUID, job: ImportJob, pipeline: Pipeline, at: datetime) -> Part:
+    """`import.completed`: an import has ended, as what, and what it has counted."""
+    return events.append(
+        workspace,
+        "import.completed",
+        {
+            "import_id": str(job.import_id),
+            "pipeline": pipeline.key,
+            "state": job.state.value,
+            "counts": dict(job.counts),
+            "actor": job.actor,
+        },
+        occurred_at=at,
+        pipeline_id=pipeline.pipeline_id,
     )
 
 

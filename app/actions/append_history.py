@@ -17,16 +17,16 @@ from app.actions.move_opportunity import resolving
 from app.actions.read_rows import heard
 from app.domain import history, opportunity
 from app.domain.history import FROZEN, Reconciled, Verdict
-from app.domain.idleness import Resolution
+from app.domain.idleness import Resolution, idle_state
 from app.domain.journey import Facts, Status
 from app.domain.opportunity import Opportunity
 from app.domain.pipeline import Pipeline
 from app.storage import activities, bulk, idle_flags, imports, opportunities, transitions
 from app.storage.activities import Activity
 from app.storage.engine import Connection
+from app.storage.ids import new_id
 from app.storage.import_rows import KnownDeal, StagedRow
 from app.storage.imports import ImportJob, Remark
-from app.storage.ids import new_id
 from app.storage.statement import Part
 from app.storage.transitions import LogEntry
 
@@ -121,25 +121,39 @@ def _open(setting: Setting, external_id: str, rows: list[StagedRow], piece: Piec
         others = [row for row in rows if row.slot is None]
         piece.reject(others, "no_opening", "No row of the file opens this deal.")
         return
-    workspace, pipeline, now = setting.workspace, setting.pipeline, setting.now
-    born = opportunity.opened(
-        pipeline,
-        read.appended[0],
-        now,
-        opportunity_id=new_id(),
-        name=names[-1] if names else external_id,
-        facts=_facts(read.facts, Facts()),
-        external_id=external_id,
-        tags=tuple(read.facts.get("tags", ())),
-        attributes=read.facts.get("attributes"),
-    )
-    deal = opportunity.clocked(replace(born, position=read.position), pipeline, now)
+    deal = _born(setting, external_id, names[-1] if names else external_id, read)
     deal, _ = _followed_up(setting, deal, rows, Counter(), piece)
-    deal = replace(deal, version=1)
+    deal = replace(deal, version=1) if deal.version > 1 else deal
+    workspace = setting.workspace
     piece.counts["deals_created"] += 1
     piece.created.append(opportunities.insert(workspace, deal))
-    piece.events.append(announcements.created(workspace, deal, pipeline, historical=True))
+    piece.events.append(announcements.created(workspace, deal, setting.pipeline, historical=True))
     _log(setting, deal, read, piece)
+
+
+def _born(setting: Setting, external_id: str, name: str, read: Reconciled) -> Opportunity:
+    """The deal's first version, which is what all its appended moves have made of it."""
+    assert read.position is not None  # something was appended
+    facts = _facts(read.facts, Facts())
+    return Opportunity(
+        opportunity_id=new_id(),
+        pipeline_id=setting.pipeline.pipeline_id,
+        version=1,
+        name=name,
+        facts=facts,
+        position=read.position,
+        idle=idle_state(
+            setting.pipeline.by_slot[read.position.slot],
+            facts.priority,
+            moved_at=read.position.moved_at,
+            last_activity_at=None,
+        ),
+        created_at=setting.now,
+        updated_at=setting.now,
+        external_id=external_id,
+        tags=tuple(read.facts.get("tags", ())),
+        attributes=read.facts.get("attributes", {}),
+    )
 
 
 def _continue(setting: Setting, found: KnownDeal, rows: list[StagedRow], piece: Piece) -> None:
@@ -213,8 +227,8 @@ def _moves(rows: list[StagedRow]) -> tuple[list[tuple[StagedRow, history.Row]], 
     for row in rows:
         if row.slot is None:
             continue
-        says = heard(json.loads(row.says)) if row.says else {}
-        if name := says.pop("name", None):
+        says, name = heard(row.says)
+        if name is not None:
             names.append(name)
         moves.append((row, history.Row(row.slot, row.occurred_at, says, row.loss_reason)))
     return moves, names
@@ -230,7 +244,7 @@ def _count(read: Reconciled, moves: Sequence[tuple[StagedRow, history.Row]], pie
 
 
 def _facts(said: Mapping[str, Any], before: Facts) -> Facts:
-    return replace(before, **{name: said[name] for name in FROZEN if name in said})
+    return Facts(**{name: said.get(name, getattr(before, name)) for name in FROZEN})
 
 
 def _cause(deal: Opportunity, read: Reconciled) -> Resolution:

@@ -6,16 +6,14 @@ the kept answer. What it means for the open deals is `actions.rearrange_deals`.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
-from uuid import UUID
 
-from app.actions import rearrange_deals
+from app.actions import announcements, rearrange_deals
 from app.actions.deciding import VersionCheck
 from app.domain import restructuring
 from app.domain.access import Principal
 from app.domain.definition import Definition, begin, revise
-from app.domain.difference import difference
 from app.domain.errors import (
     Breach,
     InvalidDefinition,
@@ -27,12 +25,12 @@ from app.domain.errors import (
 )
 from app.domain.pipeline import Pipeline, Stage
 from app.domain.restructuring import Restructuring
-from app.storage import events, idempotency, pipelines
+from app.storage import idempotency, pipelines
 from app.storage.engine import Connection, Database, Lock
 from app.storage.idempotency import Answer, Repeatable
 from app.storage.ids import new_id
 from app.storage.pipelines import Revision
-from app.storage.statement import Part, execute
+from app.storage.statement import execute
 
 TICK = timedelta(microseconds=1)
 AS_SENT: Mapping[str, str] = {"": ""}
@@ -64,7 +62,7 @@ async def create_pipeline(
         await execute(
             connection,
             [
-                pipeline_updated(workspace, revision, None),
+                announcements.pipeline_updated(workspace, revision, None),
                 *idempotency.keep(workspace, request, answered),
             ],
         )
@@ -104,7 +102,8 @@ async def put_pipeline(
                 breach = Breach("/key", "immutable", f"The path says {key!r}.")
                 raise InvalidDefinition("The key is not that of the path.", [breach]) from None
             revision = await _begin(connection, principal, definition)
-            await execute(connection, [pipeline_updated(workspace, revision, None)])
+            rearrange_deals.routes(revision.pipeline, revision.pipeline, move_open_to)
+            await execute(connection, [announcements.pipeline_updated(workspace, revision, None)])
             return created(revision)
         check(before.pipeline.revision)
         asked = Restructuring(definition=definition, move_open_to=move_open_to, places=AS_SENT)
@@ -167,7 +166,9 @@ async def archive_pipeline(
             before.pipeline, revision=before.pipeline.revision + 1, archived_at=instant
         )
         after = await _save(connection, principal, archived, instant, before.created_at)
-        await execute(connection, [pipeline_updated(workspace, after, before.pipeline)])
+        await execute(
+            connection, [announcements.pipeline_updated(workspace, after, before.pipeline)]
+        )
 
     await database.write(workspace, work, lock=Lock.DEFINITIONS)
 
@@ -204,11 +205,9 @@ async def _revise(
         errors = [restructuring.in_request(breach, asked.places) for breach in refused.errors]
         raise type(refused)(refused.detail, errors) from None
     after = await _save(connection, principal, new, instant, before.created_at)
-    told = [
-        pipeline_updated(principal.workspace_id, after, old),
-        *await rearrange_deals.rearrange(connection, principal, old, after, routes),
-    ]
-    await connection.executemany(events.APPEND, [part.args for part in told])
+    updated = announcements.pipeline_updated(principal.workspace_id, after, old)
+    await execute(connection, [updated])
+    await rearrange_deals.rearrange(connection, principal, old, after, routes)
     return after
 
 
@@ -231,22 +230,3 @@ async def _instant(connection: Connection, before: Revision | None) -> datetime:
     """Now, by the database's clock, and always after the revision before."""
     now: datetime = await connection.fetchval("SELECT clock_timestamp()")
     return now if before is None else max(now, before.in_force_at + TICK)
-
-
-def pipeline_updated(workspace: UUID, after: Revision, old: Pipeline | None) -> Part:
-    """`pipeline.updated`: a revision came into force, and what it changed."""
-    new = after.pipeline
-    return events.append(
-        workspace,
-        "pipeline.updated",
-        {
-            "pipeline": new.key,
-            "revision": new.revision,
-            "previous_revision": None if old is None else old.revision,
-            "archived": new.archived_at is not None,
-            "changes": None if old is None else asdict(difference(old, new)),
-            "actor": after.actor,
-        },
-        occurred_at=after.in_force_at,
-        pipeline_id=new.pipeline_id,
-    )

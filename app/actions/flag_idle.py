@@ -23,7 +23,8 @@ from app.storage.idempotency import Answer, Repeatable
 from app.storage.ids import new_id
 from app.storage.statement import execute
 
-BATCH = 500
+BATCH = 250
+"""Deals per transaction: what is worked out of them keeps this worker from its requests so long."""
 
 log = structlog.get_logger("sluice.idle")
 
@@ -94,7 +95,7 @@ async def _flag_batch(database: Database, workspace: UUID) -> int:
                 )
             )
         await idle_flags.raise_flags(connection, workspace, flags, now)
-        await connection.executemany(events.APPEND, [part.args for part in told])
+        await events.append_all(connection, workspace, told)
         return len(due)
 
     return await database.write(workspace, work, timeouts=JOB)

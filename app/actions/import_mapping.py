@@ -4,7 +4,7 @@ One model for the API, the command line and the stored job. It knows nothing of 
 the stages that it names exist is found out by `read_rows.Meaning`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final, Literal
 from zoneinfo import ZoneInfo
@@ -20,6 +20,7 @@ from pydantic import (
     WithJsonSchema,
 )
 from pydantic_core import PydanticCustomError
+from typing_extensions import TypeAliasType
 
 from app.domain.money import MINOR_UNITS
 
@@ -272,7 +273,10 @@ class WideMapping(_Common):
     current_stage: CurrentStage | None = None
 
 
-ImportMapping = Annotated[LongMapping | WideMapping, Field(discriminator="shape")]
+ImportMapping = TypeAliasType(
+    "ImportMapping", Annotated[LongMapping | WideMapping, Field(discriminator="shape")]
+)
+"""Either shape; by this name the API's description knows it."""
 
 _adapter: TypeAdapter[LongMapping | WideMapping] = TypeAdapter(ImportMapping)
 
@@ -280,3 +284,8 @@ _adapter: TypeAdapter[LongMapping | WideMapping] = TypeAdapter(ImportMapping)
 def parse_mapping(text: str | bytes) -> LongMapping | WideMapping:
     """The mapping written as JSON. Raises pydantic's ValidationError."""
     return _adapter.validate_json(text)
+
+
+def read_mapping(stored: Mapping[str, Any]) -> LongMapping | WideMapping:
+    """The mapping that a job keeps, as `model_dump(mode="json")` has written it."""
+    return _adapter.validate_python(stored)

@@ -17,7 +17,6 @@ from uuid import UUID
 
 from app.actions import announcements
 from app.actions.amend_opportunity import kept_changes
-from app.actions.define_pipeline import pipeline_updated
 from app.actions.specimen import Specimen, specimens
 from app.domain import opportunity
 from app.domain.definition import begin
@@ -173,7 +172,7 @@ async def _save(
 ) -> None:
     await pipelines.save(connection, workspace, pipeline, actor=ACTOR, instant=since)
     made = Revision(pipeline, ACTOR, in_force_at=since, created_at=since)
-    await execute(connection, [pipeline_updated(workspace, made, None)])
+    await execute(connection, [announcements.pipeline_updated(workspace, made, None)])
 
 
 async def _add(written: Histories, connection: Connection) -> int:

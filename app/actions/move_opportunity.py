@@ -13,7 +13,7 @@ from app.actions import announcements
 from app.actions.deciding import VersionCheck, decide
 from app.domain import guards, opportunity, transition
 from app.domain.access import Principal, Scope
-from app.domain.errors import Forbidden, HandedOff
+from app.domain.errors import Forbidden
 from app.domain.idleness import Resolution
 from app.domain.opportunity import Opportunity
 from app.domain.pipeline import Pipeline
@@ -53,8 +53,7 @@ async def move_opportunity(
             return found
         deal, now = found.deal, found.now
         check(deal.version)
-        if deal.continued_as is not None:
-            raise HandedOff(f"It went on as opportunity {deal.continued_as}; move that one.")
+        transition.check_here(deal.continued_as)
         pipeline = await pipelines.load(connection, workspace, deal.pipeline_id, found.revision)
         decided = transition.decide(
             pipeline, deal.position, guards.view(deal), deal.facts, move, now

@@ -6,7 +6,7 @@ cannot be read for another reason, is a record with its fault.
 
 import csv
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from decimal import Decimal
 from io import TextIOWrapper
 from typing import IO, Any, Final, NamedTuple, NoReturn
@@ -41,7 +41,7 @@ _TOO_LONG: Final = Fault("too_long", "The line is longer than a million characte
 
 def records(
     file: IO[bytes], mapping: LongMapping | WideMapping, columns: Sequence[str]
-) -> Iterator[Record]:
+) -> Generator[Record, None, None]:
     """Every record of the file, in order; blank lines are none.
 
     Raises Invalid where a CSV's header lacks a column.

@@ -6,7 +6,7 @@ becomes a remark with its line, column and reason, and reading goes on with the 
 
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from functools import lru_cache
@@ -230,13 +230,18 @@ def constants(mapping: LongMapping | WideMapping) -> dict[str, Any]:
     return mapping.constants.model_dump(exclude_none=True, exclude={"loss_reason"})
 
 
-def heard(says: dict[str, Any]) -> dict[str, Any]:
-    """Facts as the domain has them, from their JSON."""
-    if "amount" in says:
-        says["amount"] = Decimal(says["amount"])
-    if "tags" in says:
-        says["tags"] = tuple(says["tags"])
-    return says
+@lru_cache(maxsize=4096)  # the rows of a deal mostly say the same
+def heard(says: str | None) -> tuple[Mapping[str, Any], str | None]:
+    """What a staged row says, as the domain has it; and apart from it the deal's name."""
+    if says is None:
+        return {}, None
+    facts = json.loads(says)
+    name = facts.pop("name", None)
+    if "amount" in facts:
+        facts["amount"] = Decimal(facts["amount"])
+    if "tags" in facts:
+        facts["tags"] = tuple(facts["tags"])
+    return facts, name
 
 
 def _columns(mapping: LongMapping | WideMapping) -> dict[str, None]:

@@ -2,10 +2,11 @@
 
 Those of a stage that goes out of use move to another one; those of a stage whose idle rule has
 changed get their clock worked out anew. Set-based, and told deal by deal. The caller holds the
-definition lock, and sends the events.
+definition lock.
 """
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from uuid import UUID
 
 from app.actions import announcements
@@ -13,7 +14,7 @@ from app.domain.access import Principal
 from app.domain.errors import Breach, InvalidDefinition, StageHoldsDeals
 from app.domain.idleness import Resolution
 from app.domain.pipeline import Pipeline, Stage
-from app.storage import idle_clock, rearrangement
+from app.storage import events, idle_clock, rearrangement
 from app.storage.engine import Connection
 from app.storage.idle_clock import Reclocked
 from app.storage.pipelines import Revision
@@ -26,26 +27,26 @@ Route = tuple[Stage, Stage]
 def routes(old: Pipeline, new: Pipeline, move_open_to: Mapping[str, str]) -> list[Route]:
     """Which stage's open deals go where. Raises InvalidDefinition.
 
-    A stage that is archived already may still be named: the same document sent again is no error.
+    A stage that is archived already, or was never there, may be named: the same document sent
+    again, or to another workspace, is no error. No deal depends on it.
     """
     wrong: list[Breach] = []
+    found: list[Route] = []
     for key, target in move_open_to.items():
         at = f"/move_open_to/{key}"
         stage, heir = new.by_key.get(key), new.by_key.get(target)
-        if stage is None:
-            wrong.append(Breach(at, "unknown_stage", f"The pipeline has no stage {key!r}."))
-        elif stage.archived_at is None:
+        if stage is None or old.by_key.get(key, stage).archived_at is not None:
+            continue
+        if stage.archived_at is None:
             wrong.append(Breach(at, "still_in_use", f"{key!r} stays in use, with its deals."))
-        if heir is None or heir.archived_at is not None or not heir.is_open:
+        elif heir is None or heir.archived_at is not None or not heir.is_open:
             detail = f"The definition has no open stage {target!r}."
             wrong.append(Breach(at, "unknown_stage", detail))
+        else:
+            found.append((old.by_key[key], heir))
     if wrong:
         raise InvalidDefinition("Open deals cannot be moved so.", wrong)
-    return [
-        (old.by_key[key], new.by_key[target])
-        for key, target in move_open_to.items()
-        if old.by_key[key].archived_at is None
-    ]
+    return found
 
 
 async def refuse_to_strand(
@@ -83,34 +84,29 @@ async def rearrange(
     old: Pipeline,
     after: Revision,
     routes: Sequence[Route],
-) -> list[Part]:
-    """Move and clock the open deals as the new revision has it; the events that tell of it."""
-    told: list[Part] = []
+) -> None:
+    """Move and clock the open deals as the new revision has it, and tell of it deal by deal."""
+    workspace, instant = principal.workspace_id, after.in_force_at
     for origin, target in routes:
-        told += await _move_all(connection, principal, after, origin, target)
+        await _move_all(connection, principal, after, origin, target)
     for stage in after.pipeline.stages:
         was = old.by_key.get(stage.key)
         if stage.archived_at is None and was is not None and was.idle.since != stage.idle.since:
             ended = await idle_clock.recompute(
-                connection,
-                principal.workspace_id,
-                after.pipeline.pipeline_id,
-                stage,
-                after.in_force_at,
+                connection, workspace, after.pipeline.pipeline_id, stage, instant
             )
-            for reclocked in ended:
-                told += _flag_ended(principal.workspace_id, after, reclocked)
-    return told
+            told = [part for each in ended for part in _flag_ended(workspace, each, instant)]
+            await events.append_all(connection, workspace, told)
 
 
 async def _move_all(
     connection: Connection, principal: Principal, after: Revision, origin: Stage, target: Stage
-) -> list[Part]:
-    workspace, pipeline = principal.workspace_id, after.pipeline
-    told: list[Part] = []
+) -> None:
+    workspace, pipeline, instant = principal.workspace_id, after.pipeline, after.in_force_at
     while deals := await rearrangement.next_deals(
         connection, workspace, pipeline.pipeline_id, origin
     ):
+        told: list[Part] = []
         for reclocked, entry in await rearrangement.move(
             connection,
             workspace,
@@ -119,17 +115,15 @@ async def _move_all(
             origin=origin,
             target=target,
             actor=principal.subject,
-            instant=after.in_force_at,
+            instant=instant,
         ):
             told.append(announcements.transitioned(workspace, reclocked[0], entry, pipeline))
-            told += _flag_ended(workspace, after, reclocked)
-    return told
+            told += _flag_ended(workspace, reclocked, instant)
+        await events.append_all(connection, workspace, told)
 
 
-def _flag_ended(workspace: UUID, after: Revision, reclocked: Reclocked) -> list[Part]:
+def _flag_ended(workspace: UUID, reclocked: Reclocked, instant: datetime) -> list[Part]:
     deal, flag = reclocked
     if flag is None:
         return []
-    return [
-        announcements.flag_resolved(workspace, deal, flag, after.in_force_at, Resolution.NOT_DUE)
-    ]
+    return [announcements.flag_resolved(workspace, deal, flag, instant, Resolution.NOT_DUE)]

@@ -19,10 +19,11 @@ from types import MappingProxyType
 from typing import Any
 
 from app.domain import journey
+from app.domain.errors import SluiceError
 from app.domain.history import Change
 from app.domain.journey import Facts, Position, Transition, TransitionKind
 from app.domain.pipeline import UNKNOWN_LOSS_REASON, Pipeline, Stage, StageKind
-from app.domain.transition import frozen, possible_moves
+from app.domain.transition import check_route, frozen
 
 TENDENCY: Mapping[TransitionKind, float] = MappingProxyType(
     {
@@ -195,8 +196,10 @@ class _Roads:
         origin = self.pipeline.by_slot[position.slot]
         onward: list[tuple[Stage, float]] = []
         lost: list[tuple[Stage, float]] = []
-        for stage, refused in possible_moves(self.pipeline, position):
-            if refused is not None:
+        for stage in self.pipeline.stages:
+            try:
+                check_route(self.pipeline, position, origin, stage)
+            except SluiceError:
                 continue
             kind = journey.kind_of_move(self.pipeline, origin, stage)
             distance = abs((self.pipeline.rank(stage) or rank) - rank)

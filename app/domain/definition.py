@@ -39,7 +39,8 @@ LONGEST_NAME = 200
 FEW_OPEN_STAGES, MANY_OPEN_STAGES = 3, 9
 
 _key = re.compile(KEY_PATTERN, re.ASCII)
-_attribute_path = re.compile(r"/attributes(/([^~/]|~[01])+)+")
+_requirable = tuple(f"/{name}" for name in REQUIRABLE)
+_attribute = re.compile(r"/attributes(/([^~/]|~[01])+)+")
 _NO_HEIRS: Mapping[str, tuple[str, ...]] = MappingProxyType({})
 
 
@@ -161,14 +162,9 @@ def _breaches_of_stage(stage: Stage, at: str) -> Iterator[Breach]:
     yield from _breaches_of_numbers(stage, at)
     yield from _breaches_of_kind(stage, at)
     for number, requirement in enumerate(stage.entry_requirements):
-        path = requirement.path
-        if path.removeprefix("/") not in REQUIRABLE and not _attribute_path.fullmatch(path):
-            known = ", ".join(f"/{name}" for name in REQUIRABLE)
-            yield Breach(
-                f"{at}/entry_requirements/{number}/path",
-                "not_requirable",
-                f"One of {known}, or a path under /attributes/.",
-            )
+        if requirement.path not in _requirable and not _attribute.fullmatch(requirement.path):
+            detail = f"One of {', '.join(_requirable)}, or a path under /attributes/."
+            yield Breach(f"{at}/entry_requirements/{number}/path", "not_requirable", detail)
     reasons: set[str] = set()
     for number, reason in enumerate(stage.loss_reasons):
         place = f"{at}/loss_reasons/{number}"

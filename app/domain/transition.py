@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
+from uuid import UUID
 
 from app.domain import guards, journey
 from app.domain.errors import (
@@ -170,8 +171,14 @@ def check_loss_reason(target: Stage, loss_reason: str | None) -> None:
         )
 
 
+def check_here(continued_as: UUID | None) -> None:
+    """Raises HandedOff where a deal went on in another pipeline, be it from a closed stage."""
+    if continued_as is not None:
+        raise HandedOff(f"It went on as opportunity {continued_as}; move that one.")
+
+
 def possible_moves(
-    pipeline: Pipeline, position: Position
+    pipeline: Pipeline, position: Position, continued_as: UUID | None = None
 ) -> Iterator[tuple[Stage, SluiceError | None]]:
     """Every stage in use but the deal's own, with what the process says against going there."""
     origin = pipeline.by_slot[position.slot]
@@ -179,6 +186,7 @@ def possible_moves(
         if stage.archived_at is not None or stage is origin:
             continue
         try:
+            check_here(continued_as)
             check_route(pipeline, position, origin, stage)
         except SluiceError as refused:
             yield stage, refused
@@ -232,8 +240,8 @@ def _flow_forbids(pipeline: Pipeline, origin: Stage, target: Stage) -> str | Non
     if pipeline.flow is Flow.GRAPH:
         if (origin.key, target.key) in pipeline.moves:
             return None
-        onward = sorted(to for start, to in pipeline.moves if start == origin.key)
-        listed = ", ".join(onward) or "nowhere"
+        targets = sorted(to for start, to in pipeline.moves if start == origin.key)
+        listed = ", ".join(targets) or "nowhere"
         return f"The graph leads from {origin.key!r} to {listed}, not to {target.key!r}."
     if not origin.is_open or target.kind is StageKind.LOST:
         return None  # reopening and losing are free whatever the flow
@@ -243,8 +251,8 @@ def _flow_forbids(pipeline: Pipeline, origin: Stage, target: Stage) -> str | Non
     if there < here:
         return f"The flow {pipeline.flow.value!r} allows no move back to {target.key!r}."
     if pipeline.flow is Flow.SEQUENTIAL and there != here + 1:
-        onward_key = pipeline.path[here].key if here < len(pipeline.path) else "a won stage"
-        return f"The flow 'sequential' leads from {origin.key!r} to {onward_key!r} next."
+        onward = pipeline.path[here]
+        return f"The flow 'sequential' leads from {origin.key!r} to {onward.key!r} next."
     return None
 
 

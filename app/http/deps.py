@@ -11,7 +11,7 @@ from typing import Annotated
 from fastapi import Depends, Header, Request
 
 from app.domain.access import Principal, Scope
-from app.domain.errors import Forbidden
+from app.domain.errors import Forbidden, Malformed
 from app.http.cursors import Cursors
 from app.storage import access
 from app.storage.engine import Database
@@ -63,9 +63,12 @@ async def _repeatable(
 ) -> Repeatable | None:
     if idempotency_key is None:
         return None
+    key = idempotency_key.strip('"')
+    if not key:
+        raise Malformed("Idempotency-Key is empty; leave it out or send a text of your choice.")
     digest = sha256(f"{request.method} {request.url.path}?{request.url.query}\n".encode())
     digest.update(await request.body())
-    return Repeatable(idempotency_key.strip('"'), digest.digest())
+    return Repeatable(key, digest.digest())
 
 
 DatabaseDep = Annotated[Database, Depends(_database)]

@@ -17,10 +17,13 @@ from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
 from app.domain.errors import DatabaseUnavailable
 from app.jobs.idle_scan import scan_all
+from app.jobs.run_imports import run_pending_imports
 from app.settings import Settings
 from app.storage import idempotency
 from app.storage.engine import JOB, Connection, Database, Role
 
+IMPORTING: Final = timedelta(seconds=1)
+"""An import that was just taken on waits at most this long."""
 CLEARING: Final = timedelta(minutes=10)
 _SOON: Final = timedelta(milliseconds=5)  # a job is not started again before it has ended
 
@@ -38,10 +41,14 @@ async def scheduled(database: Database, settings: Settings) -> AsyncIterator["Sc
         if ahead is not None:
             scheduler.bring_forward("idle_scan", ahead)
 
+    async def run_imports() -> None:
+        await run_pending_imports(database)
+
     async def clear() -> None:
         await clear_idempotency_records(database)
 
     scheduler.every(interval, "idle_scan", scan)
+    scheduler.every(IMPORTING, "run_imports", run_imports)
     scheduler.every(CLEARING, "clear_idempotency_records", clear)
     scheduler.start()
     try:

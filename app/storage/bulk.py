@@ -5,7 +5,8 @@
 
 so that a deal or a transition is written by the statement it is always written by. COPY would be
 faster still, but PostgreSQL refuses it on tables with row-level security, and every table has that.
-The workspace, $1, is bound once: the statement can be routed when the tables are sharded.
+What is the same in all of them, the workspace above all, is bound once: the statement can be
+routed when the tables are sharded.
 """
 
 import re
@@ -36,13 +37,18 @@ async def execute(connection: Connection, parts: Sequence[Part]) -> None:
     """
     if not parts:
         return
-    widened = _widened(parts[0].sql)
-    columns: list[Sequence[Any]]
-    workspace, *columns = zip(*(part.args for part in parts), strict=True)
+    columns = list(zip(*(part.args for part in parts), strict=True))
+    # What is the same in all parts is bound once: arrays are what this costs, on both sides.
+    shared = [len(parts) > 1 and column.count(column[0]) == len(column) for column in columns]
+    shared[0] = True
+    widened = _widened(parts[0].sql, tuple(shared))
+    args: list[Any] = [
+        column[0] if same else column for column, same in zip(columns, shared, strict=True)
+    ]
     for place in widened.arrays:
-        columns[place] = [_literal(value) for value in columns[place]]
+        args[place] = [_literal(value) for value in args[place]]
     try:
-        done = await connection.execute(widened.sql, workspace[0], *columns)
+        done = await connection.execute(widened.sql, *args)
     except asyncpg.UniqueViolationError as violation:
         raise refusal(violation) from violation
     if parts[0].guarded and done.split()[-1] != str(len(parts)):
@@ -51,14 +57,14 @@ async def execute(connection: Connection, parts: Sequence[Part]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Widened:
-    """The statement for many, and which arguments after the workspace are themselves arrays."""
+    """The statement for many, and which arguments are lists of what are arrays themselves."""
 
     sql: str
     arrays: tuple[int, ...]
 
 
-@lru_cache(maxsize=32)
-def _widened(sql: str) -> _Widened:
+@lru_cache(maxsize=256)
+def _widened(sql: str, shared: tuple[bool, ...]) -> _Widened:
     if insertion := _INSERT.fullmatch(sql):
         table, columns, values = insertion.groups()
         listed = zip(columns.split(","), values.split(","), strict=True)
@@ -73,31 +79,29 @@ def _widened(sql: str) -> _Widened:
         table, body = update.groups()
         columns_by_place = {int(place): column for column, place in _ASSIGNED.findall(body)}
     types = {
-        place: metadata.tables[table].c[column].type
-        for place, column in columns_by_place.items()
-        if place > 1
+        place: metadata.tables[table].c[column].type for place, column in columns_by_place.items()
     }
-    # An array of arrays would come out flat, so an argument that is one itself travels as text.
     written = {
         place: str(type_.compile(postgresql.dialect()))  # type: ignore[no-untyped-call] # as SQLAlchemy has it
         for place, type_ in types.items()
     }
-    arrays = tuple(place for place, type_ in types.items() if isinstance(type_, ARRAY))
-    places = sorted(types)
-    unnested = ", ".join(f"${n}::{'text' if n in arrays else written[n]}[]" for n in places)
-    given = f"FROM unnest({unnested}) AS given ({', '.join(f'p{n}' for n in places)})"
+    many = [place for place in sorted(types) if not shared[place - 1]]
+    # An array of arrays would come out flat, so an argument that is one itself travels as text.
+    arrays = tuple(place for place in many if isinstance(types[place], ARRAY))
+    given = ", ".join(f"${n}::{'text' if n in arrays else written[n]}[]" for n in many)
+    source = f"FROM unnest({given}) AS given ({', '.join(f'p{n}' for n in many)})"
 
     def bound(match: re.Match[str]) -> str:
         place = int(match[1])
-        if place == 1:
-            return "$1"
+        if shared[place - 1]:
+            return f"${place}::{written[place]}"
         return f"given.p{place}::{written[place]}" if place in arrays else f"given.p{place}"
 
     if insertion:
-        text = f"INSERT INTO {table} ({columns}) SELECT {_PLACEHOLDER.sub(bound, values)} {given}"
+        text = f"INSERT INTO {table} ({columns}) SELECT {_PLACEHOLDER.sub(bound, values)} {source}"
     else:
-        text = _PLACEHOLDER.sub(bound, sql).replace("WHERE", f"{given} WHERE", 1)
-    return _Widened(text, tuple(place - 2 for place in arrays))
+        text = _PLACEHOLDER.sub(bound, sql).replace("WHERE", f"{source} WHERE", 1)
+    return _Widened(text, tuple(place - 1 for place in arrays))
 
 
 def _literal(value: Sequence[str | int | None]) -> str:

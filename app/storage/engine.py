@@ -54,9 +54,11 @@ LOST = (
     asyncpg.AdminShutdownError,
     asyncpg.CrashShutdownError,
     asyncpg.CannotConnectNowError,
-    asyncpg.TooManyConnectionsError,
-    TimeoutError,
+    asyncpg.IdleInTransactionSessionTimeoutError,
 )
+SLOW = (asyncpg.LockNotAvailableError, asyncpg.QueryCanceledError)
+SHORT = asyncpg.InsufficientResourcesError
+"""No connection left, no disk, no memory."""
 
 
 class Lock(Enum):
@@ -265,19 +267,37 @@ def told_plainly() -> Iterator[None]:
     """What the driver says of an absent or busy server, in the words of the error tree."""
     try:
         yield
-    except (PoolTimeout, asyncpg.TooManyConnectionsError) as busy:
-        raise DatabaseUnavailable("All database connections are busy; try again.") from busy
-    except (asyncpg.LockNotAvailableError, asyncpg.QueryCanceledError) as slow:
-        raise DatabaseUnavailable("The database took too long to answer; try again.") from slow
-    except LOST as lost:
-        raise DatabaseUnavailable("The database cannot be reached; try again.") from lost
     except DBAPIError as failed:
-        cause = failed.orig and failed.orig.__cause__
-        if isinstance(cause, (asyncpg.LockNotAvailableError, asyncpg.QueryCanceledError)):
-            raise DatabaseUnavailable("The query took too long; try again.") from failed
-        if failed.connection_invalidated or isinstance(cause, LOST):
-            raise DatabaseUnavailable("The database cannot be reached; try again.") from failed
+        if plain := _unavailable(failed.orig and failed.orig.__cause__):
+            raise plain from failed
+        if failed.connection_invalidated:
+            raise DatabaseUnavailable(_AWAY) from failed
         raise
+    except asyncpg.ReadOnlySQLTransactionError as following:
+        # A write that met a standby: another server took over. (A read that writes is our mistake,
+        # and comes as SQLAlchemy's error.)
+        raise DatabaseUnavailable(_AWAY) from following
+    except Exception as failed:
+        if plain := _unavailable(failed):
+            raise plain from failed
+        raise
+
+
+_AWAY = "The database cannot be reached; try again."
+
+
+def _unavailable(failed: BaseException | None) -> DatabaseUnavailable | None:
+    match failed:
+        case PoolTimeout() | TimeoutError():
+            return DatabaseUnavailable("No database connection was free in time; try again.")
+        case _ if isinstance(failed, SLOW):
+            return DatabaseUnavailable("The database took too long to answer; try again.")
+        case _ if isinstance(failed, SHORT):
+            return DatabaseUnavailable("The database is short of resources; try again.")
+        case _ if isinstance(failed, LOST):
+            return DatabaseUnavailable(_AWAY)
+        case _:
+            return None
 
 
 async def _nothing_to_reset(_: object) -> None:

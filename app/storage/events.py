@@ -1,10 +1,10 @@
 """The transactional outbox: what other systems are told, written by the change that it tells of.
 
-**Order.** Readers take the rows of transactions that can no longer change
-(`xid < pg_snapshot_xmin(pg_current_snapshot())`, or of an older epoch) and go on by
-`(epoch, xid, n)`. Never by an id alone: ids are drawn before the commit, so a reader that has seen
-7 may be passed by a 6 that commits later. What is below the oldest running transaction is complete,
-and a transaction that begins later has a higher id than all of it.
+**Order.** Readers take the rows of transactions that can no longer change (those below
+`pg_snapshot_xmin(pg_current_snapshot())`, or of an older epoch) and go on by `(epoch, xid, n)`.
+Never by an id alone: ids are drawn before the commit, so a reader that has seen 7 may be passed by
+a 6 that commits later. What is below the oldest running transaction is complete, and a transaction
+that begins later has a higher id than all of it.
 """
 
 import json
@@ -15,17 +15,30 @@ from types import MappingProxyType
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Select, literal_column, or_, select, text, tuple_
+from sqlalchemy import ColumnElement, Select, or_, select, text, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.storage.engine import Connection
 from app.storage.ids import new_id
 from app.storage.statement import Part
-from app.storage.tables import epoch, event, pipeline
+from app.storage.tables import event, pipeline
 
 APPEND: Final = """
 INSERT INTO event (workspace_id, epoch, event_id, type, pipeline_id, opportunity_id, occurred_at,
                    historical, data)
 VALUES ($1, (SELECT max(epoch) FROM epoch), $2, $3, $4, $5, $6, $7, $8)
+"""
+
+# Made once: `json.dumps` makes an encoder anew for every call that names its separators.
+_compact = json.JSONEncoder(separators=(",", ":")).encode
+
+# Many events of one transaction at once, in the order given.
+APPEND_ALL: Final = """
+INSERT INTO event (workspace_id, epoch, event_id, type, pipeline_id, opportunity_id, occurred_at,
+                   historical, data)
+SELECT $1, (SELECT max(epoch) FROM epoch), told.*
+FROM unnest($2::uuid[], $3::text[], $4::uuid[], $5::uuid[], $6::timestamptz[], $7::boolean[],
+            $8::jsonb[]) AS told
 """
 
 Position = tuple[int, int, int]
@@ -76,9 +89,16 @@ def append(
             opportunity_id,
             occurred_at,
             historical,
-            json.dumps(data, separators=(",", ":")),
+            _compact(data),
         ),
     )
+
+
+async def append_all(connection: Connection, workspace: UUID, parts: Sequence[Part]) -> None:
+    """Tell of many changes in one statement; the parts are `append`'s."""
+    if parts:
+        columns = zip(*(part.args[1:] for part in parts), strict=True)
+        await connection.execute(APPEND_ALL, workspace, *(list(column) for column in columns))
 
 
 HORIZON: Final = text(
@@ -94,33 +114,26 @@ async def after(
     connection: AsyncConnection,
     workspace: UUID,
     position: Position,
+    horizon: Position,
     *,
     limit: int,
     types: Sequence[str] = (),
     pipeline_id: UUID | None = None,
     historical: bool = True,
 ) -> list[Event]:
-    """The next settled events behind `position`, in order; `types` may hold the names above."""
+    """The next events behind `position` and before the `horizon` of this very snapshot, in order.
+
+    Both bounds are one range of the primary key, so that a page costs what it holds. `types` may
+    hold the names above.
+    """
     of_pipeline = (pipeline.c.workspace_id == event.c.workspace_id) & (
         pipeline.c.pipeline_id == event.c.pipeline_id
     )
+    place = tuple_(event.c.epoch, event.c.xid, event.c.n)
     query: Select[Any] = (
         select(event, pipeline.c.key.label("pipeline"))
         .join(pipeline, of_pipeline, isouter=True)
-        .where(
-            event.c.workspace_id == workspace,
-            tuple_(event.c.epoch, event.c.xid, event.c.n)
-            > tuple_(
-                literal_column(str(position[0])),
-                literal_column(f"'{position[1]}'::xid8"),
-                literal_column(str(position[2])),
-            ),
-            or_(
-                event.c.xid < text("pg_snapshot_xmin(pg_current_snapshot())"),
-                event.c.epoch
-                < select(literal_column("max(epoch)")).select_from(epoch).scalar_subquery(),
-            ),
-        )
+        .where(event.c.workspace_id == workspace, place > position, place < horizon)
         .order_by(event.c.epoch, event.c.xid, event.c.n)
         .limit(limit)
     )
@@ -150,7 +163,8 @@ async def after(
 async def horizon(connection: AsyncConnection) -> Position:
     """The position behind everything that is settled in this snapshot, and before all else.
 
-    A reader whose question found nothing more goes on from here, and reads nothing twice.
+    Older epochs are settled as a whole; of the present one, whatever lies below the oldest
+    transaction that still runs. A reader that found nothing more goes on from here.
     """
     row = (await connection.execute(HORIZON)).one()
     return row.epoch, row.xmin, 0

@@ -73,8 +73,12 @@ TAKEN: Final = f"""
 SELECT o.*, p.revision AS pipeline_revision, clock_timestamp() AS now, {_FLAG_COLUMNS}
 FROM opportunity AS o
 JOIN pipeline AS p ON p.workspace_id = $1 AND p.pipeline_id = o.pipeline_id
-LEFT JOIN idle_flag AS f ON f.workspace_id = $1 AND f.opportunity_id = o.opportunity_id
-    AND f.clock_started_at = o.clock_started_at
+LEFT JOIN LATERAL (
+    -- One probe of its key a deal, whatever is believed of the table's size.
+    SELECT * FROM idle_flag AS kept
+    WHERE kept.workspace_id = $1 AND kept.opportunity_id = o.opportunity_id
+      AND kept.clock_started_at = o.clock_started_at LIMIT 1
+) AS f ON true
 WHERE o.workspace_id = $1 AND o.opportunity_id = ANY ($2::uuid[])
 ORDER BY o.goes_idle_at, o.opportunity_id
 """

@@ -39,6 +39,10 @@ class State(StrEnum):
     FAILED = "failed"
 
 
+ENDS: Final = frozenset({State.COMPLETED, State.ABORTED, State.FAILED})
+"""What an import ends as. It is finished when, after that, what it had staged is cleared."""
+
+
 COUNTED: Final = (
     *("records", "rejected", "ignored", "warnings"),
     *("transitions", "present", "unchanged", "voided", "against_flow"),
@@ -137,9 +141,23 @@ WHERE workspace_id = $1 AND import_id = $2 AND lease_id = $3
 SAVE: Final = f"""
 UPDATE import_job SET state = $4, bytes_read = $5, records_read = $6, rows_staged = $7,
     rows_done = $8, done_through = $9, counts = $10, failure = $11,
-    finished_at = CASE WHEN $4 IN ('completed', 'aborted', 'failed') THEN clock_timestamp() END,
     leased_until = clock_timestamp() + interval '{LEASE_SECONDS} seconds'
 WHERE workspace_id = $1 AND import_id = $2 AND lease_id = $3
+"""
+
+FINISH: Final = """
+UPDATE import_job SET finished_at = clock_timestamp(), lease_id = NULL, leased_until = NULL
+WHERE workspace_id = $1 AND import_id = $2 AND lease_id = $3
+"""
+
+CURRENT: Final = """
+SELECT revision, clock_timestamp() AS now FROM pipeline
+WHERE workspace_id = $1 AND pipeline_id = $2
+"""
+
+DISCARD: Final = """
+UPDATE import_job SET state = 'failed', failure = $3, finished_at = clock_timestamp()
+WHERE workspace_id = $1 AND import_id = $2 AND state = 'receiving'
 """
 
 WAITING: Final = select(import_job.c.workspace_id).distinct()
@@ -150,6 +168,10 @@ INSERT INTO import_remark (workspace_id, import_id, line, severity, ordinal, col
                            reason, raw)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
 """
+
+
+READ_SHARE: Final = 0.3
+"""What reading the file takes of the whole, about."""
 
 
 class LostLease(Exception):
@@ -186,6 +208,18 @@ async def add(connection: Connection, workspace: UUID, job: ImportJob) -> None:
     )
 
 
+async def received(connection: Connection, workspace: UUID, job: ImportJob, size: int) -> ImportJob:
+    """The import with its file complete: it may be run."""
+    await connection.execute(RECEIVED, workspace, job.import_id, size)
+    return replace(job, state=State.PENDING, bytes_total=size)
+
+
+async def discard(connection: Connection, workspace: UUID, import_id: UUID, reason: str) -> None:
+    """End an import that is never to be run."""
+    await connection.execute(CLEAR_CHUNKS, workspace, import_id)
+    await connection.execute(DISCARD, workspace, import_id, reason)
+
+
 async def claim(connection: Connection, workspace: UUID, lease: UUID) -> ImportJob | None:
     """The next import of the workspace, now held by this lease; None where none waits."""
     row = await connection.fetchrow(CLAIM, workspace, lease)
@@ -209,6 +243,12 @@ async def save(connection: Connection, workspace: UUID, job: ImportJob) -> None:
         job.failure,
     )
     if done != "UPDATE 1":
+        raise LostLease
+
+
+async def finish(connection: Connection, workspace: UUID, job: ImportJob) -> None:
+    """The import is over and nobody's. Raises LostLease."""
+    if await connection.execute(FINISH, workspace, job.import_id, job.lease_id) != "UPDATE 1":
         raise LostLease
 
 
@@ -320,3 +360,12 @@ async def read_remarks(
 async def workspaces_waiting(connection: AsyncConnection) -> list[UUID]:
     """The workspaces in which an import has not ended."""
     return list((await connection.execute(WAITING)).scalars())
+
+
+def progress(job: ImportJob) -> float:
+    """The share of the work that is done, 0 to 1: reading the file, then appending its rows."""
+    if job.state in (State.COMPLETED, State.ABORTED):
+        return 1.0
+    read = job.bytes_read / job.bytes_total if job.bytes_total else 0.0
+    done = job.rows_done / job.rows_staged if read >= 1 and job.rows_staged else 0.0
+    return READ_SHARE * read + (1 - READ_SHARE) * done

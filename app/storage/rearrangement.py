@@ -15,15 +15,16 @@ from app.domain.transition import effective_probability
 from app.storage.engine import Connection
 from app.storage.idle_clock import (
     ASSIGNMENTS,
-    RESOLVED,
+    RETURNED,
     Reclocked,
     clocks,
     rule_arguments,
     threshold,
     threshold_arguments,
+    with_flags_resolved,
 )
 from app.storage.ids import new_id
-from app.storage.opportunities import FACTS, deal_of
+from app.storage.opportunities import FACTS
 from app.storage.transitions import LogEntry, entry_of
 
 AT_ONCE: Final = 2_000
@@ -68,23 +69,19 @@ CASE WHEN $13::boolean OR {threshold(6, 7, 8)} IS DISTINCT FROM {threshold(14, 1
 """
 
 MOVE: Final = f"""
-WITH {clocks("o.opportunity_id = ANY ($9::uuid[])", _RESTATED)}, {RESOLVED},
-saved AS (
-    UPDATE opportunity AS o SET {ASSIGNMENTS},
-        slot = $10::smallint, seq = o.seq + 1, stage_entered_at = {_LEFT_AT},
-        reach_mask = o.reach_mask | $11::bigint,
-        dwell = ARRAY(
-            SELECT CASE WHEN n = $12::integer THEN
-                coalesce(o.dwell[n], 0)
-                + (extract(epoch FROM {_LEFT_AT} - o.stage_entered_at) * 1000000)::bigint
-                ELSE o.dwell[n] END
-            FROM generate_series(1, greatest($12::integer, cardinality(o.dwell))) AS n ORDER BY n
-        )
-    FROM clocks AS c WHERE o.workspace_id = $1 AND o.opportunity_id = c.opportunity_id
-    RETURNING o.*
-)
-SELECT saved.*, CASE WHEN c.flag_ends THEN c.flag_id END AS ended_flag
-FROM saved JOIN clocks AS c USING (opportunity_id)
+WITH {clocks("o.opportunity_id = ANY ($9::uuid[])", _RESTATED)}
+UPDATE opportunity AS o SET {ASSIGNMENTS},
+    slot = $10::smallint, seq = o.seq + 1, stage_entered_at = {_LEFT_AT},
+    reach_mask = o.reach_mask | $11::bigint,
+    dwell = ARRAY(
+        SELECT CASE WHEN n = $12::integer THEN
+            coalesce(o.dwell[n], 0)
+            + (extract(epoch FROM {_LEFT_AT} - o.stage_entered_at) * 1000000)::bigint
+            ELSE o.dwell[n] END
+        FROM generate_series(1, greatest($12::integer, cardinality(o.dwell))) AS n ORDER BY n
+    )
+FROM clocks AS c WHERE o.workspace_id = $1 AND o.opportunity_id = c.opportunity_id
+RETURNING {RETURNED}
 """
 
 
@@ -147,7 +144,8 @@ async def move(
         _is_other_clock(origin, target),
         *threshold_arguments(origin),
     )
-    return [((deal_of(row), row["ended_flag"]), entries[row["opportunity_id"]]) for row in moved]
+    reclocked = await with_flags_resolved(connection, workspace, moved, instant)
+    return [(each, entries[each[0].opportunity_id]) for each in reclocked]
 
 
 def _is_other_clock(origin: Stage, target: Stage) -> bool:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import datetime
+from operator import attrgetter
 from typing import Any, Final
 from uuid import UUID
 
@@ -39,6 +40,8 @@ APPEND: Final = (
     f"INSERT INTO transition ({', '.join(COLUMNS)}) "
     f"VALUES ({', '.join(f'${n}' for n in range(1, len(COLUMNS) + 1))})"
 )
+
+_frozen_facts = attrgetter(*FACTS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,7 +131,7 @@ def append(workspace: UUID, entry: LogEntry) -> Part:
             entry.override_reason,
             entry.actor,
             entry.linked_id,
-            *(getattr(moved.facts, name) for name in FACTS),
+            *_frozen_facts(moved.facts),
             entry.import_id,
         ),
     )

@@ -1,4 +1,4 @@
-"""The set-based statements of a changed definition do to many deals what the domain says of each."""
+"""What a changed definition does to many deals at once is what the domain says of each of them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace

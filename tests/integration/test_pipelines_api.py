@@ -1,14 +1,20 @@
 """Pipelines over HTTP: defined, changed, restructured under live deals, and refused in full."""
 
 import asyncio
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from typing import Any
+from uuid import UUID
 
 import httpx
 import pytest
+from sqlalchemy import text
 
+from app.actions.check_projection import disagreements
 from app.domain.access import Principal
 from app.storage import pipelines
 from app.storage.engine import Database
+from tests.conftest import make_workspace
 
 Document = dict[str, Any]
 ANY = {"If-Match": "*"}
@@ -66,8 +72,6 @@ async def log_of(client: httpx.AsyncClient, deal: Document) -> list[Document]:
 
 async def told(client: httpx.AsyncClient, database: Database, principal: Principal) -> list[Any]:
     """The types and data of all events of the workspace, in order."""
-    from sqlalchemy import text
-
     async with database.read(principal.workspace_id) as connection:
         rows = await connection.execute(
             text("SELECT type, data FROM event WHERE workspace_id = :w ORDER BY epoch, xid, n"),
@@ -146,7 +150,11 @@ async def test_put_creates_then_changes_nothing_until_the_document_does(
     events = [data for type_, data in await told(client, database, principal)]
     assert [(each["previous_revision"], each["revision"]) for each in events] == [(None, 1), (1, 2)]
     assert events[1]["changes"] == {
-        **{"fields": ["name"], "added": [], "changed": [], "archived": [], "restored": []},
+        "fields": ["name"],
+        "added": [],
+        "changed": [],
+        "archived": [],
+        "restored": [],
         "reordered": False,
     }
 
@@ -176,14 +184,13 @@ async def test_a_put_that_expects_a_pipeline_does_not_make_one(client: httpx.Asy
 
 
 async def test_the_key_of_the_document_is_that_of_the_path(client: httpx.AsyncClient) -> None:
-    for _ in range(2):  # before and after the pipeline exists
-        answer = await client.put("/v1/pipelines/other", json=document(), headers={})
-        assert answer.status_code in (422, 428)
-        await client.put("/v1/pipelines/other", json={**document(), "key": "other"})
-    answer = await client.put("/v1/pipelines/other", json=document(), headers=ANY)
-    assert answer.json()["errors"] == [
-        {"pointer": "/key", "code": "immutable", "detail": answer.json()["errors"][0]["detail"]}
-    ]
+    new = await client.put("/v1/pipelines/other", json=document())
+    await put(client, document(key="other"))
+    known = await client.put("/v1/pipelines/other", json=document(), headers=ANY)
+    for answer in (new, known):
+        assert (answer.status_code, answer.json()["code"]) == (422, "invalid_definition")
+        (breach,) = answer.json()["errors"]
+        assert (breach["pointer"], breach["code"]) == ("/key", "immutable")
 
 
 async def test_everything_that_is_wrong_is_said_at_once(client: httpx.AsyncClient) -> None:
@@ -434,6 +441,68 @@ async def test_put_archives_what_is_left_out_and_may_be_sent_again(
     assert restored.json()["stages"][1]["archived_at"] is None
 
 
+async def flagged_deal(client: httpx.AsyncClient, **rules: Any) -> Document:
+    """A deal that has been idle in `b`, and bears an open flag for it."""
+    await made(client, stage("a"), stage("b", idle_after="P1D"), stage("c", **rules))
+    long_ago = (datetime.now(UTC) - timedelta(days=10)).isoformat()
+    deal = await opened(client, "b", opened_at=long_ago)
+    scan = await client.post("/v1/idle-scans")
+    assert scan.json()["flagged"] == 1
+    return deal
+
+
+async def test_a_rule_that_asks_for_less_ends_the_flags_that_it_would_not_have_raised(
+    client: httpx.AsyncClient, database: Database, principal: Principal
+) -> None:
+    deal = await flagged_deal(client)
+    for patience, stands in (("P5D", True), ("P30D", False)):
+        answer = await client.patch(
+            "/v1/pipelines/sales/stages/b", json={"idle_after": patience}, headers=ANY
+        )
+        idle = (await read(client, deal))["idle"]
+        assert (idle["flagged_at"] is not None) is stands
+        if stands:  # due by the new rule, but not before there was one
+            assert idle["goes_idle_at"] == answer.json()["updated_at"]
+    (flag,) = (await client.get("/v1/idle-flags?state=resolved")).json()["items"]
+    assert flag["resolved"]["cause"] == "not_due"
+    type_, data = (await told(client, database, principal))[-1]
+    assert (type_, data["resolved_by"]) == ("idle_flag.resolved", "not_due")
+
+
+@pytest.mark.parametrize(("rules", "stands"), [({"idle_after": "P3D"}, True), ({}, False)])
+async def test_a_flag_goes_along_with_its_deal_as_far_as_the_new_stage_asks_for_it(
+    client: httpx.AsyncClient,
+    database: Database,
+    principal: Principal,
+    rules: Document,
+    stands: bool,
+) -> None:
+    deal = await flagged_deal(client, **rules)
+    before = await read(client, deal)
+    body = {"move_open_to": "c"}
+    archived = await client.post("/v1/pipelines/sales/stages/b/archive", json=body)
+    assert archived.status_code == 201
+    after = await read(client, deal)
+    assert after["idle"]["clock_started_at"] == before["idle"]["clock_started_at"]
+    assert after["idle"]["flag_id"] == (before["idle"]["flag_id"] if stands else None)
+    assert [each async for each in disagreements(database, principal.workspace_id)] == []
+    types = [type_ for type_, _ in await told(client, database, principal)]
+    assert ("idle_flag.resolved" in types) is not stands
+
+
+async def test_a_document_may_name_moves_that_are_not_needed_here(
+    client: httpx.AsyncClient,
+) -> None:
+    body = document(move_open_to={"never": "there"})
+    for status in (201, 200):
+        answer = await put(client, body, **({} if status == 201 else ANY))
+        assert (answer.status_code, answer.headers["ETag"]) == (status, '"1"')
+    contradiction = document(key="other", move_open_to={"a": "b"})
+    answer = await put(client, contradiction)
+    assert answer.json()["errors"][0]["code"] == "still_in_use"
+    assert (await client.get("/v1/pipelines/other")).status_code == 404
+
+
 async def test_a_split_stage_gives_its_deals_to_one_part_and_keeps_the_lineage(
     client: httpx.AsyncClient,
 ) -> None:
@@ -518,6 +587,16 @@ async def test_a_stage_is_added_at_its_place_and_changed_in_part(
     assert fixed.json()["errors"][0]["code"] == "unknown_field"
 
 
+async def test_whoever_leaves_a_graph_leaves_its_moves(client: httpx.AsyncClient) -> None:
+    await made(client, flow="graph", moves=[{"from": "a", "to": "won"}])
+    kept = await client.patch("/v1/pipelines/sales", json={"name": "B"}, headers=ANY)
+    assert kept.json()["moves"] == [{"from": "a", "to": "won"}]
+    left = await client.patch("/v1/pipelines/sales", json={"flow": "forward"}, headers=ANY)
+    assert (left.status_code, left.json()["moves"]) == (200, [])
+    back = await client.patch("/v1/pipelines/sales", json={"flow": "graph"}, headers=ANY)
+    assert [each["pointer"] for each in back.json()["errors"]] == ["/moves"]
+
+
 async def test_a_pipeline_cannot_lose_its_last_stage_of_a_kind(client: httpx.AsyncClient) -> None:
     await made(client)
     answer = await client.post("/v1/pipelines/sales/stages/won/archive", json={})
@@ -528,8 +607,6 @@ async def test_a_pipeline_cannot_lose_its_last_stage_of_a_kind(client: httpx.Asy
 async def test_no_pipeline_of_another_workspace_is_seen_or_touched(
     client: httpx.AsyncClient, service: Any, database: Database
 ) -> None:
-    from tests.conftest import make_workspace
-
     await made(client)
     _, key = await make_workspace(database)
     stranger = service(key)
@@ -585,7 +662,7 @@ async def test_no_deal_is_left_in_a_stage_that_was_archived_while_it_moved(
         assert (await read(client, deal))["stage"] in ("a", "c")
         rows = await log_of(client, deal)
         assert [row["seq"] for row in rows] == list(range(1, len(rows) + 1))
-        for before, after in zip(rows, rows[1:], strict=False):
+        for before, after in pairwise(rows):
             assert after["from_stage"] == before["to_stage"]
             assert after["entered_at"] == before["occurred_at"]
         entered_late = [row for row in rows if row["revision"] > 1 and row["to_stage"] == "b"]
@@ -595,8 +672,6 @@ async def test_no_deal_is_left_in_a_stage_that_was_archived_while_it_moved(
 async def test_figures_before_the_first_recording_use_the_definition_of_that_recording(
     client: httpx.AsyncClient, database: Database, principal: Principal
 ) -> None:
-    from datetime import UTC, datetime
-
     workspace = principal.workspace_id
     pipeline = await made(client)
     await client.patch("/v1/pipelines/sales", json={"name": "Second"}, headers=ANY)
@@ -605,7 +680,7 @@ async def test_figures_before_the_first_recording_use_the_definition_of_that_rec
     async def at(instant: datetime) -> int:
         async with database.read(workspace) as connection:
             found = await pipelines.in_force_at(
-                connection, workspace, __import__("uuid").UUID(pipeline["id"]), instant
+                connection, workspace, UUID(pipeline["id"]), instant
             )
             return found.revision
 

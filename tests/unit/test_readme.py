@@ -17,9 +17,13 @@ def settings_table() -> str:
         written = {True: "1", False: "0"}.get(default, str(default))
         if name == "idle_scan_interval":
             written = "PT5S"
-        rows.append(f"| `{variable(name)}` | {f'`{written}`' if written else ''} | {field.description} |")
+        rows.append(
+            f"| `{variable(name)}` | {f'`{written}`' if written else ''} | {field.description} |"
+        )
     return "\n".join(rows)
 
 
 def test_the_readme_has_every_setting_with_its_default_and_meaning() -> None:
-    assert f"<!-- settings:begin -->\n{settings_table()}\n<!-- settings:end -->" in README.read_text()
+    assert (
+        f"<!-- settings:begin -->\n{settings_table()}\n<!-- settings:end -->" in README.read_text()
+    )

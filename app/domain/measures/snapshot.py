@@ -7,7 +7,7 @@ in the year before T, whoever made them, so every group is measured by the same 
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import pairwise
 from typing import Final
@@ -18,7 +18,7 @@ from app.domain.journey import Status
 from app.domain.measures.hindsight import Sighting, effective_probability
 from app.domain.measures.ranking import Ranking
 from app.domain.measures.selection import Selection, Value
-from app.domain.measures.sums import NONE, Amounts, Count, added, one
+from app.domain.measures.sums import NO_AMOUNTS, NONE, Amounts, Count, added, one
 from app.domain.pipeline import IdleClock, Stage, StageKind
 
 BUCKET_SHARES: Final = (0.5, 0.7, 0.85, 0.95)
@@ -36,7 +36,7 @@ class Standing:
     """
 
     count: Count = NONE
-    weighted: Amounts = NONE.amounts
+    weighted: Amounts = field(default_factory=lambda: NO_AMOUNTS)
     unweighted: int = 0
     median_age: float | None = None
     idle: int = 0
@@ -93,7 +93,7 @@ def is_idle(stage: Stage, deal: Sighting, as_of: datetime) -> bool:
 def _standing(
     stage: Stage, deals: Sequence[Sighting], as_of: datetime, boundaries: tuple[float, ...]
 ) -> Standing:
-    count, weighted, unweighted = NONE, NONE.amounts, 0
+    count, weighted, unweighted = NONE, NO_AMOUNTS, 0
     for deal in deals:
         amount, currency = deal.facts.amount, deal.facts.currency
         count += one(amount, currency)

@@ -24,8 +24,9 @@ async def list_events(
     """
     workspace = principal.workspace_id
     async with database.read(workspace) as connection:
+        horizon = await events.horizon(connection)
         if query.after == "now":
-            return EventFeed(items=[], next=written(await events.horizon(connection)))
+            return EventFeed(items=[], next=written(horizon))
         pipeline_id = None
         if query.pipeline is not None:
             found = await pipelines.read_current(connection, workspace, query.pipeline)
@@ -35,6 +36,7 @@ async def list_events(
             connection,
             workspace,
             position,
+            horizon,
             limit=query.limit,
             types=query.types,
             pipeline_id=pipeline_id,
@@ -42,5 +44,5 @@ async def list_events(
         if len(happened) == query.limit:
             onward = happened[-1].position
         else:  # all that is settled was looked at, also what the filters left out
-            onward = max(position, await events.horizon(connection))
+            onward = max(position, horizon)
     return EventFeed(items=[Event.of(event) for event in happened], next=written(onward))

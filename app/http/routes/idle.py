@@ -9,6 +9,7 @@ from app.actions.attend_flag import acknowledge_flag, snooze_flag
 from app.actions.flag_idle import scan_workspace
 from app.domain.access import Principal, Scope
 from app.domain.errors import Breach, Invalid
+from app.domain.idle_flag import FlagState
 from app.domain.idle_flag import IdleFlag as Flag
 from app.domain.opportunity import Opportunity
 from app.domain.pipeline import Pipeline
@@ -67,7 +68,7 @@ async def list_idle_flags(
                 slot=slot,
                 owner=query.owner,
                 team=query.team,
-                state=query.state,
+                state=None if query.state is None else FlagState(query.state),
             ),
             after=after,
             limit=query.limit + 1,

@@ -165,7 +165,7 @@ async def delete_opportunity(
     )
 
 
-@router.put("/by-external-id/{external_id}", response_model=Opportunity)
+@router.put("/by-external-id/{external_id:path}", response_model=Opportunity)
 async def upsert_opportunity_by_external_id(
     external_id: Annotated[ExternalId, Path()],
     body: OpportunityUpsert,

@@ -110,7 +110,9 @@ async def list_next_stages(
     return NextStages(
         items=[
             next_stage(stage, refused, guards.missing(stage, seen))
-            for stage, refused in transition.possible_moves(pipeline, deal.position)
+            for stage, refused in transition.possible_moves(
+                pipeline, deal.position, deal.continued_as
+            )
         ]
     )
 

@@ -17,7 +17,7 @@ an answer from `Response`, a list from `Page[...]`:
 import json
 import re
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from math import isfinite
 from typing import Annotated, Any, Final, Generic, Self, TypeVar
@@ -30,6 +30,7 @@ from pydantic import (
     ConfigDict,
     Field,
     PlainSerializer,
+    PlainValidator,
     StringConstraints,
     WithJsonSchema,
 )
@@ -48,6 +49,8 @@ _INSTANT = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,9})?"
     r"(Z|[+-][0-9]{2}:[0-9]{2})"
 )
+
+_DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 
 ATTRIBUTES_MOST_BYTES: Final = 16_384
 ATTRIBUTES_MOST_KEYS: Final = 100
@@ -73,6 +76,10 @@ def _written_as(pattern: str, detail: str) -> tuple[AfterValidator, Any]:
 
 def _parsed(parse: Callable[[str], Any], kind: type) -> BeforeValidator:
     """Text turned into a domain value by `parse`; a value of that kind passes as it is."""
+    return BeforeValidator(_reader(parse, kind))
+
+
+def _reader(parse: Callable[[str], Any], kind: type) -> Callable[[object], object]:
 
     def read(value: object) -> object:
         if isinstance(value, kind):
@@ -81,7 +88,7 @@ def _parsed(parse: Callable[[str], Any], kind: type) -> BeforeValidator:
             raise PydanticCustomError("wrong_type", "Input should be a string")
         return parse(value)
 
-    return BeforeValidator(read)
+    return read
 
 
 def _uuid(text: str) -> UUID:
@@ -108,6 +115,18 @@ def _utc(instant: datetime) -> datetime:
     if not 1900 <= instant.year < 3000:
         raise ValueError("an instant lies between the years 1900 and 2999")
     return instant.astimezone(UTC)
+
+
+def _day(text: str) -> date:
+    if not _DAY.fullmatch(text):
+        raise ValueError("a day is written like 2026-03-01")
+    try:
+        day = date.fromisoformat(text)
+    except ValueError as error:
+        raise ValueError("there is no such day in the calendar") from error
+    if not 1900 <= day.year < 3000:
+        raise ValueError("a day lies between the years 1900 and 2999")
+    return day
 
 
 def _currency(code: str) -> str:
@@ -203,9 +222,17 @@ Instant = Annotated[
 Digits beyond the microsecond are cut off, never rounded up: no instant moves into the future.
 """
 
+Day = Annotated[
+    date,
+    _parsed(_day, date),
+    WithJsonSchema({"type": "string", "format": "date"}),
+]
+"""A day of the calendar, like 2026-03-01, in no time zone."""
+
 Duration = Annotated[
     period.Period,
-    _parsed(period.Period.parse, period.Period),
+    # Plain: a validator before the dataclass's own would put its schema into the API's description.
+    PlainValidator(_reader(period.Period.parse, period.Period)),
     PlainSerializer(str, return_type=str),
     WithJsonSchema(
         {"type": "string", "format": "duration", "pattern": period.PATTERN, "examples": ["P7D"]}

@@ -5,7 +5,6 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import ConfigDict, Field
 
 from app.domain import opportunity as domain
-from app.domain.idle_flag import FlagState
 from app.domain.idle_flag import IdleFlag as Flag
 from app.domain.period import Period
 from app.domain.pipeline import Pipeline
@@ -52,6 +51,7 @@ _EXPECTED: Final[dict[str, Any]] = {
 }
 
 Clock = Literal["stage_age", "inactivity"]
+State = Literal["open", "acknowledged", "snoozed", "resolved"]
 
 
 class FlaggedOpportunity(Response):
@@ -81,12 +81,18 @@ class FlaggedOpportunity(Response):
 class Acknowledgement(Response):
     """Who has seen to the flag, and when."""
 
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"at": "2026-11-17T08:00:00Z", "by": "mia"}]}
+    )
+
     at: Instant
     by: str
 
 
 class Snooze(Response):
     """Until when the flag is put aside, by whom and why."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [_EXAMPLE["snoozed"]]})
 
     at: Instant
     by: str
@@ -96,6 +102,10 @@ class Snooze(Response):
 
 class FlagResolution(Response):
     """When the episode ended, and what ended it."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"at": "2026-11-18T10:15:00Z", "cause": "moved"}]}
+    )
 
     at: Instant
     cause: Literal["moved", "closed", "activity", "not_due"]
@@ -110,7 +120,7 @@ class IdleFlag(Response):
     opportunity: FlaggedOpportunity
     pipeline: str
     stage: str = Field(description="The stage in which the deal fell idle.")
-    state: Literal["open", "acknowledged", "snoozed", "resolved"]
+    state: State
     clock: Clock
     clock_started_at: Instant
     idle_since: Instant = Field(
@@ -163,7 +173,7 @@ class IdleFlagQuery(PageQuery):
     stage: Key | None = Field(default=None, description="A stage of `pipeline`, which it needs.")
     owner: Label | None = None
     team: Label | None = None
-    state: FlagState | None = Field(default=None, description="Absent: all but the resolved ones.")
+    state: State | None = Field(default=None, description="Absent: all but the resolved ones.")
 
     def asked(self) -> dict[str, Any]:
         """What decides which list it is, for its cursors."""
@@ -223,7 +233,9 @@ class UpcomingIdleQuery(PageQuery):
     """How far to look ahead."""
 
     within: Duration = Field(
-        default=Period(days=3), description="From now on, as definitions write it: `P3D`, `PT12H`."
+        default=Period(days=3),
+        description="From now on, as definitions write it: `P3D`, `PT12H`.",
+        json_schema_extra={"default": "P3D"},
     )
 
 

@@ -1,7 +1,6 @@
 """Opportunities, as callers send and see them."""
 
 from collections.abc import Mapping
-from datetime import date
 from decimal import Decimal
 from typing import Annotated, Any, Final, Literal
 
@@ -15,6 +14,7 @@ from app.domain.pipeline import IdleClock, Pipeline
 from app.domain.transition import effective_probability
 from app.http.schemas.common import (
     Attributes,
+    Day,
     Id,
     Instant,
     Key,
@@ -42,7 +42,7 @@ _DEAL: Final[dict[str, Any]] = {
     "attributes": {"seats": 10},
     "expected_close_on": "2026-12-15",
 }
-_EXAMPLE: Final[dict[str, Any]] = {
+OPPORTUNITY_EXAMPLE: Final[dict[str, Any]] = {
     "id": _ID,
     "external_id": "CRM-1042",
     "version": 3,
@@ -97,7 +97,7 @@ class OpportunityFacts(Request):
     priority: Label | None = None
     tags: Tags = Field(default_factory=list)
     attributes: Attributes = Field(default_factory=dict)
-    expected_close_on: date | None = None
+    expected_close_on: Day | None = None
 
     def values(self) -> dict[str, Any]:
         """The facts by the domain's names."""
@@ -154,7 +154,7 @@ class OpportunityUpdate(Update):
     priority: Label | MISSING | None = MISSING
     tags: Tags | MISSING = MISSING
     attributes: Attributes | MISSING = MISSING
-    expected_close_on: date | MISSING | None = MISSING
+    expected_close_on: Day | MISSING | None = MISSING
 
     def values(self) -> dict[str, Any]:
         """The facts that the caller sent, by the domain's names."""
@@ -176,6 +176,8 @@ def _values(sent: dict[str, Any]) -> dict[str, Any]:
 class OpportunityIdle(Response):
     """The deal's idle clock: which one, what reset it, since when, until when."""
 
+    model_config = ConfigDict(json_schema_extra={"examples": [OPPORTUNITY_EXAMPLE["idle"]]})
+
     clock: Literal["stage_age", "inactivity"]
     clock_started_at: Instant
     last_reset_by: Literal["move", "activity"]
@@ -188,7 +190,7 @@ class OpportunityIdle(Response):
 class Opportunity(Response):
     """One deal as it stands now."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [_EXAMPLE]})
+    model_config = ConfigDict(json_schema_extra={"examples": [OPPORTUNITY_EXAMPLE]})
 
     id: Id
     external_id: str | None
@@ -208,7 +210,7 @@ class Opportunity(Response):
     priority: str | None
     tags: list[str]
     attributes: dict[str, Any]
-    expected_close_on: date | None
+    expected_close_on: Day | None
     seq: int = Field(description="The number of its last transition.")
     opened_at: Instant
     stage_entered_at: Instant
@@ -304,7 +306,9 @@ class OpportunityPage(Page[Opportunity]):
     """A page of deals."""
 
     model_config = ConfigDict(
-        json_schema_extra={"examples": [{"items": [_EXAMPLE], "page": {"next_cursor": None}}]}
+        json_schema_extra={
+            "examples": [{"items": [OPPORTUNITY_EXAMPLE], "page": {"next_cursor": None}}]
+        }
     )
 
 

@@ -6,7 +6,7 @@ answers alone.
 
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import MISSING, ConfigDict, Field
 
@@ -200,7 +200,9 @@ class PipelineUpdate(Update):
     description: Text | MISSING | None = MISSING
     timezone: Timezone | MISSING = MISSING
     flow: Flow | MISSING = MISSING
-    moves: Moves | MISSING = Field(default=MISSING, description="Replaced as a whole.")
+    moves: Moves | MISSING = Field(
+        default=MISSING, description="Replaced as a whole; another flow than `graph` drops them."
+    )
 
     def changes(self) -> dict[str, Any]:
         """What was sent, by the domain's names."""
@@ -209,6 +211,8 @@ class PipelineUpdate(Update):
             sent["flow"] = DomainFlow(sent["flow"])
         if "moves" in sent:
             sent["moves"] = _pairs(sent["moves"])
+        elif sent.get("flow", DomainFlow.GRAPH) is not DomainFlow.GRAPH:
+            sent["moves"] = ()  # whoever leaves a graph leaves its moves
         return sent
 
 
@@ -253,7 +257,7 @@ class Pipeline(Response):
     archived_at: Instant | None
 
     @classmethod
-    def of(cls, revision: Revision) -> Self:
+    def of(cls, revision: Revision) -> "Pipeline":
         """The pipeline as that revision defines it."""
         pipeline = revision.pipeline
         in_use = [stage for stage in pipeline.stages if stage.archived_at is None]
@@ -328,7 +332,7 @@ class PipelineTemplate(Response):
     stages: list[Stage]
 
     @classmethod
-    def of(cls, template: templates.Template) -> Self:
+    def of(cls, template: templates.Template) -> "PipelineTemplate":
         return cls.model_construct(
             key=template.key,
             name=template.name,

@@ -7,7 +7,7 @@ like; which ones are valid is `domain.definition`'s business.
 from dataclasses import replace
 from decimal import Decimal
 from types import MappingProxyType
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import MISSING, ConfigDict, Field
 
@@ -254,7 +254,7 @@ class Stage(Response):
     )
 
     @classmethod
-    def of(cls, stage: domain.Stage, position: int | None) -> Self:
+    def of(cls, stage: domain.Stage, position: int | None) -> "Stage":
         """The stage at its place among those in use."""
         rule, guidance = stage.idle, stage.guidance
         return cls.model_construct(

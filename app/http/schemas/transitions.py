@@ -18,7 +18,7 @@ from app.http.schemas.common import (
     Response,
     Text,
 )
-from app.http.schemas.opportunities import Label, Opportunity, money_of
+from app.http.schemas.opportunities import OPPORTUNITY_EXAMPLE, Label, Opportunity, money_of
 from app.http.schemas.problem import Breach, Problem
 from app.storage.transitions import LogEntry
 
@@ -52,6 +52,28 @@ _EXAMPLE: Final[dict[str, Any]] = {
     "voided": None,
 }
 
+_NEXT_STAGE: Final[dict[str, Any]] = {
+    "stage": "negotiation",
+    "name": "Negotiation",
+    "kind": "open",
+    "allowed": False,
+    "refusal": None,
+    "missing": [
+        {
+            "pointer": "/amount",
+            "code": "required_by_stage",
+            "detail": "Negotiation needs a value at /amount.",
+        }
+    ],
+    "loss_reasons": [],
+}
+
+_RESULT: Final[dict[str, Any]] = {
+    "transition": _EXAMPLE,
+    "opportunity": OPPORTUNITY_EXAMPLE,
+}
+_OUTCOME: Final[dict[str, Any]] = {"status": 201, "result": _RESULT, "problem": None}
+
 Kind = Literal[
     "opened",
     "advanced",
@@ -68,6 +90,8 @@ Kind = Literal[
 
 class Override(Request):
     """A manager passes the stage's requirements, for a reason that the log keeps."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"reason": "Agreed with the board"}]})
 
     reason: Annotated[Text, Field(min_length=1)]
 
@@ -94,6 +118,12 @@ class TransitionCreate(Request):
 
 class VoidStamp(Response):
     """Who took the transition back, when and why."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [{"at": "2026-11-12T11:00:00Z", "by": "mia", "reason": "Wrong deal"}]
+        }
+    )
 
     at: Instant
     by: str
@@ -178,16 +208,7 @@ class Transition(Response):
 class TransitionResult(Response):
     """What a move did: the row of the log, and the deal as it stands now."""
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {
-                    "transition": _EXAMPLE,
-                    "opportunity": Opportunity.model_config["json_schema_extra"]["examples"][0],  # type: ignore[index] # written above as a dict
-                }
-            ]
-        }
-    )
+    model_config = ConfigDict(json_schema_extra={"examples": [_RESULT]})
 
     transition: Transition
     opportunity: Opportunity
@@ -245,11 +266,21 @@ class BatchMoveCreate(TransitionCreate):
 class TransitionBatchCreate(Request):
     """Up to 1,000 moves. Those of one deal happen in their order."""
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {"moves": [{"opportunity_id": _EXAMPLE["opportunity_id"], "to_stage": "won"}]}
+            ]
+        }
+    )
+
     moves: Annotated[list[BatchMoveCreate], Field(min_length=1, max_length=1000)]
 
 
 class BatchOutcome(Response):
     """What became of one move: a result or a problem."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [_OUTCOME]})
 
     status: int = Field(description="What the move alone would have been answered: 201, 409 …")
     result: TransitionResult | None
@@ -258,6 +289,8 @@ class BatchOutcome(Response):
 
 class TransitionBatchResult(Response):
     """The outcome of every move, in the order in which they were sent."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"outcomes": [_OUTCOME]}]})
 
     outcomes: list[BatchOutcome]
 
@@ -288,6 +321,10 @@ class HandOffCreate(Request):
 class LossReasonChoice(Response):
     """A reason that may be given."""
 
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"key": "price", "name": "Too expensive"}]}
+    )
+
     key: str
     name: str
 
@@ -295,27 +332,7 @@ class LossReasonChoice(Response):
 class NextStage(Response):
     """A stage where the deal might go, and what stands against it."""
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {
-                    "stage": "negotiation",
-                    "name": "Negotiation",
-                    "kind": "open",
-                    "allowed": False,
-                    "refusal": None,
-                    "missing": [
-                        {
-                            "pointer": "/amount",
-                            "code": "required_by_stage",
-                            "detail": "Negotiation needs a value at /amount.",
-                        }
-                    ],
-                    "loss_reasons": [],
-                }
-            ]
-        }
-    )
+    model_config = ConfigDict(json_schema_extra={"examples": [_NEXT_STAGE]})
 
     stage: str
     name: str
@@ -328,5 +345,7 @@ class NextStage(Response):
 
 class NextStages(Response):
     """Every stage in use but the deal's own, in order."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"items": [_NEXT_STAGE]}]})
 
     items: list[NextStage]

@@ -110,7 +110,7 @@ def _entries(question: Question) -> str:
         path AS (
             SELECT p.slot, p.rank
             FROM unnest(CAST({slots} AS smallint[])) WITH ORDINALITY AS p(slot, rank)
-        ), cohort AS (
+        ), cohort AS MATERIALIZED (
             SELECT d.opportunity_id, {group} AS "group"
             FROM deals AS d {join}
             WHERE TRUE{question.period("d.opened_at")}{question.filters()}

@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Column, Select, select, tuple_
+from sqlalchemy import Column, Select, any_, literal, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.domain.errors import NotFound
@@ -128,7 +128,7 @@ def _filtered(query: Select[Any], filters: Filters) -> Select[Any]:
         if value is not None:
             query = query.where(column == value)
     if filters.tag is not None:
-        query = query.where(o.tags.contains([filters.tag]))
+        query = query.where(literal(filters.tag) == any_(o.tags))
     if filters.idle is not None:
         query = query.where(o.flagged_at.is_not(None) if filters.idle else o.flagged_at.is_(None))
     if filters.name_part is not None:

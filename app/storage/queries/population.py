@@ -26,13 +26,18 @@ def deals(
     narrowed: str = "",
     changed_since: str | None = None,
     by_move: bool = False,
+    joined: bool = False,
 ) -> str:
     """`WITH … deals AS (…)`, to go on with a SELECT from `deals AS d`, or with another table.
 
     `facts`: whether the metric itself looks at what deals are. `narrowed`: ` AND …` on the deal's
     row `o`, true of every deal that can be in the population. `changed_since`: no change of a fact
     before that instant matters (default: the period's start). `by_move`: filters and groups look
-    at what the deal's last move froze.
+    at what the deal's last move froze. `joined`: the relation is to be joined with another table.
+
+    Where statistics are older than an import, the planner takes every relation for one row and
+    would compute it anew for each row of another; MATERIALIZED computes it once. Only the relation
+    that is scanned alone is left open, so that the period reaches the index.
     """
     facts = facts or question.asks_facts
     since = changed_since
@@ -41,13 +46,16 @@ def deals(
     candidates = f"{_OF_PIPELINE.format('o')} AND o.opened_at < :as_of{narrowed}"
     parts = []
     if facts:
-        parts.append(f"amended AS ({_amended(since)})")
-    parts.append(f"replayed AS ({_replayed(candidates, facts=facts, everything=by_move)})")
-    parts.append(f"past AS ({_past()})")
+        parts.append(f"amended AS MATERIALIZED ({_amended(since)})")
+    parts.append(
+        f"replayed AS MATERIALIZED ({_replayed(candidates, facts=facts, everything=by_move)})"
+    )
+    parts.append(f"past AS MATERIALIZED ({_past()})")
     halves = [_from_log(facts=facts, by_move=by_move)]
     if not by_move:
         halves.insert(0, _from_rows(question, candidates, facts=facts))
-    parts.append(f"deals AS ({' UNION ALL '.join(halves)})")
+    once = "MATERIALIZED " if joined else ""
+    parts.append(f"deals AS {once}({' UNION ALL '.join(halves)})")
     return "WITH " + ", ".join(parts)
 
 

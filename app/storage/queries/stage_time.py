@@ -36,7 +36,7 @@ async def stage_times(
             FROM ({stays}) AS v GROUP BY v."group", v.opportunity_id, v.slot"""
     rows = await question.rows(
         connection,
-        f"""{deals(question, facts=False)},
+        f"""{deals(question, facts=False, joined=_asks_current(question))},
         visits AS ({_visits(question, population)}), stays AS ({stays})
         SELECT s."group", s.slot, s.is_open, {SUMMARY.format("s.lasted")}
         FROM stays AS s GROUP BY 1, 2, 3""",
@@ -75,7 +75,7 @@ def _visits(question: Question, population: VisitPopulation) -> str:
 
 def _completed_bearing(question: Question) -> tuple[str, str]:
     """What a completed visit bears, and whence; only what is asked for is looked up."""
-    if question.asks_facts and question.selection.attribution is Attribution.CURRENT:
+    if _asks_current(question):
         bearing = ", ".join(f"d.{name}" for name in _BEARING)
         return bearing, "JOIN deals AS d ON d.opportunity_id = t.opportunity_id"
     frozen = ", ".join(f"t.{name} AS by_{name}" for name in BORNE)
@@ -84,3 +84,8 @@ def _completed_bearing(question: Question) -> tuple[str, str]:
         own = "o.workspace_id = :workspace AND o.opportunity_id = t.opportunity_id"
         return f"{frozen}, {none}, o.opened_at", f"JOIN opportunity AS o ON {own}"
     return f"{frozen}, {none}, CAST(NULL AS timestamptz) AS opened_at", ""
+
+
+def _asks_current(question: Question) -> bool:
+    """Whether completed visits are filtered or grouped by what the deal bears at T."""
+    return question.asks_facts and question.selection.attribution is Attribution.CURRENT

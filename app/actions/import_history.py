@@ -1,0 +1,368 @@
+"""Running an import: its file is staged row by row, then appended deal by deal, piece by piece.
+
+    pending ─> staging ─> [checking ─>] appending ─> completed
+                  │            └────────> aborted      (on_error=abort, and a row was rejected)
+                  └─────────────────────> failed       (the file cannot be read at all)
+
+Each piece is one short transaction that writes what was done together with how far the job has
+come, so that a restart goes on where the last piece ended and nothing is lost or doubled. Reading
+and deciding are plain computation and run in a thread: the service answers meanwhile.
+"""
+
+import asyncio
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from itertools import islice
+from typing import IO, Any, Final, TypeVar
+from uuid import UUID
+
+import structlog
+
+from app.actions import announcements, append_history, read_rows
+from app.actions.append_history import Piece, Setting
+from app.actions.import_mapping import read_mapping
+from app.actions.read_records import Record, records
+from app.actions.read_rows import Meaning, Rejected
+from app.domain.errors import AlreadyExists, DatabaseUnavailable, SluiceError
+from app.domain.pipeline import Pipeline
+from app.storage import import_rows, imports, pipelines
+from app.storage.engine import JOB, Connection, Database, Lock, Work
+from app.storage.ids import new_id
+from app.storage.import_rows import StagedRow
+from app.storage.imports import ImportJob, LostLease, Remark, State
+from app.storage.statement import LostRace, execute
+
+T = TypeVar("T")
+
+PIECE: Final = 5_000
+"""Rows of a piece: some tenths of a second of work, and some MiB of memory."""
+RACES: Final = 5
+"""How often a piece is decided anew because one of its deals was opened meanwhile."""
+
+Progress = Callable[[ImportJob], None]
+
+log = structlog.get_logger("sluice.import")
+
+
+async def run_next_import(
+    database: Database,
+    workspace: UUID,
+    progress: Progress | None = None,
+    *,
+    piece: int = PIECE,
+) -> bool:
+    """Take the workspace's next import and bring it to its end; False where none waits.
+
+    `piece` is about how many rows are done in one transaction; `progress` is called after each. An
+    import that another worker holds is left to it. Raises DatabaseUnavailable, after which the
+    import waits for whoever asks next.
+    """
+    lease = new_id()
+
+    async def claim(connection: Connection) -> ImportJob | None:
+        await connection.execute(imports.CLEAR_ABANDONED, workspace)
+        return await imports.claim(connection, workspace, lease)
+
+    job = await database.write(workspace, claim, lock=Lock.NONE)
+    if job is None:
+        return False
+    try:
+        await _Run(database, workspace, job, progress or _unwatched, piece).to_its_end()
+    except LostLease:
+        log.warning("import.taken_over", import_id=str(job.import_id))
+    except BaseException:
+        await _release(database, workspace, job)
+        raise
+    return True
+
+
+async def _release(database: Database, workspace: UUID, job: ImportJob) -> None:
+    """Hand the import back; where that fails, its lease runs out by itself."""
+
+    async def work(connection: Connection) -> None:
+        await connection.execute(imports.RELEASE, workspace, job.import_id, job.lease_id)
+
+    try:
+        await asyncio.shield(database.write(workspace, work, lock=Lock.NONE))
+    except (DatabaseUnavailable, asyncio.CancelledError):
+        log.warning("import.not_released", import_id=str(job.import_id))
+
+
+def _unwatched(_: ImportJob) -> None:
+    return None
+
+
+class _Run:
+    """One worker's run of one import. `_job` is what the last committed piece has made of it."""
+
+    def __init__(
+        self,
+        database: Database,
+        workspace: UUID,
+        job: ImportJob,
+        progress: Progress,
+        piece: int,
+    ) -> None:
+        self._database = database
+        self._workspace = workspace
+        self._job = job
+        self._progress = progress
+        self._most = piece
+        self._mapping = read_mapping(job.mapping)
+
+    async def to_its_end(self) -> None:
+        """Go through the states from the one that the job is in."""
+        while self._job.state not in imports.ENDS:
+            try:
+                match self._job.state:
+                    case State.CHECKING | State.APPENDING:
+                        await self._work_through()
+                    case _:
+                        await self._stage()
+            except (DatabaseUnavailable, LostLease):
+                raise
+            except SluiceError as refused:
+                self._job = replace(self._job, state=State.FAILED, failure=refused.detail)
+            except Exception:
+                # Whatever it is, trying again would meet it again, and for ever.
+                log.exception("import.failed", import_id=str(self._job.import_id))
+                failure = "The service failed to run the import. The failure is logged."
+                self._job = replace(self._job, state=State.FAILED, failure=failure)
+        await self._finish()
+
+    async def _stage(self) -> None:
+        """Read the file from where it was left, and put its rows in order."""
+        job = self._job
+
+        async def pipeline(connection: Connection) -> tuple[Pipeline, datetime]:
+            return await _current(connection, self._workspace, job.pipeline_id)
+
+        meaning = Meaning(self._mapping, *await self._write(pipeline))
+        with (
+            tempfile.TemporaryFile() as file,
+            closing(records(file, self._mapping, meaning.columns)) as reading,
+        ):
+            await self._fetch(file)
+            await _in_thread(_skip, reading, job.records_read)
+            while batch := await _in_thread(_read, reading, meaning, self._most):
+                job = replace(
+                    self._job.counting(
+                        records=batch.records,
+                        ignored=batch.ignored,
+                        rejected=len(batch.rejected),
+                        warnings=len(batch.warnings),
+                    ),
+                    state=State.STAGING,
+                    bytes_read=min(file.tell(), self._job.bytes_total),
+                    records_read=self._job.records_read + batch.records,
+                    rows_staged=self._job.rows_staged + len(batch.rows),
+                )
+                await self._keep_staged(job, batch)
+        await self._begin_work()
+
+    async def _fetch(self, file: IO[bytes]) -> None:
+        """The file as it was sent, from its chunks."""
+        import_id = self._job.import_id
+        number = 0
+        while True:
+
+            async def chunk(connection: Connection, number: int = number) -> bytes | None:
+                found: bytes | None = await connection.fetchval(
+                    imports.CHUNK, self._workspace, import_id, number
+                )
+                return found
+
+            content = await self._write(chunk)
+            if content is None:
+                break
+            await _in_thread(file.write, content)
+            number += 1
+        file.seek(0)
+
+    async def _keep_staged(self, job: ImportJob, batch: "_Batch") -> None:
+        async def work(connection: Connection) -> None:
+            workspace, remarks = self._workspace, [*batch.rejected, *batch.warnings]
+            await import_rows.stage(connection, workspace, job.import_id, batch.rows)
+            await imports.remark(connection, workspace, job.import_id, remarks)
+            await imports.save(connection, workspace, job)
+
+        await self._write(work)
+        self._done(job)
+
+    async def _begin_work(self) -> None:
+        """All rows are staged: the file itself is no longer needed."""
+        job = replace(self._job, bytes_read=self._job.bytes_total, state=State.APPENDING)
+        if job.on_error == "abort":
+            rejected = job.counts["rejected"] > 0
+            job = replace(job, state=State.ABORTED if rejected else State.CHECKING)
+
+        async def work(connection: Connection) -> ImportJob:
+            workspace, import_id, after = self._workspace, job.import_id, job
+            deal = await import_rows.deal_with_too_many_rows(connection, workspace, import_id)
+            if deal is not None:
+                most = import_rows.MOST_ROWS_OF_DEAL
+                failure = f"The deal {deal!r} has more than {most:,} rows."
+                after = replace(after, state=State.FAILED, failure=failure)
+            await connection.execute(imports.CLEAR_CHUNKS, workspace, import_id)
+            await imports.save(connection, workspace, after)
+            return after
+
+        self._done(await self._write(work))
+
+    async def _work_through(self) -> None:
+        """Decide about the staged rows, deal by deal; appending also writes what was decided."""
+        constants = read_rows.constants(self._mapping)
+        while job := await self._piece(self._job, constants):
+            self._done(job)
+        state = State.COMPLETED
+        if self._job.state is State.CHECKING:
+            state = State.ABORTED if self._job.counts["rejected"] else State.APPENDING
+        job = replace(self._job, state=state, done_through=None)
+
+        async def save(connection: Connection) -> None:
+            await imports.save(connection, self._workspace, job)
+
+        await self._write(save)
+        self._done(job)
+
+    async def _piece(self, job: ImportJob, constants: dict[str, Any]) -> ImportJob | None:
+        """The job after its next deals; None where no deal is left."""
+        workspace = self._workspace
+        appending = job.state is State.APPENDING
+
+        async def work(connection: Connection) -> ImportJob | None:
+            deals = await import_rows.next_deals(
+                connection, workspace, job.import_id, job.done_through, self._most
+            )
+            if not deals:
+                return None
+            known = await import_rows.known_deals(
+                connection, workspace, list(deals), locked=appending
+            )
+            pipeline, now = await _current(connection, workspace, job.pipeline_id)
+            setting = Setting(workspace, job, pipeline, constants, now)
+            piece = await _in_thread(append_history.decide, setting, deals, known)
+            remarks = await _remarks(connection, workspace, job, piece)
+            after = replace(job, done_through=list(deals)[-1])
+            if appending:
+                done = sum(len(rows) for rows in deals.values())
+                after = replace(after.counting(**piece.counts), rows_done=job.rows_done + done)
+            else:
+                after = after.counting(rejected=piece.counts["rejected"])
+                piece = Piece()
+            await append_history.write(connection, workspace, after, piece, remarks)
+            return after
+
+        for _ in range(RACES):
+            try:
+                return await self._write(work, lock=Lock.DEALS)
+            except (AlreadyExists, LostRace):
+                continue
+        raise DatabaseUnavailable("Others open the same deals at the same time.")
+
+    async def _finish(self) -> None:
+        """Clear what was staged, in pieces, then end the job and tell everybody."""
+        job, workspace = self._job, self._workspace
+
+        async def clear(connection: Connection) -> bool:
+            await imports.save(connection, workspace, job)
+            return await import_rows.clear(connection, workspace, job.import_id)
+
+        while await self._write(clear):
+            pass
+
+        async def end(connection: Connection) -> None:
+            await connection.execute(imports.CLEAR_CHUNKS, workspace, job.import_id)
+            pipeline, now = await _current(connection, workspace, job.pipeline_id)
+            await imports.finish(connection, workspace, job)
+            told = announcements.import_completed(workspace, job, pipeline, now)
+            await execute(connection, [told])
+
+        await self._write(end)
+        self._progress(job)
+
+    def _done(self, job: ImportJob) -> None:
+        self._job = job
+        self._progress(job)
+
+    async def _write(self, work: Work[T], *, lock: Lock = Lock.NONE) -> T:
+        return await self._database.write(self._workspace, work, lock=lock, timeouts=JOB)
+
+
+async def _current(
+    connection: Connection, workspace: UUID, pipeline_id: UUID
+) -> tuple[Pipeline, datetime]:
+    """The pipeline as it is defined now, and the database's clock."""
+    row = await connection.fetchrow(imports.CURRENT, workspace, pipeline_id)
+    assert row is not None  # an import refers to its pipeline
+    pipeline = await pipelines.load(connection, workspace, pipeline_id, row["revision"])
+    return pipeline, row["now"]
+
+
+async def _remarks(
+    connection: Connection, workspace: UUID, job: ImportJob, piece: Piece
+) -> list[Remark]:
+    """What is to be reported of the rows that the piece rejects, each with its text."""
+    if not piece.rejected:
+        return []
+    places = [(row.deal, row.line) for row, _, _ in piece.rejected]
+    raw = await import_rows.raw_lines(connection, workspace, job.import_id, places)
+    return [
+        Remark(line=row.line, ordinal=row.ordinal, code=code, reason=reason, raw=raw[row.line])
+        for row, code, reason in piece.rejected
+    ]
+
+
+async def _in_thread(work: Callable[..., T], *args: Any) -> T:
+    """Run it in a thread; when we are broken off, go only after it has ended."""
+    running = asyncio.ensure_future(asyncio.to_thread(work, *args))
+    try:
+        return await asyncio.shield(running)
+    except asyncio.CancelledError:
+        await asyncio.wait([running])
+        raise
+
+
+@dataclass(slots=True)
+class _Batch:
+    """Some records of the file, read: what they state and what is wrong with them."""
+
+    records: int = 0
+    ignored: int = 0
+    rows: list[StagedRow] = field(default_factory=list)
+    rejected: list[Remark] = field(default_factory=list)
+    warnings: list[Remark] = field(default_factory=list)
+
+
+def _skip(reading: Iterator[Record], records: int) -> None:
+    for _ in islice(reading, records):
+        pass
+
+
+def _read(reading: Iterator[Record], meaning: Meaning, most: int) -> _Batch | None:
+    """The next records; None at the end of the file."""
+    batch = _Batch()
+    for record in islice(reading, most):
+        batch.records += 1
+        line, raw, cells, fault = record
+        if fault is not None:
+            remark = Remark(line=line, code=fault.code, reason=fault.reason, raw=raw)
+            batch.rejected.append(remark)
+            continue
+        try:
+            rows, doubt = meaning.statements(cells, line, raw)
+        except Rejected as why:
+            batch.rejected.append(_remark(why, line, raw))
+            continue
+        batch.rows += rows
+        batch.ignored += not rows
+        if doubt is not None:
+            batch.warnings.append(replace(_remark(doubt, line, raw), severity="warning"))
+    return batch if batch.records else None
+
+
+def _remark(why: Rejected, line: int, raw: str) -> Remark:
+    return Remark(line=line, column=why.column, code=why.code, reason=why.reason, raw=raw)

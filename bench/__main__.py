@@ -1,0 +1,33 @@
+"""`python -m bench [NAME …]`: measure, print tables, write JSON.
+
+SIZE in the environment says how many deals the measurements of metrics and imports take.
+"""
+
+import os
+import sys
+from collections.abc import Callable, Mapping
+
+from bench import moves
+from bench.report import Report
+
+SIZE = 100_000
+
+MEASUREMENTS: Mapping[str, Callable[[Report], None]] = {
+    "moves": moves.measure,
+}
+
+
+def main(names: list[str]) -> None:
+    """Take the measurements named, or all."""
+    unknown = set(names) - set(MEASUREMENTS)
+    if unknown:
+        known = ", ".join(MEASUREMENTS)
+        sys.exit(f"There is no measurement {', '.join(sorted(unknown))}. Known are {known}.")
+    for name in names or MEASUREMENTS:
+        report = Report(name, {"load before": f"{os.getloadavg()[0]:.1f}"})
+        MEASUREMENTS[name](report)
+        report.publish()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,211 @@
+"""The scan itself: many at once, killed in the middle, racing with moves, one workspace at a time.
+
+These go below HTTP, to the function that the scheduler and the route share.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+import httpx
+import pytest
+
+from app.actions.flag_idle import BATCH, flag_idle
+from app.actions.open_opportunity import NewDeal, opening
+from app.domain.access import Principal
+from app.domain.journey import Facts
+from app.domain.period import Period
+from app.domain.pipeline import IdleRule, Pipeline
+from app.jobs.idle_scan import scan_all
+from app.storage.engine import Connection, Database, connect_arguments
+from app.storage.statement import execute
+from tests.conftest import make_workspace
+from tests.factories import keep_pipeline, move, open_deal, sales_pipeline
+
+NOW = datetime.now(UTC)
+HOUR = timedelta(hours=1)
+RULE = IdleRule(after=Period(days=7))
+
+
+async def open_deals(
+    database: Database, principal: Principal, pipeline: Pipeline, count: int, age: timedelta
+) -> None:
+    """So many deals of that age, in one transaction."""
+    new = NewDeal(
+        pipeline=pipeline.key, name="A deal", facts=Facts(), opened_at=NOW - age, attributes={}
+    )
+
+    async def work(connection: Connection) -> None:
+        for _ in range(count):
+            _, parts = opening(
+                principal.workspace_id, pipeline, new, datetime.now(UTC), actor="tester"
+            )
+            await execute(connection, parts)
+
+    await database.write(principal.workspace_id, work)
+
+
+async def figures(database: Database, workspace: UUID) -> dict[str, int]:
+    """How many flags, flagged deals and events there are, and how many do not go together."""
+
+    async def work(connection: Connection) -> Any:
+        return await connection.fetchrow(
+            """
+            SELECT (SELECT count(*) FROM idle_flag WHERE workspace_id = $1) AS flags,
+                   (SELECT count(*) FROM opportunity
+                    WHERE workspace_id = $1 AND flagged_at IS NOT NULL) AS flagged,
+                   (SELECT count(*) FROM event
+                    WHERE workspace_id = $1 AND type = 'idle_flag.opened') AS told,
+                   (SELECT count(*) FROM event
+                    WHERE workspace_id = $1 AND type = 'idle_flag.resolved') AS told_resolved,
+                   (SELECT count(*) FROM idle_flag AS f
+                    FULL JOIN (SELECT * FROM opportunity
+                               WHERE workspace_id = $1 AND idle_flag_id IS NOT NULL) AS o
+                    ON o.idle_flag_id = f.flag_id AND o.opportunity_id = f.opportunity_id
+                       AND o.clock_started_at = f.clock_started_at
+                    WHERE coalesce(f.workspace_id, $1) = $1
+                      AND (f.resolved_at IS NULL) <> (o.idle_flag_id IS NOT NULL)) AS at_odds
+            """,
+            workspace,
+        )
+
+    return dict(await database.write(workspace, work))
+
+
+async def test_many_scans_at_once_flag_each_deal_exactly_once(
+    database: Database, principal: Principal
+) -> None:
+    pipeline = sales_pipeline(lead=RULE)
+    await keep_pipeline(database, principal.workspace_id, pipeline)
+    due = 2 * BATCH + 100
+    await open_deals(database, principal, pipeline, due, timedelta(days=8))
+    await open_deals(database, principal, pipeline, 50, timedelta(days=6))
+    flagged = await asyncio.gather(*(flag_idle(database, principal.workspace_id) for _ in range(8)))
+    # A scan passes over what another one holds, so a last one looks for what was left between two.
+    assert sum(flagged) + await flag_idle(database, principal.workspace_id) == due
+    assert await figures(database, principal.workspace_id) == {
+        "flags": due,
+        "flagged": due,
+        "told": due,
+        "told_resolved": 0,
+        "at_odds": 0,
+    }
+
+
+async def test_a_scan_broken_off_in_the_middle_leaves_whole_batches_and_nothing_twice(
+    database: Database, principal: Principal
+) -> None:
+    pipeline = sales_pipeline(lead=RULE)
+    await keep_pipeline(database, principal.workspace_id, pipeline)
+    due = 4 * BATCH
+    await open_deals(database, principal, pipeline, due, timedelta(days=8))
+    scan = asyncio.create_task(flag_idle(database, principal.workspace_id))
+    async with asyncio.timeout(30):
+        while not (found := await figures(database, principal.workspace_id))["flags"]:
+            assert not scan.done()
+    scan.cancel()
+    await asyncio.wait([scan])
+    found = await figures(database, principal.workspace_id)
+    assert found["flags"] % BATCH == 0
+    assert found["flags"] == found["flagged"] == found["told"]
+    assert found["at_odds"] == 0
+    assert await flag_idle(database, principal.workspace_id) == due - found["flags"]
+    found = await figures(database, principal.workspace_id)
+    assert (found["flags"], found["told"], found["at_odds"]) == (due, due, 0)
+
+
+async def test_moves_that_race_with_scans_leave_no_flag_on_a_deal_that_moved(
+    database: Database, principal: Principal, client: httpx.AsyncClient
+) -> None:
+    await keep_pipeline(database, principal.workspace_id, sales_pipeline(lead=RULE))
+    opened_at = (NOW - timedelta(days=8)).isoformat()
+    for _ in range(5):
+        deals = [await open_deal(client, opened_at=opened_at) for _ in range(12)]
+        await asyncio.gather(
+            *(flag_idle(database, principal.workspace_id) for _ in range(3)),
+            *(move(client, deal["id"], "offer") for deal in deals),
+            *(flag_idle(database, principal.workspace_id) for _ in range(3)),
+        )
+        found = await figures(database, principal.workspace_id)
+        assert found["flagged"] == 0
+        assert found["at_odds"] == 0
+        assert found["told"] == found["told_resolved"] == found["flags"]
+
+
+async def test_a_scan_passes_over_a_deal_that_somebody_holds_and_finds_it_the_next_time(
+    database: Database, principal: Principal
+) -> None:
+    pipeline = sales_pipeline(lead=RULE)
+    await keep_pipeline(database, principal.workspace_id, pipeline)
+    await open_deals(database, principal, pipeline, 1, timedelta(days=8))
+
+    async def hold(connection: Connection) -> int:
+        await connection.execute(
+            "SELECT 1 FROM opportunity WHERE workspace_id = $1 FOR UPDATE", principal.workspace_id
+        )
+        async with asyncio.timeout(1):  # it does not wait for the row
+            return await flag_idle(database, principal.workspace_id)
+
+    assert await database.write(principal.workspace_id, hold) == 0
+    assert await flag_idle(database, principal.workspace_id) == 1
+
+
+async def test_a_scan_touches_no_other_workspace(database: Database, principal: Principal) -> None:
+    other, _ = await make_workspace(database)
+    for owner in (principal, other):
+        pipeline = sales_pipeline(lead=RULE)
+        await keep_pipeline(database, owner.workspace_id, pipeline)
+        await open_deals(database, owner, pipeline, 3, timedelta(days=8))
+    assert await flag_idle(database, principal.workspace_id) == 3
+    assert (await figures(database, other.workspace_id))["flags"] == 0
+    assert await flag_idle(database, other.workspace_id) == 3
+
+
+@pytest.fixture
+async def alone(own_database: str) -> AsyncIterator[Database]:
+    """A database in which there are no workspaces but this test's."""
+    opened = await Database.open(own_database)
+    yield opened
+    await opened.close()
+
+
+async def test_all_workspaces_are_scanned_and_the_next_due_deal_is_foretold(
+    alone: Database,
+) -> None:
+    principals = [(await make_workspace(alone))[0] for _ in range(3)]
+    for principal in principals:
+        pipeline = sales_pipeline(lead=RULE)
+        await keep_pipeline(alone, principal.workspace_id, pipeline)
+        await open_deals(alone, principal, pipeline, 2, timedelta(days=8))
+    await open_deals(alone, principal, pipeline, 1, timedelta(days=7) - HOUR / 2)
+    await open_deals(alone, principal, pipeline, 1, timedelta(days=6))
+    ahead = await scan_all(alone, HOUR)
+    for principal in principals:
+        assert (await figures(alone, principal.workspace_id))["flags"] == 2
+    assert ahead is not None
+    assert HOUR / 4 < ahead <= HOUR / 2
+    assert await scan_all(alone, HOUR / 4) is None
+
+
+async def test_a_workspace_that_cannot_be_scanned_does_not_keep_the_others_waiting(
+    alone: Database, own_database: str, owner_url: str
+) -> None:
+    principals = [(await make_workspace(alone))[0] for _ in range(3)]
+    for principal in principals:
+        pipeline = sales_pipeline(lead=RULE)
+        await keep_pipeline(alone, principal.workspace_id, pipeline)
+        await open_deals(alone, principal, pipeline, 1, timedelta(days=8))
+    broken = principals[1].workspace_id
+    arguments = connect_arguments(owner_url)
+    owner = await asyncpg.connect(
+        **{**arguments, "database": connect_arguments(own_database)["database"]}
+    )
+    await owner.execute("DELETE FROM pipeline_revision WHERE workspace_id = $1", broken)
+    await owner.close()
+    await scan_all(alone, HOUR)
+    for principal in principals:
+        found = await figures(alone, principal.workspace_id)
+        assert found["flags"] == (0 if principal.workspace_id == broken else 1)

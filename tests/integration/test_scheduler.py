@@ -1,0 +1,188 @@
+"""What the service does by itself: scans on time, clearing, and an end that leaves nothing."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+from time import monotonic
+from typing import Any
+
+import pytest
+
+from app.actions.flag_idle import BATCH
+from app.actions.open_opportunity import NewDeal, opening
+from app.domain.access import Principal
+from app.domain.journey import Facts
+from app.domain.period import Period
+from app.domain.pipeline import IdleRule, Pipeline
+from app.jobs.scheduler import Scheduler, clear_idempotency_records, scheduled
+from app.settings import Settings
+from app.storage.engine import Connection, Database
+from app.storage.statement import execute
+from tests.conftest import make_workspace
+from tests.factories import keep_pipeline, sales_pipeline
+
+RULE = IdleRule(after=Period(days=7))
+WEEK = timedelta(days=7)
+
+
+@pytest.fixture
+async def alone(own_database: str) -> AsyncIterator[Database]:
+    """A database in which the scheduler finds nothing but what this test has made."""
+    opened = await Database.open(own_database)
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture
+async def sales(alone: Database) -> tuple[Principal, Pipeline]:
+    principal, _ = await make_workspace(alone)
+    pipeline = await keep_pipeline(alone, principal.workspace_id, sales_pipeline(lead=RULE))
+    return principal, pipeline
+
+
+def every(seconds: float) -> Settings:
+    return Settings(
+        database_url="postgresql://unused", idle_scan_interval=timedelta(seconds=seconds)
+    )
+
+
+async def open_deals(
+    database: Database, sales: tuple[Principal, Pipeline], count: int, opened_at: datetime
+) -> None:
+    principal, pipeline = sales
+    new = NewDeal(
+        pipeline="sales", name="A deal", facts=Facts(), opened_at=opened_at, attributes={}
+    )
+
+    async def work(connection: Connection) -> None:
+        for _ in range(count):
+            _, parts = opening(
+                principal.workspace_id, pipeline, new, datetime.now(UTC), actor="tester"
+            )
+            await execute(connection, parts)
+
+    await database.write(principal.workspace_id, work)
+
+
+async def count(database: Database, sales: tuple[Principal, Pipeline], table: str) -> int:
+    workspace = sales[0].workspace_id
+
+    async def work(connection: Connection) -> int:
+        return await connection.fetchval(
+            f"SELECT count(*) FROM {table} WHERE workspace_id = $1", workspace
+        )
+
+    return await database.write(workspace, work)
+
+
+async def until(condition: Callable[[], Awaitable[Any]], seconds: float) -> float:
+    """Ask again and again until it holds; how long that took. Fails after so many seconds."""
+    began = monotonic()
+    async with asyncio.timeout(seconds):
+        while not await condition():
+            pass
+    return monotonic() - began
+
+
+async def test_a_deal_that_is_due_is_flagged_within_the_interval(
+    alone: Database, sales: tuple[Principal, Pipeline]
+) -> None:
+    async with scheduled(alone, every(0.2)):
+        await until(lambda: count(alone, sales, "workspace"), 5)
+        await open_deals(alone, sales, 1, datetime.now(UTC) - WEEK)
+        await until(lambda: count(alone, sales, "idle_flag"), 5)
+
+
+async def test_a_deal_is_flagged_when_it_falls_idle_and_not_at_the_next_turn(
+    alone: Database, sales: tuple[Principal, Pipeline]
+) -> None:
+    due_in = timedelta(seconds=0.5)
+    await open_deals(alone, sales, 1, datetime.now(UTC) - WEEK + due_in)
+    async with scheduled(alone, every(3600)):
+        assert await count(alone, sales, "idle_flag") == 0
+        await until(lambda: count(alone, sales, "idle_flag"), 10)
+
+
+async def test_the_service_leaves_cleanly_in_the_middle_of_a_scan(
+    alone: Database, sales: tuple[Principal, Pipeline]
+) -> None:
+    due = 6 * BATCH
+    await open_deals(alone, sales, due, datetime.now(UTC) - WEEK)
+    before = asyncio.all_tasks()
+    async with scheduled(alone, every(3600)):
+        await until(lambda: count(alone, sales, "idle_flag"), 30)
+    flagged = await count(alone, sales, "idle_flag")
+    assert flagged % BATCH == 0
+    assert asyncio.all_tasks() <= before
+    async with scheduled(alone, every(3600)):
+
+        async def complete() -> bool:
+            return await count(alone, sales, "idle_flag") == due
+
+        await until(complete, 30)
+    # An event for each opening and one for each flag: none was raised twice.
+    assert await count(alone, sales, "event") == 2 * due
+
+
+async def test_a_job_that_hangs_is_broken_off_at_the_end(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    begun = asyncio.Event()
+    ended = asyncio.Event()
+
+    async def hang() -> None:
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    scheduler = Scheduler()
+    scheduler.every(timedelta(hours=1), "hang", hang)
+    scheduler.start()
+    await asyncio.wait_for(begun.wait(), 5)
+    await asyncio.wait_for(scheduler.stop(), 5)
+    assert ended.is_set()
+    assert [record for record in caplog.records if record.levelname == "ERROR"] == []
+
+
+async def test_a_database_that_is_away_postpones_a_job_and_ends_none() -> None:
+    away = await Database.open("postgresql://sluice@127.0.0.1:1/sluice")
+    async with scheduled(away, every(0.1)) as scheduler:
+        turns = asyncio.Event()
+        scheduler.every(timedelta(seconds=0.1), "another", _set(turns))
+        await asyncio.wait_for(turns.wait(), 5)
+    await away.close()
+
+
+async def test_answers_kept_for_their_day_are_cleared_and_younger_ones_stay(
+    alone: Database, sales: tuple[Principal, Pipeline]
+) -> None:
+    workspace = sales[0].workspace_id
+
+    async def keep(connection: Connection) -> None:
+        await connection.execute(
+            """
+            INSERT INTO idempotency_record (workspace_id, key, request_hash, status, body,
+                                            created_at)
+            SELECT $1, n::text, '', 200, '', clock_timestamp() - n * interval '1 hour'
+            FROM unnest(ARRAY[0, 23, 25, 400]) AS n
+            """,
+            workspace,
+        )
+
+    await alone.write(workspace, keep)
+    await clear_idempotency_records(alone)
+
+    async def left(connection: Connection) -> list[str]:
+        rows = await connection.fetch("SELECT key FROM idempotency_record ORDER BY key")
+        return [row["key"] for row in rows]
+
+    assert await alone.write(workspace, left) == ["0", "23"]
+
+
+def _set(event: asyncio.Event) -> Callable[[], Awaitable[None]]:
+    async def work() -> None:
+        event.set()
+
+    return work
