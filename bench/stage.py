@@ -43,6 +43,11 @@ class Stage:
     url: str
     owner_url: str
 
+    @property
+    def data(self) -> Path:
+        """The cluster's data folder."""
+        return self.folder / "data"
+
     def run(self, work: Callable[[Database], Awaitable[T]]) -> T:
         """Do something through the service's own seam."""
 
@@ -89,9 +94,17 @@ async def make_workspace(database: Database) -> tuple[UUID, ApiKey]:
     return workspace, key
 
 
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A server process and where it answers."""
+
+    url: str
+    pid: int
+
+
 @contextmanager
-def service(on: Stage, **settings: str) -> Iterator[str]:
-    """`sluice serve` on the stage's cluster, as users run it; gives its base URL."""
+def service(on: Stage, **settings: str) -> Iterator[Running]:
+    """`sluice serve` on the stage's cluster, as users run it."""
     environment = {
         "DATABASE_URL": on.url,
         "DATABASE_OWNER_URL": on.owner_url,
@@ -100,26 +113,28 @@ def service(on: Stage, **settings: str) -> Iterator[str]:
         **settings,
     }
     command = [sys.executable, "-m", "app.cli", "serve"]
-    with _process(command, environment, on.folder / "service.log") as url:
-        yield url
+    with _process(command, environment, on.folder / "service.log") as running:
+        yield running
 
 
 @contextmanager
-def bare_service(on: Stage, workspace: UUID) -> Iterator[str]:
-    """The yardstick of moves, `bench.bare`, on the same cluster; gives its base URL."""
+def bare_service(on: Stage, workspace: UUID) -> Iterator[Running]:
+    """The yardstick of moves, `bench.bare`, on the same cluster."""
     command = [sys.executable, "-m", "bench.bare", on.owner_url, str(workspace)]
-    with _process(command, {}, on.folder / "bare.log") as url:
-        yield url
+    with _process(command, {}, on.folder / "bare.log") as running:
+        yield running
 
 
 @contextmanager
-def _process(command: Sequence[str], environment: Mapping[str, str], log: Path) -> Iterator[str]:
+def _process(
+    command: Sequence[str], environment: Mapping[str, str], log: Path
+) -> Iterator[Running]:
     with log.open("wb") as out:
         process = subprocess.Popen(  # noqa: S603 - our own modules
             command, env={**os.environ, **environment}, stdout=out, stderr=subprocess.STDOUT
         )
     try:
-        yield _address(process, log)
+        yield Running(_address(process, log), process.pid)
     finally:
         process.send_signal(signal.SIGTERM)
         try:

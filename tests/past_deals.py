@@ -19,11 +19,11 @@ from hypothesis import strategies as st
 from app.domain import journey
 from app.domain.definition import Definition, begin, revise
 from app.domain.idleness import IdleState, Reset
-from app.domain.journey import Facts, Transition, TransitionKind
+from app.domain.journey import Facts, Position, Transition, TransitionKind
 from app.domain.measures.hindsight import DealHistory, FactChange
 from app.domain.opportunity import Opportunity
 from app.domain.period import Period
-from app.domain.pipeline import Flow, IdleClock, IdleRule, LossReason, Pipeline, StageKind
+from app.domain.pipeline import Flow, IdleClock, IdleRule, LossReason, Pipeline, Stage, StageKind
 from app.domain.transition import frozen
 from app.storage import activities, opportunities, pipelines, transitions
 from app.storage.activities import Activity
@@ -86,8 +86,9 @@ class PastDeal:
 
     opportunity_id: UUID
     history: DealHistory
-    voided: Sequence[Transition]
-    change_values: Sequence[tuple[FactChange, Any]]
+    voided: Sequence[Transition] = ()
+    changes: Sequence[tuple[FactChange, Any]] = ()
+    """Each change with the value that it brought."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,91 +113,150 @@ def pasts(draw: st.DrawFn, most: int = 6) -> Past:
 
 @st.composite
 def _past_deals(draw: st.DrawFn, pipeline: Pipeline) -> PastDeal:
-    facts = draw(_facts)
-    tags: tuple[str, ...] = draw(st.sampled_from(TAGS))
-    attributes = {"region": draw(st.sampled_from(REGIONS))}
-    slots = [s.slot for s in pipeline.stages]
-    recorded = draw(st.integers(0, LAST // 2))
-    seq = 1
-    target = pipeline.by_slot[draw(st.sampled_from(slots))]
-    log = [
-        Transition(
-            seq=seq,
-            kind=TransitionKind.OPENED,
-            from_slot=None,
-            entered_at=None,
-            to_slot=target.slot,
-            occurred_at=at(recorded),
-            facts=frozen(facts, target),
-            loss_reason="price" if target.kind is StageKind.LOST else None,
-        )
-    ]
-    occurred = recorded
-    here = journey.opening(pipeline, log[0])
-    voided: list[Transition] = []
-    changes: list[tuple[FactChange, Any]] = []
-    calls: list[tuple[str, datetime]] = []
+    tale = _Tale(draw, pipeline)
     for event in draw(st.lists(st.sampled_from("mmmmmmrhvaccct"), max_size=9)):
-        recorded = min(LAST, recorded + draw(st.sampled_from((0, 0, 1, 2))))
+        tale.recorded = min(LAST, tale.recorded + draw(st.sampled_from((0, 0, 1, 2))))
         if event == "c":
-            name, new = draw(_changes)
-            old = {"tags": tags, "attributes": attributes}.get(name, getattr(facts, name, None))
-            if old == new or (name == "currency" and facts.amount is not None and new is None):
-                continue
-            if name == "amount" and facts.currency is None:
-                continue
-            match name:
-                case "tags":
-                    tags = new
-                case "attributes":
-                    attributes = new
-                case _:
-                    facts = replace(facts, **{name: new})
-            changes.append((FactChange(name, old, at(recorded)), new))
-            continue
-        if event == "t":
-            calls.append((draw(st.sampled_from(("call", "note"))), at(recorded)))
-            continue
-        if here.status is journey.Status.HANDED_OFF:
-            continue
-        occurred = draw(st.integers(occurred, recorded))
-        seq += 1
-        if event == "h":
-            to_slot, kind = here.slot, TransitionKind.HANDED_OFF
-            is_link = here.status is not journey.Status.OPEN
+            tale.change(*draw(_changes))
+        elif event == "t":
+            tale.calls.append((draw(st.sampled_from(("call", "note"))), at(tale.recorded)))
+        elif tale.here.status is not journey.Status.HANDED_OFF:
+            tale.move(event)
+    return tale.told()
+
+
+class _Tale:
+    """One deal while its past is made up; hours of the grid, `recorded` never before `occurred`."""
+
+    def __init__(self, draw: st.DrawFn, pipeline: Pipeline) -> None:
+        self.draw, self.pipeline = draw, pipeline
+        self.slots = [stage.slot for stage in pipeline.stages]
+        self.facts: Facts = draw(_facts)
+        self.others: dict[str, Any] = {
+            "tags": draw(st.sampled_from(TAGS)),
+            "attributes": {"region": draw(st.sampled_from(REGIONS))},
+        }
+        self.occurred = self.recorded = draw(st.integers(0, LAST // 2))
+        self.seq = 1
+        target = pipeline.by_slot[draw(st.sampled_from(self.slots))]
+        self.log = [opening(target, at(self.occurred), self.facts)]
+        self.here = journey.opening(pipeline, self.log[0])
+        self.voided: list[Transition] = []
+        self.changes: list[tuple[FactChange, Any]] = []
+        self.calls: list[tuple[str, datetime]] = []
+
+    def change(self, name: str, new: Any) -> None:
+        """A fact becomes another, unless that would leave an amount without its currency."""
+        old = self.others[name] if name in self.others else getattr(self.facts, name)
+        if name in self.others:
+            self.others[name] = new
         else:
-            to_slot = draw(st.sampled_from([slot for slot in slots if slot != here.slot]))
-            origin, target = pipeline.by_slot[here.slot], pipeline.by_slot[to_slot]
-            kind = journey.kind_of_move(pipeline, origin, target)
-            if event == "r" and origin.is_open and target.is_open:
-                kind = TransitionKind.REARRANGED
-            is_link = False
-        stage_entered = pipeline.by_slot[to_slot]
-        lost = kind is TransitionKind.LOST
-        move = Transition(
-            seq=seq,
-            kind=kind,
-            from_slot=here.slot,
-            entered_at=None if is_link else here.stage_entered_at,
-            to_slot=to_slot,
-            occurred_at=at(occurred),
-            facts=frozen(facts, stage_entered),
-            loss_reason=draw(st.sampled_from(("price", "unknown"))) if lost else None,
-        )
+            facts = replace(self.facts, **{name: new})
+            if facts.amount is not None and facts.currency is None:
+                return
+            self.facts = facts
+        if old != new:
+            self.changes.append((FactChange(name, old, at(self.recorded)), new))
+
+    def move(self, event: str) -> None:
+        """`h` hands off, `r` rearranges where that can be, `v` is voided later; others move."""
+        self.occurred = self.draw(st.integers(self.occurred, self.recorded))
+        self.seq += 1
+        move = self._handed_off() if event == "h" else self._moved(rearranged=event == "r")
         if event == "v":
-            voided.append(move)
-            continue
-        log.append(move)
-        here = journey.after(pipeline, here, move)
-    history = DealHistory(
-        transitions=log,
-        facts=facts,
-        tags=tags,
-        attributes=attributes,
-        changes=[change for change, _ in changes],
-        activities=calls,
+            self.voided.append(move)
+        else:
+            self.log.append(move)
+            self.here = journey.after(self.pipeline, self.here, move)
+
+    def _moved(self, *, rearranged: bool) -> Transition:
+        to_slot = self.draw(st.sampled_from([s for s in self.slots if s != self.here.slot]))
+        reason = self.draw(st.sampled_from(("price", "unknown")))
+        move = moving(
+            self.pipeline, self.here, to_slot, at(self.occurred), self.facts, self.seq, reason
+        )
+        both_open = self.pipeline.by_slot[to_slot].is_open and self.here.closed_at is None
+        return replace(move, kind=TransitionKind.REARRANGED) if rearranged and both_open else move
+
+    def _handed_off(self) -> Transition:
+        is_open = self.here.status is journey.Status.OPEN
+        return Transition(
+            seq=self.seq,
+            kind=TransitionKind.HANDED_OFF,
+            from_slot=self.here.slot,
+            entered_at=self.here.stage_entered_at if is_open else None,
+            to_slot=self.here.slot,
+            occurred_at=at(self.occurred),
+            facts=frozen(self.facts, self.pipeline.by_slot[self.here.slot]),
+        )
+
+    def told(self) -> PastDeal:
+        history = DealHistory(
+            transitions=self.log,
+            facts=self.facts,
+            **self.others,
+            changes=[change for change, _ in self.changes],
+            activities=self.calls,
+        )
+        return PastDeal(uuid4(), history, self.voided, self.changes)
+
+
+def opening(stage: Stage, instant: datetime, facts: Facts) -> Transition:
+    """The transition that opens a deal in the stage."""
+    return Transition(
+        seq=1,
+        kind=TransitionKind.OPENED,
+        from_slot=None,
+        entered_at=None,
+        to_slot=stage.slot,
+        occurred_at=instant,
+        facts=frozen(facts, stage),
+        loss_reason="price" if stage.kind is StageKind.LOST else None,
     )
-    return PastDeal(uuid4(), history, voided, changes)
+
+
+def moving(
+    pipeline: Pipeline,
+    here: Position,
+    to_slot: int,
+    instant: datetime,
+    facts: Facts,
+    seq: int,
+    reason: str,
+) -> Transition:
+    """The transition that brings a deal from where it stands to another stage."""
+    origin, target = pipeline.by_slot[here.slot], pipeline.by_slot[to_slot]
+    return Transition(
+        seq=seq,
+        kind=journey.kind_of_move(pipeline, origin, target),
+        from_slot=origin.slot,
+        entered_at=here.stage_entered_at,
+        to_slot=target.slot,
+        occurred_at=instant,
+        facts=frozen(facts, target),
+        loss_reason=reason if target.kind is StageKind.LOST else None,
+    )
+
+
+def past_deal(
+    pipeline: Pipeline,
+    stays: Sequence[tuple[str, datetime]],
+    *,
+    reason: str = "price",
+    tags: tuple[str, ...] = (),
+    attributes: Mapping[str, Any] | None = None,
+    **facts: Any,
+) -> PastDeal:
+    """A deal that entered these stages at these instants, its facts never changed."""
+    (first, opened_at), *moves = stays
+    borne = Facts(**facts)
+    log = [opening(pipeline.stage(first), opened_at, borne)]
+    here = journey.opening(pipeline, log[0])
+    for seq, (key, instant) in enumerate(moves, start=2):
+        log.append(moving(pipeline, here, pipeline.stage(key).slot, instant, borne, seq, reason))
+        here = journey.after(pipeline, here, log[-1])
+    history = DealHistory(transitions=log, facts=borne, tags=tags, attributes=attributes or {})
+    return PastDeal(uuid4(), history)
 
 
 _amounts = st.sampled_from((None, Decimal("0.0000"), Decimal("10.5000"), Decimal("99.9900")))
@@ -225,23 +285,35 @@ _changes = st.one_of(
 
 async def keep(database: Database, workspace: UUID, past: Past) -> None:
     """Insert the pipeline and all its deals."""
-    latest = past.latest
-    parts: list[Part] = []
-    for deal in past.deals:
-        parts += _rows(workspace, latest, deal)
+    for revision in past.revisions:
+        await define(database, workspace, revision, at(4 * revision.revision - 6))
+    await insert(database, workspace, past.latest, past.deals)
+
+
+async def define(
+    database: Database, workspace: UUID, pipeline: Pipeline, instant: datetime
+) -> None:
+    """Save a revision, in force from the instant."""
 
     async def work(connection: Connection) -> None:
-        for revision in past.revisions:
-            await pipelines.save(
-                connection, workspace, revision, actor="test", instant=at(4 * revision.revision - 6)
-            )
-        by_sql: dict[str, list[tuple[Any, ...]]] = {}
-        for part in parts:
-            by_sql.setdefault(part.sql, []).append(part.args)
+        await pipelines.save(connection, workspace, pipeline, actor="test", instant=instant)
+
+    await database.write(workspace, work, lock=Lock.DEFINITIONS)
+
+
+async def insert(
+    database: Database, workspace: UUID, pipeline: Pipeline, deals: Sequence[PastDeal]
+) -> None:
+    """Insert deals with all that is known of them."""
+    by_sql: dict[str, list[tuple[Any, ...]]] = {}
+    for part in (part for deal in deals for part in _rows(workspace, pipeline, deal)):
+        by_sql.setdefault(part.sql, []).append(part.args)
+
+    async def work(connection: Connection) -> None:
         for sql, rows in by_sql.items():
             await connection.executemany(sql, rows)
 
-    await database.write(workspace, work, lock=Lock.DEFINITIONS)
+    await database.write(workspace, work)
 
 
 def _rows(workspace: UUID, pipeline: Pipeline, deal: PastDeal) -> list[Part]:
@@ -299,7 +371,7 @@ def _rows(workspace: UUID, pipeline: Pipeline, deal: PastDeal) -> list[Part]:
                 "test",
             ),
         )
-        for number, (change, new) in enumerate(deal.change_values)
+        for number, (change, new) in enumerate(deal.changes)
     ]
     parts += [
         activities.append(
@@ -321,5 +393,4 @@ def _rows(workspace: UUID, pipeline: Pipeline, deal: PastDeal) -> list[Part]:
 
 
 def _json(value: Any) -> str:
-    plain: Mapping[str, Any] | Sequence[Any] | Any = value
-    return json.dumps(str(plain) if isinstance(plain, Decimal) else plain)
+    return json.dumps(str(value) if isinstance(value, Decimal) else value)

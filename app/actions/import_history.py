@@ -11,11 +11,10 @@ and deciding are plain computation and run in a thread: the service answers mean
 
 import asyncio
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import datetime
-from itertools import islice
 from typing import IO, Any, Final, TypeVar
 from uuid import UUID
 
@@ -24,8 +23,9 @@ import structlog
 from app.actions import announcements, append_history, read_rows
 from app.actions.append_history import Piece, Setting
 from app.actions.import_mapping import read_mapping
-from app.actions.read_records import Record, records
-from app.actions.read_rows import Meaning, Rejected
+from app.actions.read_batch import Batch, read_batch, skip
+from app.actions.read_records import records
+from app.actions.read_rows import Meaning
 from app.domain.errors import AlreadyExists, DatabaseUnavailable, SluiceError
 from app.domain.pipeline import Pipeline
 from app.storage import import_rows, imports, pipelines
@@ -146,21 +146,16 @@ class _Run:
             closing(records(file, self._mapping, meaning.columns)) as reading,
         ):
             await self._fetch(file)
-            await _in_thread(_skip, reading, job.records_read)
-            while batch := await _in_thread(_read, reading, meaning, self._most):
-                job = replace(
-                    self._job.counting(
-                        records=batch.records,
-                        ignored=batch.ignored,
-                        rejected=len(batch.rejected),
-                        warnings=len(batch.warnings),
-                    ),
-                    state=State.STAGING,
-                    bytes_read=min(file.tell(), self._job.bytes_total),
-                    records_read=self._job.records_read + batch.records,
-                    rows_staged=self._job.rows_staged + len(batch.rows),
-                )
-                await self._keep_staged(job, batch)
+            await _in_thread(skip, reading, job.records_read)
+            ahead = asyncio.ensure_future(_in_thread(read_batch, reading, meaning, self._most))
+            try:
+                while batch := await ahead:  # read on while these are stored
+                    ahead = asyncio.ensure_future(
+                        _in_thread(read_batch, reading, meaning, self._most)
+                    )
+                    await self._keep_staged(batch, file.tell())
+            finally:
+                await asyncio.wait([ahead])
         await self._begin_work()
 
     async def _fetch(self, file: IO[bytes]) -> None:
@@ -182,7 +177,21 @@ class _Run:
             number += 1
         file.seek(0)
 
-    async def _keep_staged(self, job: ImportJob, batch: "_Batch") -> None:
+    async def _keep_staged(self, batch: Batch, position: int) -> None:
+        before = self._job
+        job = replace(
+            before.counting(
+                records=batch.records,
+                ignored=batch.ignored,
+                rejected=len(batch.rejected),
+                warnings=len(batch.warnings),
+            ),
+            state=State.STAGING,
+            bytes_read=min(position, before.bytes_total),
+            records_read=before.records_read + batch.records,
+            rows_staged=before.rows_staged + len(batch.rows),
+        )
+
         async def work(connection: Connection) -> None:
             workspace, remarks = self._workspace, [*batch.rejected, *batch.warnings]
             await import_rows.stage(connection, workspace, job.import_id, batch.rows)
@@ -213,10 +222,27 @@ class _Run:
         self._done(await self._write(work))
 
     async def _work_through(self) -> None:
-        """Decide about the staged rows, deal by deal; appending also writes what was decided."""
-        constants = read_rows.constants(self._mapping)
-        while job := await self._piece(self._job, constants):
-            self._done(job)
+        """Decide about the staged rows, deal by deal; appending also writes what was decided.
+
+        While one piece is written the next one is decided: one of them keeps this process busy,
+        the other the database.
+        """
+        through, earlier = self._job.done_through, None
+        pieces: list[asyncio.Task[None]] = []
+        try:
+            while deals := await self._next_deals(through):
+                through = list(deals)[-1]
+                pieces.append(asyncio.create_task(self._piece(deals, earlier)))
+                if earlier is not None:
+                    await earlier
+                earlier = pieces[-1]
+                del pieces[:-1]
+            if earlier is not None:
+                await earlier
+        finally:
+            for piece in pieces:
+                piece.cancel()
+            await asyncio.gather(*pieces, return_exceptions=True)
         state = State.COMPLETED
         if self._job.state is State.CHECKING:
             state = State.ABORTED if self._job.counts["rejected"] else State.APPENDING
@@ -228,17 +254,26 @@ class _Run:
         await self._write(save)
         self._done(job)
 
-    async def _piece(self, job: ImportJob, constants: dict[str, Any]) -> ImportJob | None:
-        """The job after its next deals; None where no deal is left."""
-        workspace = self._workspace
-        appending = job.state is State.APPENDING
-
-        async def work(connection: Connection) -> ImportJob | None:
-            deals = await import_rows.next_deals(
-                connection, workspace, job.import_id, job.done_through, self._most
+    async def _next_deals(self, after: str | None) -> dict[str, list[StagedRow]]:
+        async def work(connection: Connection) -> dict[str, list[StagedRow]]:
+            return await import_rows.next_deals(
+                connection, self._workspace, self._job.import_id, after, self._most
             )
-            if not deals:
-                return None
+
+        return await self._write(work)
+
+    async def _piece(
+        self, deals: dict[str, list[StagedRow]], earlier: asyncio.Task[None] | None
+    ) -> None:
+        """Do these deals; what is written comes after the piece before it, and so does the count.
+
+        A deal that another writer opens meanwhile is met by its external id: decide anew.
+        """
+        workspace, job = self._workspace, self._job
+        appending = job.state is State.APPENDING
+        constants = read_rows.constants(self._mapping)
+
+        async def work(connection: Connection) -> ImportJob:
             known = await import_rows.known_deals(
                 connection, workspace, list(deals), locked=appending
             )
@@ -246,10 +281,12 @@ class _Run:
             setting = Setting(workspace, job, pipeline, constants, now)
             piece = await _in_thread(append_history.decide, setting, deals, known)
             remarks = await _remarks(connection, workspace, job, piece)
-            after = replace(job, done_through=list(deals)[-1])
+            if earlier is not None:
+                await asyncio.shield(earlier)
+            after = replace(self._job, done_through=list(deals)[-1])
             if appending:
                 done = sum(len(rows) for rows in deals.values())
-                after = replace(after.counting(**piece.counts), rows_done=job.rows_done + done)
+                after = replace(after.counting(**piece.counts), rows_done=after.rows_done + done)
             else:
                 after = after.counting(rejected=piece.counts["rejected"])
                 piece = Piece()
@@ -258,9 +295,10 @@ class _Run:
 
         for _ in range(RACES):
             try:
-                return await self._write(work, lock=Lock.DEALS)
+                self._done(await self._write(work, lock=Lock.DEALS))
             except (AlreadyExists, LostRace):
                 continue
+            return
         raise DatabaseUnavailable("Others open the same deals at the same time.")
 
     async def _finish(self) -> None:
@@ -324,45 +362,3 @@ async def _in_thread(work: Callable[..., T], *args: Any) -> T:
     except asyncio.CancelledError:
         await asyncio.wait([running])
         raise
-
-
-@dataclass(slots=True)
-class _Batch:
-    """Some records of the file, read: what they state and what is wrong with them."""
-
-    records: int = 0
-    ignored: int = 0
-    rows: list[StagedRow] = field(default_factory=list)
-    rejected: list[Remark] = field(default_factory=list)
-    warnings: list[Remark] = field(default_factory=list)
-
-
-def _skip(reading: Iterator[Record], records: int) -> None:
-    for _ in islice(reading, records):
-        pass
-
-
-def _read(reading: Iterator[Record], meaning: Meaning, most: int) -> _Batch | None:
-    """The next records; None at the end of the file."""
-    batch = _Batch()
-    for record in islice(reading, most):
-        batch.records += 1
-        line, raw, cells, fault = record
-        if fault is not None:
-            remark = Remark(line=line, code=fault.code, reason=fault.reason, raw=raw)
-            batch.rejected.append(remark)
-            continue
-        try:
-            rows, doubt = meaning.statements(cells, line, raw)
-        except Rejected as why:
-            batch.rejected.append(_remark(why, line, raw))
-            continue
-        batch.rows += rows
-        batch.ignored += not rows
-        if doubt is not None:
-            batch.warnings.append(replace(_remark(doubt, line, raw), severity="warning"))
-    return batch if batch.records else None
-
-
-def _remark(why: Rejected, line: int, raw: str) -> Remark:
-    return Remark(line=line, column=why.column, code=why.code, reason=why.reason, raw=raw)

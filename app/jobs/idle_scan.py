@@ -9,6 +9,7 @@ from datetime import timedelta
 import structlog
 
 from app.actions.flag_idle import flag_idle
+from app.domain.errors import DatabaseUnavailable
 from app.storage.engine import JOB, Database, Role
 from app.storage.queries import idle
 from app.storage.queries.idle import NextDue
@@ -26,6 +27,10 @@ async def scan_all(database: Database, horizon: timedelta) -> timedelta | None:
     for workspace in due:
         try:
             await flag_idle(database, workspace.workspace_id)
+        except DatabaseUnavailable as busy:
+            log.warning(
+                "idle.scan_postponed", workspace=str(workspace.workspace_id), reason=busy.detail
+            )
         except Exception:
             log.exception("idle.scan_failed", workspace=str(workspace.workspace_id))
     if due:  # the deals behind those that have just been flagged come into view

@@ -31,11 +31,13 @@ from urllib.parse import parse_qs, unquote, urlsplit
 from uuid import UUID
 
 import asyncpg
+from sqlalchemy import make_url
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from app.domain.errors import DatabaseUnavailable, RequestInProgress
+from app.storage.ids import new_id
 
 T = TypeVar("T")
 Connection: TypeAlias = "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
@@ -56,9 +58,18 @@ LOST = (
     asyncpg.CannotConnectNowError,
     asyncpg.IdleInTransactionSessionTimeoutError,
 )
-SLOW = (asyncpg.LockNotAvailableError, asyncpg.QueryCanceledError)
-SHORT = asyncpg.InsufficientResourcesError
-"""No connection left, no disk, no memory."""
+AWAY = "The database cannot be reached; try again."
+# In this order: a time-out is an OSError too.
+_PLAINLY: tuple[tuple[tuple[type[BaseException], ...], str], ...] = (
+    ((PoolTimeout, TimeoutError), "No database connection was free in time; try again."),
+    (
+        (asyncpg.LockNotAvailableError, asyncpg.QueryCanceledError),
+        "The database took too long to answer; try again.",
+    ),
+    ((asyncpg.InsufficientResourcesError,), "The database is short of resources; try again."),
+    (LOST, AWAY),
+)
+"""What the driver raises, and what the caller is told of it."""
 
 
 class Lock(Enum):
@@ -84,6 +95,15 @@ class Timeouts:
     lock: float = 2
     idle_in_transaction: float = 15
 
+    @property
+    def settings(self) -> dict[str, str]:
+        """They in PostgreSQL's words, in milliseconds."""
+        return {
+            "statement_timeout": f"{self.statement * 1000:.0f}",
+            "lock_timeout": f"{self.lock * 1000:.0f}",
+            "idle_in_transaction_session_timeout": f"{self.idle_in_transaction * 1000:.0f}",
+        }
+
 
 REQUEST = Timeouts()
 JOB = Timeouts(statement=60)
@@ -95,16 +115,16 @@ def opening(
     role: Role = Role.APP,
     lock: Lock = Lock.NONE,
     key: str | None = None,
-    timeouts: Timeouts = REQUEST,
+    timeouts: Timeouts | None = None,
 ) -> list[str]:
-    """The statements that follow BEGIN in every transaction.
+    """The statements that follow BEGIN in every transaction; without `timeouts`, the session's.
 
     The workspace is written into the text, not bound: `SET LOCAL` takes no parameters, and a UUID
     object can hold nothing but hexadecimal digits and dashes.
     """
     statements = [f"SET LOCAL ROLE {role.value}"]
-    if timeouts is not REQUEST:
-        statements.append(f"SET LOCAL statement_timeout = {timeouts.statement * 1000:.0f}")
+    if timeouts is not None:
+        statements += [f"SET LOCAL {name} = {value}" for name, value in timeouts.settings.items()]
     if workspace is not None:
         statements.append(f"SET LOCAL app.workspace_id = '{workspace}'")
         if lock is not Lock.NONE:
@@ -135,35 +155,35 @@ def connect_arguments(url: str) -> dict[str, Any]:
     return {key: value for key, value in found.items() if value is not None}
 
 
-def server_settings(timeouts: Timeouts) -> dict[str, str]:
-    """The settings of a session; PgBouncer must let them pass (`ignore_startup_parameters`)."""
-    return {
-        "application_name": "sluice",
-        "timezone": "UTC",
-        "statement_timeout": f"{timeouts.statement * 1000:.0f}",
-        "lock_timeout": f"{timeouts.lock * 1000:.0f}",
-        "idle_in_transaction_session_timeout": f"{timeouts.idle_in_transaction * 1000:.0f}",
-    }
-
-
 class Database:
     """Both pools of one service. Made by `open`, ended by `close`."""
 
-    def __init__(self, pool: asyncpg.Pool, engine: AsyncEngine) -> None:
+    def __init__(self, pool: asyncpg.Pool, engine: AsyncEngine, default: Timeouts | None) -> None:
         self._pool = pool
         self._engine = engine
+        self._default = default  # what every session has, and no transaction need set
 
     @classmethod
-    async def open(
-        cls, url: str, *, read_url: str | None = None, size: int = 10, pgbouncer: bool = False
-    ) -> Self:
-        """Make the pools. Connections are made when they are first needed, so this never fails."""
-        shared: dict[str, Any] = {
-            "timeout": POOL_WAIT,
-            "server_settings": server_settings(REQUEST),
-        }
-        if pgbouncer:
+    async def open(cls, url: str, *, read_url: str | None = None, size: int = 10) -> Self:
+        """Make the pools. Connections are made when they are first needed, so this never fails.
+
+        `?pgbouncer=true` in a URL says that a PgBouncer in transaction mode stands in between: then
+        nothing is left to the session, neither prepared statements nor timeouts.
+        """
+        settings = {"application_name": "sluice", "timezone": "UTC"}
+        shared: dict[str, Any] = {"timeout": POOL_WAIT, "server_settings": settings}
+        reading = make_url("postgresql+asyncpg://" + (read_url or url).split("://", 1)[1])
+        default: Timeouts | None = REQUEST
+        if "pgbouncer" in make_url(url).query or "pgbouncer" in reading.query:
+            default = None
             shared["statement_cache_size"] = 0
+            engine_only: dict[str, Any] = {
+                "prepared_statement_cache_size": 0,
+                "prepared_statement_name_func": lambda: f"s{new_id()}",
+            }
+        else:
+            settings |= REQUEST.settings
+            engine_only = {}
         pool = await asyncpg.create_pool(
             **shared,
             **connect_arguments(url),
@@ -173,15 +193,18 @@ class Database:
             reset=_nothing_to_reset,
         )
         engine = create_async_engine(
-            "postgresql+asyncpg://" + (read_url or url).split("://", 1)[1],
+            reading.difference_update_query(["pgbouncer"]),
             isolation_level="REPEATABLE READ",
             pool_size=size,
             max_overflow=0,
             pool_timeout=POOL_WAIT,
             pool_recycle=300,
-            connect_args=shared,
+            connect_args=shared | engine_only,
         )
-        return cls(pool, engine)
+        return cls(pool, engine, default)
+
+    def _stated(self, timeouts: Timeouts) -> Timeouts | None:
+        return None if timeouts == self._default else timeouts
 
     async def close(self) -> None:
         await self._pool.close()
@@ -205,7 +228,9 @@ class Database:
         server is away, the pool is exhausted or a lock was not to be had in time. Only the jobs'
         role writes without a workspace, and only what its policies show.
         """
-        statements = opening(workspace, role=role, lock=lock, key=key, timeouts=timeouts)
+        statements = opening(
+            workspace, role=role, lock=lock, key=key, timeouts=self._stated(timeouts)
+        )
         begin = "; ".join(["BEGIN", *statements])
         for attempt in range(ATTEMPTS):
             try:
@@ -257,7 +282,7 @@ class Database:
         with told_plainly():
             async with self._engine.connect() as connection:
                 await connection.execution_options(postgresql_readonly=True)
-                for statement in opening(workspace, role=role, timeouts=timeouts):
+                for statement in opening(workspace, role=role, timeouts=self._stated(timeouts)):
                     await connection.exec_driver_sql(statement)
                 yield connection
 
@@ -271,33 +296,23 @@ def told_plainly() -> Iterator[None]:
         if plain := _unavailable(failed.orig and failed.orig.__cause__):
             raise plain from failed
         if failed.connection_invalidated:
-            raise DatabaseUnavailable(_AWAY) from failed
+            raise DatabaseUnavailable(AWAY) from failed
         raise
     except asyncpg.ReadOnlySQLTransactionError as following:
         # A write that met a standby: another server took over. (A read that writes is our mistake,
         # and comes as SQLAlchemy's error.)
-        raise DatabaseUnavailable(_AWAY) from following
+        raise DatabaseUnavailable(AWAY) from following
     except Exception as failed:
         if plain := _unavailable(failed):
             raise plain from failed
         raise
 
 
-_AWAY = "The database cannot be reached; try again."
-
-
 def _unavailable(failed: BaseException | None) -> DatabaseUnavailable | None:
-    match failed:
-        case PoolTimeout() | TimeoutError():
-            return DatabaseUnavailable("No database connection was free in time; try again.")
-        case _ if isinstance(failed, SLOW):
-            return DatabaseUnavailable("The database took too long to answer; try again.")
-        case _ if isinstance(failed, SHORT):
-            return DatabaseUnavailable("The database is short of resources; try again.")
-        case _ if isinstance(failed, LOST):
-            return DatabaseUnavailable(_AWAY)
-        case _:
-            return None
+    for kinds, detail in _PLAINLY:
+        if isinstance(failed, kinds):
+            return DatabaseUnavailable(detail)
+    return None
 
 
 async def _nothing_to_reset(_: object) -> None:

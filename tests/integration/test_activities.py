@@ -1,7 +1,7 @@
 """Activities over HTTP: recorded, listed, and what they do to the idle clock."""
 
 import asyncio
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 import httpx
 import pytest
@@ -11,17 +11,9 @@ from app.domain.period import Period
 from app.domain.pipeline import IdleClock, IdleRule
 from app.storage.engine import Database
 from tests.factories import keep_pipeline, move, open_deal, sales_pipeline
+from tests.idle import NOW, ago
 
 WEEK = timedelta(days=7)
-NOW = datetime.now(UTC)
-
-
-def written(instant: datetime) -> str:
-    return instant.astimezone(UTC).isoformat().replace("+00:00", "Z")
-
-
-def ago(**length: float) -> str:
-    return written(NOW - timedelta(**length))
 
 
 def instant(text: str) -> datetime:

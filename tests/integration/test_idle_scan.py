@@ -5,7 +5,7 @@ These go below HTTP, to the function that the scheduler and the route share.
 
 import asyncio
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
@@ -14,38 +14,17 @@ import httpx
 import pytest
 
 from app.actions.flag_idle import BATCH, flag_idle
-from app.actions.open_opportunity import NewDeal, opening
 from app.domain.access import Principal
-from app.domain.journey import Facts
 from app.domain.period import Period
-from app.domain.pipeline import IdleRule, Pipeline
+from app.domain.pipeline import IdleRule
 from app.jobs.idle_scan import scan_all
 from app.storage.engine import Connection, Database, connect_arguments
-from app.storage.statement import execute
 from tests.conftest import make_workspace
 from tests.factories import keep_pipeline, move, open_deal, sales_pipeline
+from tests.idle import NOW, open_deals
 
-NOW = datetime.now(UTC)
 HOUR = timedelta(hours=1)
 RULE = IdleRule(after=Period(days=7))
-
-
-async def open_deals(
-    database: Database, principal: Principal, pipeline: Pipeline, count: int, age: timedelta
-) -> None:
-    """So many deals of that age, in one transaction."""
-    new = NewDeal(
-        pipeline=pipeline.key, name="A deal", facts=Facts(), opened_at=NOW - age, attributes={}
-    )
-
-    async def work(connection: Connection) -> None:
-        for _ in range(count):
-            _, parts = opening(
-                principal.workspace_id, pipeline, new, datetime.now(UTC), actor="tester"
-            )
-            await execute(connection, parts)
-
-    await database.write(principal.workspace_id, work)
 
 
 async def figures(database: Database, workspace: UUID) -> dict[str, int]:
@@ -81,8 +60,8 @@ async def test_many_scans_at_once_flag_each_deal_exactly_once(
     pipeline = sales_pipeline(lead=RULE)
     await keep_pipeline(database, principal.workspace_id, pipeline)
     due = 2 * BATCH + 100
-    await open_deals(database, principal, pipeline, due, timedelta(days=8))
-    await open_deals(database, principal, pipeline, 50, timedelta(days=6))
+    await open_deals(database, principal, pipeline, due, NOW - timedelta(days=8))
+    await open_deals(database, principal, pipeline, 50, NOW - timedelta(days=6))
     flagged = await asyncio.gather(*(flag_idle(database, principal.workspace_id) for _ in range(8)))
     # A scan passes over what another one holds, so a last one looks for what was left between two.
     assert sum(flagged) + await flag_idle(database, principal.workspace_id) == due
@@ -101,7 +80,7 @@ async def test_a_scan_broken_off_in_the_middle_leaves_whole_batches_and_nothing_
     pipeline = sales_pipeline(lead=RULE)
     await keep_pipeline(database, principal.workspace_id, pipeline)
     due = 4 * BATCH
-    await open_deals(database, principal, pipeline, due, timedelta(days=8))
+    await open_deals(database, principal, pipeline, due, NOW - timedelta(days=8))
     scan = asyncio.create_task(flag_idle(database, principal.workspace_id))
     async with asyncio.timeout(30):
         while not (found := await figures(database, principal.workspace_id))["flags"]:
@@ -140,7 +119,7 @@ async def test_a_scan_passes_over_a_deal_that_somebody_holds_and_finds_it_the_ne
 ) -> None:
     pipeline = sales_pipeline(lead=RULE)
     await keep_pipeline(database, principal.workspace_id, pipeline)
-    await open_deals(database, principal, pipeline, 1, timedelta(days=8))
+    await open_deals(database, principal, pipeline, 1, NOW - timedelta(days=8))
 
     async def hold(connection: Connection) -> int:
         await connection.execute(
@@ -158,7 +137,7 @@ async def test_a_scan_touches_no_other_workspace(database: Database, principal: 
     for owner in (principal, other):
         pipeline = sales_pipeline(lead=RULE)
         await keep_pipeline(database, owner.workspace_id, pipeline)
-        await open_deals(database, owner, pipeline, 3, timedelta(days=8))
+        await open_deals(database, owner, pipeline, 3, NOW - timedelta(days=8))
     assert await flag_idle(database, principal.workspace_id) == 3
     assert (await figures(database, other.workspace_id))["flags"] == 0
     assert await flag_idle(database, other.workspace_id) == 3
@@ -179,9 +158,9 @@ async def test_all_workspaces_are_scanned_and_the_next_due_deal_is_foretold(
     for principal in principals:
         pipeline = sales_pipeline(lead=RULE)
         await keep_pipeline(alone, principal.workspace_id, pipeline)
-        await open_deals(alone, principal, pipeline, 2, timedelta(days=8))
-    await open_deals(alone, principal, pipeline, 1, timedelta(days=7) - HOUR / 2)
-    await open_deals(alone, principal, pipeline, 1, timedelta(days=6))
+        await open_deals(alone, principal, pipeline, 2, NOW - timedelta(days=8))
+    await open_deals(alone, principal, pipeline, 1, NOW - timedelta(days=7) + HOUR / 2)
+    await open_deals(alone, principal, pipeline, 1, NOW - timedelta(days=6))
     ahead = await scan_all(alone, HOUR)
     for principal in principals:
         assert (await figures(alone, principal.workspace_id))["flags"] == 2
@@ -197,7 +176,7 @@ async def test_a_workspace_that_cannot_be_scanned_does_not_keep_the_others_waiti
     for principal in principals:
         pipeline = sales_pipeline(lead=RULE)
         await keep_pipeline(alone, principal.workspace_id, pipeline)
-        await open_deals(alone, principal, pipeline, 1, timedelta(days=8))
+        await open_deals(alone, principal, pipeline, 1, NOW - timedelta(days=8))
     broken = principals[1].workspace_id
     arguments = connect_arguments(owner_url)
     owner = await asyncpg.connect(

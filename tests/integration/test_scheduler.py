@@ -9,17 +9,15 @@ from typing import Any
 import pytest
 
 from app.actions.flag_idle import BATCH
-from app.actions.open_opportunity import NewDeal, opening
 from app.domain.access import Principal
-from app.domain.journey import Facts
 from app.domain.period import Period
 from app.domain.pipeline import IdleRule, Pipeline
 from app.jobs.scheduler import Scheduler, clear_idempotency_records, scheduled
 from app.settings import Settings
 from app.storage.engine import Connection, Database
-from app.storage.statement import execute
 from tests.conftest import make_workspace
 from tests.factories import keep_pipeline, sales_pipeline
+from tests.idle import open_deals
 
 RULE = IdleRule(after=Period(days=7))
 WEEK = timedelta(days=7)
@@ -44,24 +42,6 @@ def every(seconds: float) -> Settings:
     return Settings(
         database_url="postgresql://unused", idle_scan_interval=timedelta(seconds=seconds)
     )
-
-
-async def open_deals(
-    database: Database, sales: tuple[Principal, Pipeline], count: int, opened_at: datetime
-) -> None:
-    principal, pipeline = sales
-    new = NewDeal(
-        pipeline="sales", name="A deal", facts=Facts(), opened_at=opened_at, attributes={}
-    )
-
-    async def work(connection: Connection) -> None:
-        for _ in range(count):
-            _, parts = opening(
-                principal.workspace_id, pipeline, new, datetime.now(UTC), actor="tester"
-            )
-            await execute(connection, parts)
-
-    await database.write(principal.workspace_id, work)
 
 
 async def count(database: Database, sales: tuple[Principal, Pipeline], table: str) -> int:
@@ -89,7 +69,7 @@ async def test_a_deal_that_is_due_is_flagged_within_the_interval(
 ) -> None:
     async with scheduled(alone, every(0.2)):
         await until(lambda: count(alone, sales, "workspace"), 5)
-        await open_deals(alone, sales, 1, datetime.now(UTC) - WEEK)
+        await open_deals(alone, *sales, 1, datetime.now(UTC) - WEEK)
         await until(lambda: count(alone, sales, "idle_flag"), 5)
 
 
@@ -97,7 +77,7 @@ async def test_a_deal_is_flagged_when_it_falls_idle_and_not_at_the_next_turn(
     alone: Database, sales: tuple[Principal, Pipeline]
 ) -> None:
     due_in = timedelta(seconds=0.5)
-    await open_deals(alone, sales, 1, datetime.now(UTC) - WEEK + due_in)
+    await open_deals(alone, *sales, 1, datetime.now(UTC) - WEEK + due_in)
     async with scheduled(alone, every(3600)):
         assert await count(alone, sales, "idle_flag") == 0
         await until(lambda: count(alone, sales, "idle_flag"), 10)
@@ -107,7 +87,7 @@ async def test_the_service_leaves_cleanly_in_the_middle_of_a_scan(
     alone: Database, sales: tuple[Principal, Pipeline]
 ) -> None:
     due = 6 * BATCH
-    await open_deals(alone, sales, due, datetime.now(UTC) - WEEK)
+    await open_deals(alone, *sales, due, datetime.now(UTC) - WEEK)
     before = asyncio.all_tasks()
     async with scheduled(alone, every(3600)):
         await until(lambda: count(alone, sales, "idle_flag"), 30)

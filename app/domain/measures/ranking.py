@@ -4,7 +4,7 @@ Ranks are never stored (metrics.md, Notation). The log may hold stages that the 
 know yet, because it is older than they are; their heirs are found in the latest one.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
@@ -49,6 +49,14 @@ class Ranking:
         if rank is None or rank == self.won_rank:
             return rank
         return rank if self.path[rank - 1].slot == stage.slot else None
+
+    def listed(self, found: Container[int]) -> list[Stage]:
+        """The open stages that an answer shows: those in use, and others in which it found any."""
+        own = self.pipeline.stages
+        later = (stage for stage in self.latest.stages if stage.slot not in self.pipeline.by_slot)
+        shown = [stage for stage in own if stage.archived_at is None or stage.slot in found]
+        shown += (stage for stage in later if stage.slot in found)
+        return [stage for stage in shown if stage.is_open]
 
     def furthest(self, status: Status, reach_mask: int) -> int:
         """`r_i(T)`: the highest rank visited, at least 1; k + 1 if and only if the deal is won."""

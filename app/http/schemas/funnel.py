@@ -7,7 +7,6 @@ from pydantic import Field
 
 from app.domain import funnel
 from app.domain.measures.ranking import Ranking
-from app.domain.measures.selection import Value
 from app.domain.measures.snapshot import Standing
 from app.domain.measures.sums import NONE, Count, added
 from app.domain.pipeline import StageKind
@@ -20,10 +19,10 @@ from app.http.schemas.metrics import (
     Share,
     SnapshotPolicy,
     example,
+    naming,
     seconds,
     sums,
 )
-from app.http.schemas.stage_figures import listed
 
 _COUNTS: Final = (
     *("reached", "entered", "implied", "open_furthest", "lost_furthest", "handed_off_furthest"),
@@ -105,7 +104,8 @@ class FunnelStage(Response):
     conversion_from_start: Share
     conversion_to_won: Share | None = Field(description="Null at the won rank.")
     conversion_decided: Share | None = Field(
-        description="To the next rank, of those who are not open or handed off. Null at the won rank."
+        description="To the next rank, of those who neither are open nor were handed off."
+        " Null at the won rank."
     )
 
     @classmethod
@@ -222,8 +222,8 @@ class SnapshotFigures(Response):
             unweighted=sum(standing.unweighted for standing in found),
             idle=sum(standing.idle for standing in found),
             stages=[
-                _standing(standings.get(stage.slot, Standing()), named)
-                for stage, named in listed(ranking, standings)
+                _standing(standings.get(stage.slot, Standing()), naming(stage, ranking))
+                for stage in ranking.listed(standings)
             ],
             **more,
         )

@@ -6,7 +6,6 @@ from pydantic import ConfigDict, Field
 
 from app.domain import opportunity as domain
 from app.domain.idle_flag import IdleFlag as Flag
-from app.domain.period import Period
 from app.domain.pipeline import Pipeline
 from app.http.schemas.common import Duration, Id, Instant, Key, Page, Request, Response, Text
 from app.http.schemas.opportunities import Label
@@ -233,9 +232,9 @@ class UpcomingIdleQuery(PageQuery):
     """How far to look ahead."""
 
     within: Duration = Field(
-        default=Period(days=3),
+        default="P3D",
+        validate_default=True,
         description="From now on, as definitions write it: `P3D`, `PT12H`.",
-        json_schema_extra={"default": "P3D"},
     )
 
 

@@ -7,8 +7,9 @@ never ignored: an answer to another question looks just like the right one.
 import re
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, time, timedelta
+from functools import cache
 from typing import Annotated, Any, Final, Literal
-from zoneinfo import ZoneInfo
+from zoneinfo import ZoneInfo, available_timezones
 
 from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter, WithJsonSchema
 from pydantic_core import PydanticCustomError
@@ -136,15 +137,12 @@ class MetricQuery(Query):
         return Attribution.CURRENT
 
     def selection(self, pipeline: Pipeline, now: datetime) -> Selection:
-        """What is selected; `pipeline` is as it is defined now. Raises Invalid with every breach."""
-        breaches = [*self._breaches(pipeline, now)]
-        timezone = self.timezone or pipeline.timezone
-        start, end = self._period(ZoneInfo(timezone))
-        if start is not None and end is not None and end < start:
-            breaches.append(Breach("?to", "out_of_range", "The period ends before it begins."))
-        if breaches:
+        """What is selected; `pipeline` is the latest revision. Raises Invalid with all breaches."""
+        if breaches := [*self._breaches(pipeline, now)]:
             places = ", ".join(breach.pointer for breach in breaches)
             raise Invalid(f"See errors: {places}.", breaches)
+        timezone = self.timezone or pipeline.timezone
+        start, end = self.period(timezone)
         return Selection(
             as_of=self.as_of or present_minute(now),
             start=start,
@@ -155,7 +153,8 @@ class MetricQuery(Query):
             attribution=self.attribution or self.usual_attribution,
         )
 
-    def _period(self, _zone: ZoneInfo) -> tuple[datetime | None, datetime | None]:
+    def period(self, _timezone: str) -> tuple[datetime | None, datetime | None]:
+        """The instants at which the period begins and ends; this metric has none."""
         return None, None
 
     def _filters(self) -> dict[Dimension, frozenset[Value]]:
@@ -190,6 +189,14 @@ class MetricQuery(Query):
             if "\x00" in name or any("\x00" in value for value in values):
                 detail = "Text should not contain U+0000."
                 yield Breach(f"?{name[:100]}", "wrong_format", detail)
+        timezone = self.timezone or pipeline.timezone
+        if timezone not in _timezones():
+            detail = f"{timezone!r} is no IANA time zone, like Europe/Berlin."
+            yield Breach("?timezone", "unknown_timezone", detail)
+        else:
+            start, end = self.period(timezone)
+            if start is not None and end is not None and end < start:
+                yield Breach("?to", "out_of_range", "The period ends before it begins.")
         if self.as_of is not None and self.as_of > present_minute(now):
             yield Breach("?as_of", "out_of_range", "What is to come cannot be counted yet.")
         if self.revision is not None and self.revision > pipeline.revision:
@@ -213,7 +220,8 @@ class PeriodQuery(MetricQuery):
         default=None, description="End of the period, not in it; left out: there is none."
     )
 
-    def _period(self, zone: ZoneInfo) -> tuple[datetime | None, datetime | None]:
+    def period(self, timezone: str) -> tuple[datetime | None, datetime | None]:
+        zone = ZoneInfo(timezone)
         return _instant_of(self.from_, zone), _instant_of(self.to, zone)
 
 
@@ -275,6 +283,11 @@ class SnapshotQuery(MetricQuery):
 def present_minute(now: datetime) -> datetime:
     """The end of the minute under way: all that has happened lies before it."""
     return now.astimezone(UTC).replace(second=0, microsecond=0) + _MINUTE
+
+
+@cache
+def _timezones() -> frozenset[str]:
+    return frozenset(available_timezones())
 
 
 def _instant_of(edge: date | None, zone: ZoneInfo) -> datetime | None:

@@ -13,9 +13,11 @@ from app.domain.durations import Summary
 from app.domain.funnel import Reentry, Skip
 from app.domain.intervals import Proportion
 from app.domain.measures.closings import DealPopulation
+from app.domain.measures.ranking import Ranking
 from app.domain.measures.selection import Attribution, Selection, Value
 from app.domain.measures.stage_time import VisitPopulation, VisitReentry
 from app.domain.measures.sums import Amounts
+from app.domain.pipeline import Stage
 from app.http.schemas.common import Instant, MoneySum, Rate, Response
 
 _SECOND: Final = 1e6  # microseconds
@@ -158,6 +160,16 @@ def policy(selection: Selection, revision: int) -> dict[str, Any]:
     }
 
 
+def naming(stage: Stage, ranking: Ranking) -> dict[str, Any]:
+    """What an open stage is called, and where it stands."""
+    return {
+        "key": stage.key,
+        "name": stage.name,
+        "rank": ranking.place(stage),
+        "off_path": stage.off_path,
+    }
+
+
 def in_order(values: Iterable[Value]) -> list[Value]:
     """Values by their text, none last."""
     return sorted(values, key=lambda value: (value is None, value or ""))
@@ -170,4 +182,3 @@ def sums(amounts: Amounts) -> list[MoneySum]:
 
 def seconds(microseconds: float | None) -> float | None:
     return None if microseconds is None else microseconds / _SECOND
-

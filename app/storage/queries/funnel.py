@@ -9,12 +9,33 @@ from collections.abc import Mapping
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.domain.funnel import FORWARD, Tally
+from app.domain.funnel import FORWARD, Rank, Reentry, Skip, Tally, measure
 from app.domain.intervals import Proportion
 from app.domain.measures.selection import Value
 from app.domain.measures.sums import weighing
 from app.storage.queries.population import deals
 from app.storage.queries.question import Asked, Question, status_of
+
+
+async def ranks(
+    connection: AsyncConnection, asked: Asked, skip: Skip, reentry: Reentry, *, grouped: bool
+) -> Mapping[Value, tuple[Rank, ...]]:
+    """By group: the funnel of its deals."""
+    ranking = asked.ranking
+    found = await tallies(connection, asked, grouped=grouped)
+    if reentry is Reentry.EVERY:
+        visits = await visit_steps(connection, asked, grouped=grouped)
+        return {
+            group: measure(ranking, rows, visits=visits.get(group, {}))
+            for group, rows in found.items()
+        }
+    if skip is Skip.OBSERVED:
+        steps = await observed_steps(connection, asked, grouped=grouped)
+        return {
+            group: measure(ranking, rows, observed=steps.get(group, {}))
+            for group, rows in found.items()
+        }
+    return {group: measure(ranking, rows) for group, rows in found.items()}
 
 
 async def tallies(

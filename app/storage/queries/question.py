@@ -13,7 +13,7 @@ from typing import Any
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import Row, text
+from sqlalchemy import Row, func, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.domain.durations import NOTHING, QUANTILES, Summary
@@ -32,9 +32,6 @@ from app.domain.pipeline import StageKind
 EARLIEST = datetime(1900, 1, 1, tzinfo=UTC)
 """No instant of the service lies before it."""
 
-MOST_GROUPS = 1_000
-"""More groups than that are refused: such an answer is no figure any more, but an export."""
-
 # The summary of a column of microseconds, in the order of `summary_of`.
 SUMMARY = (
     "count({0}) AS number, avg({0}) AS mean, max({0}) AS longest,"
@@ -48,6 +45,12 @@ _PARAMETER = re.compile(r"(?<!:):(\w+)")
 def microseconds(interval: str) -> str:
     """The length of an SQL interval in whole microseconds, as a double that holds them exactly."""
     return f"round(date_part('epoch', {interval}) * 1e6)"
+
+
+async def clock(connection: AsyncConnection) -> datetime:
+    """The database's clock."""
+    now: datetime = (await connection.execute(select(func.clock_timestamp()))).scalar_one()
+    return now
 
 
 def summary_of(row: Row[Any] | None) -> Summary:
