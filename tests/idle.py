@@ -13,6 +13,7 @@ from app.domain.pipeline import IdleClock, IdleRule, Pipeline
 from app.storage.engine import Connection, Database
 from app.storage.statement import execute
 from tests.factories import sales_pipeline
+from tests.feed import events_so_far
 
 WEEK = Period(days=7)
 NOW = datetime.now(UTC)
@@ -52,10 +53,12 @@ async def only_flag(client: httpx.AsyncClient, **query: Any) -> dict[str, Any]:
     return flag
 
 
-async def told(client: httpx.AsyncClient, *types: str) -> list[tuple[str, dict[str, Any]]]:
+async def told(
+    database: Database, client: httpx.AsyncClient, *types: str
+) -> list[tuple[str, dict[str, Any]]]:
     """The events of these types, each with its data."""
-    feed = await client.get("/v1/events", params={"types": types, "limit": 200})
-    return [(event["type"], event["data"]) for event in feed.json()["items"]]
+    feed = await events_so_far(database, client, types=types)
+    return [(event["type"], event["data"]) for event in feed]
 
 
 async def open_deals(

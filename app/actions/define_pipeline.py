@@ -169,6 +169,7 @@ async def archive_pipeline(
         await execute(
             connection, [announcements.pipeline_updated(workspace, after, before.pipeline)]
         )
+        await rearrange_deals.rearrange(connection, principal, before.pipeline, after, ())
 
     await database.write(workspace, work, lock=Lock.DEFINITIONS)
 

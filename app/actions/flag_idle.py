@@ -77,7 +77,7 @@ async def _flag_batch(database: Database, workspace: UUID) -> int:
         due = await idle_flags.take_due(connection, workspace, BATCH)
         if not due:
             return 0
-        now = due[-1].now  # read last: no row of this batch was written after it
+        now = max(found.now for found in due)
         flags, told = [], []
         for found in due:
             deal = found.deal

@@ -14,6 +14,8 @@ from itertools import pairwise
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
+from pydantic_core import to_json
+
 from app.actions.import_mapping import ISO, Instants, LongMapping, Placed, WideMapping
 from app.domain.errors import Breach, Invalid
 from app.domain.money import MINOR_UNITS, parse_amount
@@ -214,15 +216,15 @@ class Meaning:
                 says["tags"] = tags
         if facts.attributes:
             attributes = {
-                name: value.strip() if isinstance(value, str) else value
+                name: _attribute(value)
                 for name, column in facts.attributes.items()
                 if (value := cells[self._place[column]]) not in (None, "")
             }
             if attributes:
                 says["attributes"] = attributes
-                if len(json.dumps(attributes, default=float)) > MOST_BYTES_OF_ATTRIBUTES:
+                if len(to_json(attributes)) > MOST_BYTES_OF_ATTRIBUTES:
                     raise Rejected(None, "too_long", "The attributes are over 16,384 bytes.")
-        return json.dumps(says, default=float) if says else None
+        return to_json(says).decode() if says else None
 
 
 def constants(mapping: LongMapping | WideMapping) -> dict[str, Any]:
@@ -334,6 +336,19 @@ def _line_of_text(cell: Any, column: str) -> str:
     if not text.isprintable() and _CONTROL.search(text):
         raise Rejected(column, "wrong_format", "It has control characters.")
     return text
+
+
+def _attribute(value: Any) -> Any:
+    """A value as JSON has it: what was a number in the file is one again."""
+    match value:
+        case str():
+            return value.strip()
+        case Decimal():
+            return float(value)
+        case list():
+            return [_attribute(each) for each in value]
+        case _:
+            return value
 
 
 def _whole_number(cell: Any, column: str) -> int:

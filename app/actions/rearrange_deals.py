@@ -1,11 +1,12 @@
 """What a changed definition does to the open deals under it, in the same transaction.
 
 Those of a stage that goes out of use move to another one; those of a stage whose idle rule has
-changed get their clock worked out anew. Set-based, and told deal by deal. The caller holds the
-definition lock.
+changed get their clock worked out anew, and in an archived pipeline all of them rest. Set-based,
+and told deal by deal. The caller holds the definition lock.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from uuid import UUID
 
@@ -89,11 +90,19 @@ async def rearrange(
     workspace, instant = principal.workspace_id, after.in_force_at
     for origin, target in routes:
         await _move_all(connection, principal, after, origin, target)
+    rests = after.pipeline.archived_at is not None
     for stage in after.pipeline.stages:
         was = old.by_key.get(stage.key)
-        if stage.archived_at is None and was is not None and was.idle.since != stage.idle.since:
+        if stage.archived_at is not None or was is None:
+            continue
+        if was.idle.since != stage.idle.since or rests != (old.archived_at is not None):
+            rule = replace(stage.idle, after=None, after_by_priority={}) if rests else stage.idle
             ended = await idle_clock.recompute(
-                connection, workspace, after.pipeline.pipeline_id, stage, instant
+                connection,
+                workspace,
+                after.pipeline.pipeline_id,
+                replace(stage, idle=rule),
+                instant,
             )
             told = [part for each in ended for part in _flag_ended(workspace, each, instant)]
             await events.append_all(connection, workspace, told)

@@ -119,7 +119,10 @@ def amended(
 
 
 def clocked(deal: Opportunity, pipeline: Pipeline, now: datetime) -> Opportunity:
-    """The next version of the deal, its idle clock worked out from what it is."""
+    """The next version of the deal, its idle clock worked out from what it is.
+
+    Only an open deal falls idle, and in an archived pipeline even that one rests.
+    """
     stage = pipeline.by_slot[deal.position.slot]
     idle = idle_state(
         stage,
@@ -128,7 +131,7 @@ def clocked(deal: Opportunity, pipeline: Pipeline, now: datetime) -> Opportunity
         last_activity_at=deal.last_activity_at,
         holds=deal.holds,
     )
-    if deal.position.status is not Status.OPEN:
+    if deal.position.status is not Status.OPEN or pipeline.archived_at is not None:
         idle = replace(idle, goes_idle_at=None)
     return replace(deal, idle=idle, version=deal.version + 1, updated_at=now)
 
@@ -190,4 +193,4 @@ def _is_due(deal: Opportunity, pipeline: Pipeline, now: datetime) -> bool:
     unsnoozed = replace(deal.holds, snoozed_until=None)
     stage, start = pipeline.by_slot[deal.position.slot], deal.idle.clock_started_at
     due = goes_idle_at(stage, deal.facts.priority, start, unsnoozed)
-    return due is not None and due <= now
+    return due is not None and due <= now and pipeline.archived_at is None

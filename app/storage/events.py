@@ -7,7 +7,6 @@ a 6 that commits later. What is below the oldest running transaction is complete
 that begins later has a higher id than all of it.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,6 +14,7 @@ from types import MappingProxyType
 from typing import Any, Final
 from uuid import UUID
 
+from pydantic_core import to_json
 from sqlalchemy import ColumnElement, Select, or_, select, text, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -28,9 +28,6 @@ INSERT INTO event (workspace_id, epoch, event_id, type, pipeline_id, opportunity
                    historical, data)
 VALUES ($1, (SELECT max(epoch) FROM epoch), $2, $3, $4, $5, $6, $7, $8)
 """
-
-# Made once: `json.dumps` makes an encoder anew for every call that names its separators.
-_compact = json.JSONEncoder(separators=(",", ":")).encode
 
 # Many events of one transaction at once, in the order given.
 APPEND_ALL: Final = """
@@ -89,7 +86,7 @@ def append(
             opportunity_id,
             occurred_at,
             historical,
-            _compact(data),
+            to_json(data).decode(),  # four times as fast as the standard library's
         ),
     )
 

@@ -55,16 +55,12 @@ WHERE workspace_id = $1 AND flag_id = $2 AND resolved_at IS NULL
 
 # The clock is asked once, by a sub-select, so that the index can be searched for its answer. A row
 # that a mover or another scan holds is passed over: the one gives it a new clock, the other flags
-# it. The deals of an archived pipeline rest.
+# it.
 TAKE: Final = """
 SELECT o.opportunity_id FROM opportunity AS o
 WHERE o.workspace_id = $1 AND o.flagged_at IS NULL
   AND o.goes_idle_at <= (SELECT clock_timestamp())
-  AND EXISTS (
-      SELECT FROM pipeline AS p WHERE p.workspace_id = $1 AND p.pipeline_id = o.pipeline_id
-      AND p.archived_at IS NULL
-  )
-ORDER BY o.goes_idle_at LIMIT $2 FOR NO KEY UPDATE OF o SKIP LOCKED
+ORDER BY o.goes_idle_at LIMIT $2 FOR NO KEY UPDATE SKIP LOCKED
 """
 
 # Read by a statement of its own, after the locks: its snapshot holds what came before them.

@@ -25,6 +25,7 @@ from tests.logs import assert_is_chain, whole_log
 pytestmark = pytest.mark.process
 
 STAGES = ("lead", "offer", "talks", "parked", "won")
+BUSY = 80
 
 
 @pytest.fixture
@@ -57,6 +58,8 @@ class Scene:
     deals: list[str]
     acknowledged: Counter[str] = field(default_factory=Counter)
     keys: Iterator[int] = field(default_factory=itertools.count)
+    is_busy: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set in the middle: when `BUSY` moves are acknowledged."""
 
     async def move(self, at_service: int, deal_id: str, stage: str) -> None:
         """Ask one service, and where no answer comes the other, under the same key."""
@@ -69,6 +72,8 @@ class Scene:
                 continue
             if answer.status_code == 201:
                 self.acknowledged[answer.json()["transition"]["id"]] += 1
+                if self.acknowledged.total() == BUSY:
+                    self.is_busy.set()
             else:
                 assert answer.status_code == 409, answer.text
                 assert answer.json()["code"] in {"already_there", "already_closed"}
@@ -133,12 +138,11 @@ async def test_a_service_killed_in_the_middle_loses_and_doubles_nothing(
     killed, survivor = two_services
 
     async def kill_in_the_middle() -> None:
-        while scene.acknowledged.total() < 80:
-            await asyncio.sleep(0.005)
+        await scene.is_busy.wait()
         killed.process.kill()
 
     await asyncio.gather(kill_in_the_middle(), *(scene.call(seed, moves=12) for seed in range(24)))
     assert killed.process.wait(5) != 0
     assert survivor.answers()
-    assert scene.acknowledged.total() > 80
+    assert scene.acknowledged.total() > BUSY
     await scene.assert_exact(scene.clients[1])

@@ -11,6 +11,7 @@ from app.domain.period import Period
 from app.domain.pipeline import IdleClock, IdleRule
 from app.storage.engine import Database
 from tests.factories import keep_pipeline, move, open_deal, sales_pipeline
+from tests.feed import events_so_far
 from tests.idle import NOW, ago
 
 WEEK = timedelta(days=7)
@@ -144,12 +145,12 @@ async def test_voiding_the_move_brings_back_the_clock_that_the_activity_had_set(
 
 
 async def test_an_activity_is_told_as_an_event_that_says_whether_it_counted(
-    client: httpx.AsyncClient, sales: None
+    client: httpx.AsyncClient, sales: None, database: Database
 ) -> None:
     deal = await open_deal(client, opened_at=ago(days=5))
     await record(client, deal["id"], kind="note")
     await record(client, deal["id"], kind="call")
-    told = (await client.get("/v1/events?types=activity.recorded")).json()["items"]
+    told = await events_so_far(database, client, types="activity.recorded")
     assert [event["data"]["resets_clock"] for event in told] == [False, True]
     assert {event["opportunity_id"] for event in told} == {deal["id"]}
 

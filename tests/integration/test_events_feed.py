@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -14,6 +15,7 @@ from app.storage.engine import Connection, Database
 from app.storage.statement import execute
 from tests.conftest import make_workspace
 from tests.factories import keep_pipeline, move, open_deal, sales_pipeline
+from tests.feed import events_so_far
 
 WRITERS = 8
 TRANSACTIONS = 25
@@ -140,7 +142,7 @@ async def sales(database: Database, principal: Principal) -> None:
 
 
 async def test_moves_are_found_by_the_names_that_subscribers_know(
-    client: httpx.AsyncClient, sales: None
+    client: httpx.AsyncClient, sales: None, database: Database
 ) -> None:
     deal = await open_deal(client)
     for to_stage in ("offer", "won", "lead", "lost"):
@@ -148,9 +150,8 @@ async def test_moves_are_found_by_the_names_that_subscribers_know(
         await move(client, deal["id"], to_stage, **more)
 
     async def kinds(*types: str) -> list[str | None]:
-        feed = await client.get("/v1/events", params={"types": types})
-        assert feed.status_code == 200, feed.text
-        return [event["data"].get("kind") for event in feed.json()["items"]]
+        feed = await events_so_far(database, client, types=types)
+        return [event["data"].get("kind") for event in feed]
 
     moves = ["advanced", "won", "reopened", "lost"]
     assert await kinds("opportunity.transitioned") == moves
@@ -214,11 +215,13 @@ async def test_an_empty_answer_says_where_to_go_on_and_filters_do_not_lose_the_p
 
 
 async def test_only_the_events_of_the_pipeline_asked_for_are_told(
-    client: httpx.AsyncClient, sales: None
+    client: httpx.AsyncClient, sales: None, database: Database, principal: Principal
 ) -> None:
     await open_deal(client)
-    named = await client.get("/v1/events?pipeline=sales&types=opportunity.created")
-    assert len(named.json()["items"]) == 1
+    await keep_pipeline(database, principal.workspace_id, replace(sales_pipeline(), key="renewals"))
+    renewed = await open_deal(client, "renewals")
+    named = await events_so_far(database, client, pipeline="renewals")
+    assert [event["opportunity_id"] for event in named] == [renewed["id"]]
     assert (await client.get("/v1/events?pipeline=nowhere")).status_code == 404
 
 
@@ -243,6 +246,7 @@ async def test_a_workspace_is_told_of_itself_alone_and_only_who_may_follow(
     database: Database, service: Any, client: httpx.AsyncClient, sales: None
 ) -> None:
     await open_deal(client)
+    assert len(await events_so_far(database, client)) == 1
     _, foreign = await make_workspace(database)
     assert (await service(foreign).get("/v1/events")).json()["items"] == []
     _, writer = await make_workspace(database, Scope.OPPORTUNITIES_WRITE)

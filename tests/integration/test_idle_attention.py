@@ -31,7 +31,7 @@ async def let_snooze_end(database: Database, principal: Principal, deal_id: str)
 
 
 async def test_a_flag_is_acknowledged_by_whoever_is_first(
-    client: httpx.AsyncClient, sales: None
+    client: httpx.AsyncClient, database: Database, sales: None
 ) -> None:
     await open_deal(client, opened_at=ago(days=10))
     await scan(client)
@@ -45,7 +45,7 @@ async def test_a_flag_is_acknowledged_by_whoever_is_first(
     assert again.json() == first.json()
     assert await only_flag(client, state="acknowledged") == first.json()
     assert await flags(client, state="open") == []
-    assert len(await told(client, "idle_flag.acknowledged")) == 1
+    assert len(await told(database, client, "idle_flag.acknowledged")) == 1
 
 
 async def test_a_snoozed_flag_comes_back_as_the_same_flag(
@@ -71,13 +71,15 @@ async def test_a_snoozed_flag_comes_back_as_the_same_flag(
     await let_snooze_end(database, principal, deal["id"])
     assert await scan(client) == 1
     assert await only_flag(client) == flag
-    opened = await told(client, "idle_flag.opened")
+    opened = await told(database, client, "idle_flag.opened")
     assert [(event["flag_id"], event["reopened"]) for _, event in opened] == [
         (flag["id"], False),
         (flag["id"], True),
     ]
     assert opened[1][1]["idle_since"] == flag["idle_since"]
-    assert [kind for kind, _ in await told(client, "idle_flag.snoozed")] == ["idle_flag.snoozed"]
+    assert [kind for kind, _ in await told(database, client, "idle_flag.snoozed")] == [
+        "idle_flag.snoozed"
+    ]
 
 
 async def test_a_move_ends_a_snooze_and_voiding_it_restores_the_snooze(

@@ -20,7 +20,7 @@ async def sales(database: Database, principal: Principal) -> None:
 
 
 async def test_a_deal_that_is_due_is_flagged_once_and_says_why(
-    client: httpx.AsyncClient, sales: None
+    client: httpx.AsyncClient, database: Database, sales: None
 ) -> None:
     deal = await open_deal(client, opened_at=ago(days=10), owner="mia", team="north")
     await open_deal(client, opened_at=ago(days=6))
@@ -36,7 +36,7 @@ async def test_a_deal_that_is_due_is_flagged_once_and_says_why(
     assert shown["idle"]["flag_id"] == flag["id"]
     assert shown["idle"]["flagged_at"] == flag["opened_at"]
     assert shown["version"] == deal["version"] + 1
-    ((_, event),) = await told(client, "idle_flag.opened")
+    ((_, event),) = await told(database, client, "idle_flag.opened")
     assert event["flag_id"] == flag["id"]
     assert event["stage"] == "lead"
     assert event["opportunity"]["version"] == shown["version"]
@@ -74,7 +74,7 @@ async def test_a_priority_may_have_a_threshold_of_its_own(
     ("to_stage", "cause"), [("parked", "moved"), ("won", "closed"), ("lost", "closed")]
 )
 async def test_a_move_resolves_the_flag_and_says_so(
-    client: httpx.AsyncClient, sales: None, to_stage: str, cause: str
+    client: httpx.AsyncClient, database: Database, sales: None, to_stage: str, cause: str
 ) -> None:
     deal = await open_deal(client, opened_at=ago(days=10))
     await scan(client)
@@ -86,7 +86,7 @@ async def test_a_move_resolves_the_flag_and_says_so(
     resolved = await only_flag(client, state="resolved")
     assert resolved["id"] == flag["id"]
     assert resolved["resolved"]["cause"] == cause
-    ((_, event),) = await told(client, "idle_flag.resolved")
+    ((_, event),) = await told(database, client, "idle_flag.resolved")
     assert (event["flag_id"], event["resolved_by"]) == (flag["id"], cause)
 
 
@@ -119,7 +119,7 @@ async def test_an_activity_of_long_ago_begins_another_episode_which_is_due_at_on
 
 
 async def test_a_priority_that_may_sit_longer_resolves_the_flag_and_the_old_one_reopens_it(
-    client: httpx.AsyncClient, sales: None
+    client: httpx.AsyncClient, database: Database, sales: None
 ) -> None:
     deal = await open_deal(client, opened_at=ago(days=10))
     await scan(client)
@@ -135,26 +135,37 @@ async def test_a_priority_that_may_sit_longer_resolves_the_flag_and_the_old_one_
     assert reopened["opened_at"] == flag["opened_at"]
     # By today's rule it is idle since that rule began to apply to it.
     assert reopened["idle_since"] == back.json()["idle"]["goes_idle_at"]
-    opened = await told(client, "idle_flag.opened")
+    opened = await told(database, client, "idle_flag.opened")
     assert [event["reopened"] for _, event in opened] == [False, True]
+
+
+def document(idle_after: str) -> dict[str, Any]:
+    """A pipeline whose deals are idle after so long in their first stage."""
+    kinds = {"lead": "open", "offer": "open", "talks": "open", "won": "won", "lost": "lost"}
+    stages: list[dict[str, Any]] = [
+        {"key": key, "name": key.title(), "kind": kind} for key, kind in kinds.items()
+    ]
+    stages[0]["idle_after"] = idle_after
+    stages[4]["loss_reasons"] = [{"key": "price", "name": "Price"}]
+    return {"key": "sales", "name": "Sales", "stages": stages}
+
+
+async def flagged_under_a_document(
+    client: httpx.AsyncClient,
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A deal of ten days, and its flag under a rule of a week that is just coming into force."""
+    made = await client.put("/v1/pipelines/sales", json=document("P7D"))
+    assert made.status_code == 201, made.text
+    deal = await open_deal(client, opened_at=ago(days=10))
+    assert datetime.fromisoformat(deal["idle"]["goes_idle_at"]) > NOW  # the rule is that young
+    await scan(client)
+    return deal, await only_flag(client)
 
 
 async def test_a_longer_threshold_resolves_the_flag_and_a_shorter_one_reopens_it(
     client: httpx.AsyncClient,
 ) -> None:
-    kinds = {"lead": "open", "offer": "open", "talks": "open", "won": "won", "lost": "lost"}
-    stages: list[dict[str, Any]] = [
-        {"key": key, "name": key.title(), "kind": kind} for key, kind in kinds.items()
-    ]
-    stages[0]["idle_after"] = "P7D"
-    stages[4]["loss_reasons"] = [{"key": "price", "name": "Price"}]
-    document = {"key": "sales", "name": "Sales", "stages": stages}
-    made = await client.put("/v1/pipelines/sales", json=document)
-    assert made.status_code == 201, made.text
-    deal = await open_deal(client, opened_at=ago(days=10))
-    assert datetime.fromisoformat(deal["idle"]["goes_idle_at"]) > NOW  # the rule is that young
-    await scan(client)
-    flag = await only_flag(client)
+    deal, flag = await flagged_under_a_document(client)
 
     async def allow(idle_after: str) -> dict[str, Any]:
         changed = await client.patch(
@@ -227,10 +238,17 @@ async def test_a_deleted_deal_takes_its_flag_with_it(
     assert gone.status_code == 404
 
 
-async def test_the_deals_of_an_archived_pipeline_rest(
-    client: httpx.AsyncClient, sales: None
+async def test_the_deals_of_an_archived_pipeline_rest_until_it_is_put_back(
+    client: httpx.AsyncClient,
 ) -> None:
-    await open_deal(client, opened_at=ago(days=10))
+    deal, flag = await flagged_under_a_document(client)
     archived = await client.delete("/v1/pipelines/sales", headers={"If-Match": "*"})
     assert archived.status_code == 204, archived.text
+    idle = (await client.get(f"/v1/opportunities/{deal['id']}")).json()["idle"]
+    assert (idle["goes_idle_at"], idle["flag_id"]) == (None, None)
+    assert (await only_flag(client, state="resolved"))["resolved"]["cause"] == "not_due"
     assert await scan(client) == 0
+    put = await client.put("/v1/pipelines/sales", json=document("P7D"), headers={"If-Match": "*"})
+    assert put.status_code == 200, put.text
+    assert await scan(client) == 1
+    assert (await only_flag(client))["id"] == flag["id"]

@@ -41,8 +41,7 @@ async def list_events(
             types=query.types,
             pipeline_id=pipeline_id,
         )
-        if len(happened) == query.limit:
-            onward = happened[-1].position
-        else:  # all that is settled was looked at, also what the filters left out
-            onward = max(position, horizon)
+    # A page that is not full: all that is settled was looked at, also what the filters left out.
+    is_full = len(happened) == query.limit
+    onward = happened[-1].position if is_full else max(position, horizon)
     return EventFeed(items=[Event.of(event) for event in happened], next=written(onward))
