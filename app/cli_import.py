@@ -136,7 +136,7 @@ async def _receive(
     on_conflict: str,
 ) -> UUID:
     async def chunks() -> AsyncIterator[bytes]:
-        with file.open("rb") as opened: 
+        with file.open("rb") as opened:
             while chunk := opened.read(CHUNK):
                 yield chunk
 

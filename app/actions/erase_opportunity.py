@@ -19,7 +19,7 @@ async def erase_opportunity(
 
     async def work(connection: Connection, _: bool) -> None:
         # Locked from the beginning: what is erased must be what was checked.
-        found = await opportunities.read(connection, workspace, opportunity_id, locked=True)
+        found = await opportunities.read(connection, workspace, opportunity_id, erasing=True)
         assert isinstance(found, Reading)  # no idempotency key was given
         check(found.deal.version)
         await erase(connection, workspace, found, principal.subject)

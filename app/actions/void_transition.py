@@ -173,7 +173,7 @@ async def _take_back(
     """Erase the deal that the hand-off opened, if it stands untouched; gives its external id."""
     assert entry.linked_id is not None  # a hand-off names the deal that it opened
     try:
-        new = await opportunities.read(connection, workspace, entry.linked_id, locked=True)
+        new = await opportunities.read(connection, workspace, entry.linked_id, erasing=True)
     except NotFound as gone:
         raise Conflict("The opportunity that it was handed off to was deleted.") from gone
     assert isinstance(new, Reading)  # no idempotency key was given

@@ -155,53 +155,77 @@ def connect_arguments(url: str) -> dict[str, Any]:
     return {key: value for key, value in found.items() if value is not None}
 
 
+@dataclass(frozen=True, slots=True)
+class _Session:
+    """What a connection is given when it is made; `timeouts` None: each transaction sets its own.
+
+    Behind a PgBouncer in transaction mode nothing can be left to the session, neither timeouts nor
+    prepared statements.
+    """
+
+    timeouts: Timeouts | None
+    connect_args: dict[str, Any]
+    engine_args: dict[str, Any]
+
+    @classmethod
+    def behind(cls, *urls: str) -> Self:
+        settings = {"application_name": "sluice", "timezone": "UTC"}
+        if any("pgbouncer" in make_url(url).query for url in urls):
+            connect_args = {"server_settings": settings, "statement_cache_size": 0}
+            engine_args = {
+                "prepared_statement_cache_size": 0,
+                "prepared_statement_name_func": lambda: f"s{new_id()}",
+            }
+            return cls(None, {"timeout": POOL_WAIT, **connect_args}, engine_args)
+        connect_args = {"server_settings": settings | REQUEST.settings}
+        return cls(REQUEST, {"timeout": POOL_WAIT, **connect_args}, {})
+
+    def engine(self, url: str, size: int) -> AsyncEngine:
+        named = make_url("postgresql+asyncpg://" + url.split("://", 1)[1])
+        return create_async_engine(
+            named.difference_update_query(["pgbouncer"]),
+            isolation_level="REPEATABLE READ",
+            pool_size=size,
+            max_overflow=0,
+            pool_timeout=POOL_WAIT,
+            pool_recycle=300,
+            connect_args=self.connect_args | self.engine_args,
+        )
+
+
 class Database:
     """Both pools of one service. Made by `open`, ended by `close`."""
 
-    def __init__(self, pool: asyncpg.Pool, engine: AsyncEngine, default: Timeouts | None) -> None:
+    def __init__(
+        self,
+        pool: asyncpg.Pool,
+        engine: AsyncEngine,
+        reports: AsyncEngine,
+        default: Timeouts | None,
+    ) -> None:
         self._pool = pool
         self._engine = engine
+        self._reports = reports
         self._default = default  # what every session has, and no transaction need set
 
     @classmethod
     async def open(cls, url: str, *, read_url: str | None = None, size: int = 10) -> Self:
         """Make the pools. Connections are made when they are first needed, so this never fails.
 
-        `?pgbouncer=true` in a URL says that a PgBouncer in transaction mode stands in between: then
-        nothing is left to the session, neither prepared statements nor timeouts.
+        `?pgbouncer=true` in a URL says that a PgBouncer in transaction mode stands in between.
         """
-        settings = {"application_name": "sluice", "timezone": "UTC"}
-        shared: dict[str, Any] = {"timeout": POOL_WAIT, "server_settings": settings}
-        reading = make_url("postgresql+asyncpg://" + (read_url or url).split("://", 1)[1])
-        default: Timeouts | None = REQUEST
-        if "pgbouncer" in make_url(url).query or "pgbouncer" in reading.query:
-            default = None
-            shared["statement_cache_size"] = 0
-            engine_only: dict[str, Any] = {
-                "prepared_statement_cache_size": 0,
-                "prepared_statement_name_func": lambda: f"s{new_id()}",
-            }
-        else:
-            settings |= REQUEST.settings
-            engine_only = {}
+        session = _Session.behind(url, read_url or url)
         pool = await asyncpg.create_pool(
-            **shared,
+            **session.connect_args,
             **connect_arguments(url),
             min_size=0,
             max_size=size,
             max_inactive_connection_lifetime=300,
             reset=_nothing_to_reset,
         )
-        engine = create_async_engine(
-            reading.difference_update_query(["pgbouncer"]),
-            isolation_level="REPEATABLE READ",
-            pool_size=size,
-            max_overflow=0,
-            pool_timeout=POOL_WAIT,
-            pool_recycle=300,
-            connect_args=shared | engine_only,
-        )
-        return cls(pool, engine, default)
+        engine = session.engine(url, size)
+        reports = engine if read_url is None else session.engine(read_url, size)
+        return cls(pool, engine, reports, session.timeouts)
 
     def _stated(self, timeouts: Timeouts) -> Timeouts | None:
         return None if timeouts == self._default else timeouts
@@ -209,6 +233,8 @@ class Database:
     async def close(self) -> None:
         await self._pool.close()
         await self._engine.dispose()
+        if self._reports is not self._engine:
+            await self._reports.dispose()
 
     async def write(
         self,
@@ -273,14 +299,17 @@ class Database:
         *,
         role: Role = Role.APP,
         timeouts: Timeouts = REQUEST,
+        report: bool = False,
     ) -> AsyncIterator[AsyncConnection]:
         """A read-only transaction, all of whose statements see one snapshot.
+
+        A `report` goes to the replica where there is one: it may lag behind what was just written.
 
         Without a workspace nothing is visible to the app's role; the jobs' role sees of every
         workspace the little that its policies show.
         """
         with told_plainly():
-            async with self._engine.connect() as connection:
+            async with (self._reports if report else self._engine).connect() as connection:
                 await connection.execution_options(postgresql_readonly=True)
                 for statement in opening(workspace, role=role, timeouts=self._stated(timeouts)):
                     await connection.exec_driver_sql(statement)

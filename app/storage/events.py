@@ -75,7 +75,7 @@ def append(
     opportunity_id: UUID | None = None,
     historical: bool = False,
 ) -> Part:
-    """The part that tells of one change; `data` is JSON-ready."""
+    """The part that tells of one change; `data` may hold instants (in UTC) and ids as they are."""
     return Part(
         APPEND,
         (

@@ -9,7 +9,6 @@ from uuid import UUID
 
 from asyncpg.pgproto import pgproto
 
-
 _AT_ONCE = 256
 _drawn: list[bytes] = []  # randomness for the next ids: a system call for each would be half of it
 os.register_at_fork(after_in_child=_drawn.clear)

@@ -39,8 +39,15 @@ FROM (VALUES ($1::uuid)) AS asked {_FROM_DEAL} {idempotency.REPLAY_JOIN.format(k
 """
 
 # After lost races the row is locked by a statement of its own: a lock inside the read would see
-# the new row, but through the snapshot from before the wait nothing else that came with it.
+# the new row, but through the snapshot from before the wait nothing else that came with it. Not
+# FOR UPDATE: a writer that has lost its race still appends, and its foreign key would wait for the
+# holder, who waits for the seq that it has taken: a deadlock.
 LOCK: Final = """
+SELECT 1 FROM opportunity WHERE workspace_id = $1 AND opportunity_id = $2 FOR NO KEY UPDATE
+"""
+
+# Whoever erases wants just that wait: nothing may come to refer to the deal any more.
+LOCK_TO_ERASE: Final = """
 SELECT 1 FROM opportunity WHERE workspace_id = $1 AND opportunity_id = $2 FOR UPDATE
 """
 
@@ -126,13 +133,16 @@ async def read(
     request: Repeatable | None = None,
     *,
     locked: bool = False,
+    erasing: bool = False,
 ) -> Reading | Answer:
     """The deal to decide about, or the answer that this request has had already.
 
-    Raises NotFound, IdempotencyKeyReused.
+    `locked` keeps other writers of the deal away until the transaction ends, `erasing` whoever
+    refers to it too. Raises NotFound, IdempotencyKeyReused.
     """
-    if locked:
-        await connection.execute(LOCK, workspace, opportunity_id)
+    if locked or erasing:
+        lock = LOCK_TO_ERASE if erasing else LOCK
+        await connection.execute(lock, workspace, opportunity_id)
     row = await connection.fetchrow(READ, workspace, opportunity_id, request and request.key)
     assert row is not None  # the statement selects from VALUES
     if answer := idempotency.replay(row, request):

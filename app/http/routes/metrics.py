@@ -107,7 +107,7 @@ class Caller:
         Raises NotFound, and Invalid for what cannot be asked.
         """
         workspace = self.principal.workspace_id
-        async with self.database.read(workspace) as connection:
+        async with self.database.read(workspace, report=True) as connection:
             latest = await pipelines.read_current(connection, workspace, self.pipeline)
             # The database's own clock: no move that is visible here can lie behind it.
             now = await question.clock(connection)
