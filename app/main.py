@@ -24,17 +24,18 @@ from app.jobs.scheduler import scheduled
 from app.settings import Settings
 from app.storage.engine import Database
 
+# Routes are tried in this order: the most frequent request, a move, comes first.
 ROUTERS = (
-    system.router,
-    pipelines.router,
-    opportunities.router,
     transitions.router,
+    opportunities.router,
+    pipelines.router,
     activities.router,
     imports.router,
     metrics.router,
     idle.router,
     events.router,
     access.router,
+    system.router,
 )
 
 TAGS = [

@@ -1,19 +1,23 @@
 """`python -m bench [NAME …]`: measure, print tables, write JSON.
 
-SIZE in the environment says how many deals the measurements of metrics and imports take.
+SIZE in the environment says over how many deals metrics are measured; an import takes a fifth.
 """
 
 import os
 import sys
 from collections.abc import Callable, Mapping
 
-from bench import moves
+from bench import idle, imports, metrics, moves, start
 from bench.report import Report
 
-SIZE = 100_000
+SIZE = int(os.environ.get("SIZE") or 100_000)
 
 MEASUREMENTS: Mapping[str, Callable[[Report], None]] = {
     "moves": moves.measure,
+    "metrics": lambda report: metrics.measure(report, SIZE),
+    "idle": idle.measure,
+    "import": lambda report: imports.measure(report, SIZE // 5),
+    "start": start.measure,
 }
 
 

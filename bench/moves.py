@@ -27,8 +27,8 @@ from bench.report import Report
 from bench.stage import Running, Stage, bare_service, make_workspace, service, stage
 
 CONNECTIONS = (16, 64)
-ROUNDS = 2
-SECONDS = 1.5
+ROUNDS = 5
+SECONDS = 3.0
 WARM_UP = 1.0
 DEALS_PER_CONNECTION = 8
 

@@ -114,7 +114,7 @@ def pasts(draw: st.DrawFn, most: int = 6) -> Past:
 @st.composite
 def _past_deals(draw: st.DrawFn, pipeline: Pipeline) -> PastDeal:
     tale = _Tale(draw, pipeline)
-    for event in draw(st.lists(st.sampled_from("mmmmmmrhvaccct"), max_size=9)):
+    for event in draw(st.lists(st.sampled_from("mmmmrrhhvcccct"), max_size=9)):
         tale.recorded = min(LAST, tale.recorded + draw(st.sampled_from((0, 0, 1, 2))))
         if event == "c":
             tale.change(*draw(_changes))

@@ -37,8 +37,8 @@ from app.storage.statement import LostRace, execute
 
 T = TypeVar("T")
 
-PIECE: Final = 5_000
-"""Rows of a piece: some tenths of a second of work, and some MiB of memory."""
+PIECE: Final = 2_000
+"""Rows of a piece: about a tenth of a second, so that nobody waits long for its locks."""
 RACES: Final = 5
 """How often a piece is decided anew because one of its deals was opened meanwhile."""
 

@@ -110,9 +110,15 @@ class _Part(BaseModel):
     )
 
 
-class Instants(_Part):
-    """How dates and times are written. A date alone is its midnight in the time zone; a time with
-    an offset keeps its own."""
+class InstantFormat(_Part):
+    """How dates and times are written.
+
+    A date alone is its midnight in the time zone; a time with an offset keeps its own.
+    """
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"format": "%d/%m/%Y", "timezone": "Europe/Berlin"}]}
+    )
 
     format: Annotated[
         str,
@@ -123,8 +129,12 @@ class Instants(_Part):
     timezone: Annotated[str, StringConstraints(max_length=100), AfterValidator(_known_zone)] = "UTC"
 
 
-class Placed(_Part):
+class UndatedPlacement(_Part):
     """Rows without an instant happen at this one."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"default_occurred_at": "2026-01-01T00:00:00Z"}]}
+    )
 
     default_occurred_at: Annotated[
         datetime,
@@ -136,12 +146,24 @@ class Placed(_Part):
 class TagsColumn(_Part):
     """Several tags in one column."""
 
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"column": "labels", "separator": "|"}]}
+    )
+
     column: Column
-    separator: Annotated[str, StringConstraints(min_length=1, max_length=5)] = ","
+    separator: Annotated[
+        str, StringConstraints(min_length=1, max_length=5), AfterValidator(_no_null)
+    ] = ","
 
 
-class Facts(_Part):
+class FactColumns(_Part):
     """Which columns say what the deal is. An empty cell says nothing: the fact stays as it was."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [{"amount": "value", "owner": "rep", "attributes": {"seats": "seats"}}]
+        }
+    )
 
     name: Column | None = None
     amount: Column | None = None
@@ -158,8 +180,12 @@ class Facts(_Part):
     ] = Field(default_factory=dict)
 
 
-class Constants(_Part):
-    """Facts of every deal for which the file has no column, or where its cell is empty."""
+class ConstantFacts(_Part):
+    """Facts of a new deal as far as its rows say nothing; an amount's currency; a loss's reason."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"currency": "EUR", "loss_reason": "unspecified"}]}
+    )
 
     currency: Annotated[str, AfterValidator(_currency)] | None = None
     owner: Label | None = None
@@ -190,10 +216,10 @@ class _Common(_Part):
         Entries,
         Field(max_length=1000, description="A value of the loss reason column → the key."),
     ] = Field(default_factory=dict)
-    facts: Facts = Facts()
-    constants: Constants = Constants()
-    instants: Instants = Instants()
-    undated: Literal["reject"] | Placed = "reject"
+    facts: FactColumns = FactColumns()
+    constants: ConstantFacts = ConstantFacts()
+    instants: InstantFormat = InstantFormat()
+    undated: Literal["reject"] | UndatedPlacement = "reject"
 
 
 class LongMapping(_Common):
@@ -239,6 +265,10 @@ class LongMapping(_Common):
 
 class CurrentStage(_Part):
     """A column that says where the deal stands, and perhaps one that says since when."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"column": "deal_stage", "entered_at": "close_date"}]}
+    )
 
     column: Column
     entered_at: Column | None = None

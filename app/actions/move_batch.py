@@ -18,8 +18,10 @@ from app.actions.move_opportunity import Moved, move_opportunity
 from app.domain.access import Principal
 from app.domain.errors import SluiceError
 from app.domain.transition import Move
-from app.storage.engine import Database
+from app.storage import idempotency
+from app.storage.engine import Connection, Database, Lock
 from app.storage.idempotency import Answer, Repeatable
+from app.storage.statement import execute
 
 AT_ONCE = 4
 """Deals of one batch moved side by side: a batch shares the pool with everyone else."""
@@ -41,7 +43,12 @@ async def move_batch(
     request: Repeatable | None,
     answer: Moved,
 ) -> list[Answer | SluiceError]:
-    """What became of each move, in the order in which they were sent."""
+    """What became of each move, in the order in which they were sent.
+
+    Raises IdempotencyKeyReused where the key was sent with another request.
+    """
+    if request is not None:
+        await _claim(database, principal.workspace_id, request)
     outcomes: dict[int, Answer | SluiceError] = {}
     by_deal: defaultdict[UUID, list[int]] = defaultdict(list)
     for number, item in enumerate(moves):
@@ -70,6 +77,16 @@ async def move_batch(
         for numbers in by_deal.values():
             tasks.create_task(of_one_deal(numbers))
     return [outcomes[number] for number in range(len(moves))]
+
+
+async def _claim(database: Database, workspace: UUID, request: Repeatable) -> None:
+    """Keep whose key it is. There is no answer to keep: what each move is told, it keeps itself."""
+
+    async def work(connection: Connection) -> None:
+        if await idempotency.find(connection, workspace, request) is None:
+            await execute(connection, idempotency.keep(workspace, request, Answer(200, b"")))
+
+    await database.write(workspace, work, lock=Lock.NONE, key=request.key)
 
 
 def _numbered(request: Repeatable | None, number: int) -> Repeatable | None:

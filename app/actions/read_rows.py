@@ -16,7 +16,13 @@ from zoneinfo import ZoneInfo
 
 from pydantic_core import to_json
 
-from app.actions.import_mapping import ISO, Instants, LongMapping, Placed, WideMapping
+from app.actions.import_mapping import (
+    ISO,
+    InstantFormat,
+    LongMapping,
+    UndatedPlacement,
+    WideMapping,
+)
 from app.domain.errors import Breach, Invalid
 from app.domain.money import MINOR_UNITS, parse_amount
 from app.domain.pipeline import UNKNOWN_LOSS_REASON, Pipeline, Stage, StageKind
@@ -178,7 +184,7 @@ class Meaning:
         return instant
 
     def _undated(self, column: str) -> datetime:
-        if isinstance(self.mapping.undated, Placed):
+        if isinstance(self.mapping.undated, UndatedPlacement):
             return self.mapping.undated.default_occurred_at
         raise Rejected(column, "undated", "No date says when the deal entered the stage.")
 
@@ -298,7 +304,7 @@ def _check_names(mapping: LongMapping | WideMapping, pipeline: Pipeline) -> None
         raise Invalid("The mapping does not fit the pipeline; see errors.", breaches)
 
 
-def _instant_reader(written: Instants) -> Callable[[str], datetime]:
+def _instant_reader(written: InstantFormat) -> Callable[[str], datetime]:
     """Text to an aware instant in UTC. The reader raises ValueError."""
     zone = UTC if written.timezone == "UTC" else ZoneInfo(written.timezone)
     parse = datetime.fromisoformat

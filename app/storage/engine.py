@@ -75,9 +75,9 @@ _PLAINLY: tuple[tuple[tuple[type[BaseException], ...], str], ...] = (
 class Lock(Enum):
     """What a write asks of the workspace's definition lock."""
 
-    DEALS = "SELECT pg_advisory_xact_lock_shared({key})"
-    DEFINITIONS = "SELECT pg_advisory_xact_lock({key})"
-    NONE = "SELECT 1"
+    DEALS = "pg_advisory_xact_lock_shared({key})"
+    DEFINITIONS = "pg_advisory_xact_lock({key})"
+    NONE = ""
 
 
 class Role(Enum):
@@ -127,11 +127,15 @@ def opening(
         statements += [f"SET LOCAL {name} = {value}" for name, value in timeouts.settings.items()]
     if workspace is not None:
         statements.append(f"SET LOCAL app.workspace_id = '{workspace}'")
+        # One SELECT for both: each further statement is parsed and planned for itself.
+        locks: list[str] = []
         if lock is not Lock.NONE:
-            statements.append(lock.value.format(key=_advisory_key(workspace.bytes)))
+            locks.append(lock.value.format(key=_advisory_key(workspace.bytes)))
         if key is not None:
             once = _advisory_key(workspace.bytes + key.encode())
-            statements.append(f"SELECT pg_advisory_xact_lock({once})")
+            locks.append(f"pg_advisory_xact_lock({once})")
+        if locks:
+            statements.append(f"SELECT {', '.join(locks)}")
     return statements
 
 

@@ -26,6 +26,12 @@ INSERT INTO import_row (workspace_id, import_id, deal, occurred_at, sequence, li
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
 """
 
+# What the planner believes of a table that is filled and emptied by the hundred thousand is always
+# out of date, and sorting all that is left for each piece would cost the square of the file.
+BY_KEY: Final = """
+SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off; SET LOCAL enable_sort = off
+"""
+
 _WORKED_ON = "deal, occurred_at, sequence, line, ordinal, slot, activity, loss_reason, says"
 
 NEXT: Final = f"""
@@ -60,7 +66,7 @@ DELETE FROM import_row WHERE workspace_id = $1 AND import_id = $2 AND deal <= (
 # A lock in a statement of its own, always in one order: what is read after it is what stands.
 LOCK: Final = """
 SELECT 1 FROM opportunity WHERE workspace_id = $1 AND external_id = ANY($2)
-ORDER BY opportunity_id FOR UPDATE
+ORDER BY opportunity_id FOR NO KEY UPDATE
 """
 
 DEALS: Final = "SELECT * FROM opportunity WHERE workspace_id = $1 AND external_id = ANY($2)"
@@ -122,6 +128,7 @@ async def next_deals(
     connection: Connection, workspace: UUID, import_id: UUID, after: str | None, most: int
 ) -> dict[str, list[StagedRow]]:
     """All rows of each of the next deals after `after`, in order: about `most` rows."""
+    await connection.execute(BY_KEY)
     found = await connection.fetch(NEXT, workspace, import_id, after or "", most + 1)
     if len(found) > most:
         last = found[-1]["deal"]
@@ -139,6 +146,7 @@ async def raw_lines(
     connection: Connection, workspace: UUID, import_id: UUID, places: Sequence[tuple[str, int]]
 ) -> dict[int, str]:
     """The text of lines, asked for by deal and line."""
+    await connection.execute(BY_KEY)
     deals, lines = {deal for deal, _ in places}, {line for _, line in places}
     found = await connection.fetch(RAW, workspace, import_id, list(deals), list(lines))
     return {row["line"]: row["raw"] for row in found}
@@ -154,6 +162,7 @@ async def deal_with_too_many_rows(
 
 async def clear(connection: Connection, workspace: UUID, import_id: UUID) -> bool:
     """Delete some thousand of the rows; False where there was none."""
+    await connection.execute(BY_KEY)
     deleted: str = await connection.execute(CLEAR, workspace, import_id)
     return deleted != "DELETE 0"
 

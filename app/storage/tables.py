@@ -382,7 +382,25 @@ opportunity = Table(
         postgresql_where=text("external_id IS NOT NULL"),
     ),
     Index("opportunity_board_ix", "workspace_id", "pipeline_id", "slot", "opportunity_id"),
-    Index("opportunity_opened_ix", "workspace_id", "pipeline_id", "opened_at"),
+    # The metrics' own: they answer for a period from the index alone (docs/decisions/metrics.md).
+    Index(
+        "opportunity_opened_ix",
+        *("workspace_id", "pipeline_id", "opened_at"),
+        postgresql_include=(
+            *("opportunity_id", "stage_entered_at", "closed_at", "status", "reach_mask"),
+            *("amount", "currency"),
+        ),
+    ),
+    Index(
+        "opportunity_closed_ix",
+        *("workspace_id", "pipeline_id", "closed_at"),
+        postgresql_include=(
+            *("opportunity_id", "opened_at", "stage_entered_at", "status", "dwell"),
+            *("amount", "currency"),
+        ),
+        postgresql_where=text("closed_at IS NOT NULL"),
+    ),
+    Index("opportunity_entered_ix", "workspace_id", "pipeline_id", "stage_entered_at"),
     Index("opportunity_updated_ix", "workspace_id", "updated_at", "opportunity_id"),
     Index(
         "opportunity_due_ix",
@@ -402,7 +420,18 @@ transition = Table(
     CheckConstraint("(kind = 'opened') = (from_slot IS NULL)", name="origin"),
     CheckConstraint("entered_at IS NULL OR occurred_at >= entered_at", name="time"),
     Index("transition_id_uq", "workspace_id", "transition_id", unique=True),
-    Index("transition_visit_ix", "workspace_id", "pipeline_id", "from_slot", "entered_at"),
+    Index(
+        "transition_visit_ix",
+        *("workspace_id", "pipeline_id", "entered_at"),
+        postgresql_include=("from_slot", "occurred_at"),
+        postgresql_where=text("voided_at IS NULL AND entered_at IS NOT NULL"),
+    ),
+    Index(
+        "transition_left_ix",
+        *("workspace_id", "pipeline_id", "occurred_at"),
+        postgresql_include=("from_slot", "entered_at"),
+        postgresql_where=text("voided_at IS NULL AND entered_at IS NOT NULL"),
+    ),
 )
 
 opportunity_change = Table(

@@ -2,19 +2,24 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 import httpx
 import pytest
+import typer
+from typer.testing import CliRunner, Result
 
+from app.actions.check_projection import disagreements
 from app.actions.import_history import run_next_import
 from app.actions.import_mapping import parse_mapping
 from app.actions.move_opportunity import move_opportunity
 from app.actions.receive_import import receive_import
+from app.cli_import import import_
 from app.domain.access import Principal
 from app.domain.errors import AlreadyThere
 from app.domain.pipeline import Pipeline
@@ -235,7 +240,7 @@ async def test_with_abort_one_rejected_row_keeps_all_others_out(
 
 
 async def test_a_row_before_the_logs_end_conflicts_and_a_rewrite_takes_the_files_word(
-    client: httpx.AsyncClient, database: Database, pipeline: Pipeline
+    client: httpx.AsyncClient, database: Database, principal: Principal, pipeline: Pipeline
 ) -> None:
     await imported(client, database, HEAD + TALE)
     corrected = HEAD + TALE.replace("D1,offer,2020-01-05", "D1,talks,2020-01-04")
@@ -251,10 +256,11 @@ async def test_a_row_before_the_logs_end_conflicts_and_a_rewrite_takes_the_files
     ]
     again = await imported(client, database, corrected, on_conflict="rewrite")
     assert counted(again) == {"records": 6, "present": 6}
+    assert [each async for each in disagreements(database, principal.workspace_id)] == []
 
 
 async def test_a_rewrite_may_void_the_opening_and_later_moves_go_on_from_there(
-    client: httpx.AsyncClient, database: Database, pipeline: Pipeline
+    client: httpx.AsyncClient, database: Database, principal: Principal, pipeline: Pipeline
 ) -> None:
     await imported(client, database, HEAD + TALE)
     earlier = HEAD + "D1,offer,2019-12-01,,\n" + TALE
@@ -267,6 +273,7 @@ async def test_a_rewrite_may_void_the_opening_and_later_moves_go_on_from_there(
     moved = await move(client, deal["id"], "lead")
     assert moved["transition"]["seq"] == 8
     assert moved["transition"]["kind"] == "reopened"
+    assert [each async for each in disagreements(database, principal.workspace_id)] == []
 
 
 async def test_a_deal_that_lives_on_keeps_its_moves_and_gets_what_came_after_them(
@@ -426,8 +433,17 @@ async def test_a_request_that_is_no_form_is_a_clear_refusal(
     broken = {"Content-Type": "multipart/form-data; boundary=x"}
     answer = await client.post(path, content=b"--y\r\nnonsense", headers=broken)
     assert answer.status_code in (400, 422)
-    half = await client.post(path, data={"mapping": json.dumps(LONG)})
-    assert half.status_code == 422
+    for half in ({}, {"file": "deal,stage,at"}, {"file": ""}):
+        answer = await client.post(path, data={"mapping": json.dumps(LONG), **half})
+        assert answer.status_code == 422
+    for nonsense in ("{", "\x00", "[" * 5000, '{"shape": "long", "deal": "\\ud800"}'):
+        answer = await client.post(
+            path, data={"mapping": nonsense}, files={"file": ("f.csv", HEAD)}
+        )
+        assert answer.json()["code"] in ("malformed", "invalid")
+    separated = {**LONG, "facts": {"tags": {"column": "amount", "separator": "\x00"}}}
+    for unstorable in (separated, {**LONG, "ignore": ["\x00"]}, {**LONG, "deal": "\x00"}):
+        assert (await send(client, HEAD, unstorable)).status_code == 422
     elsewhere = await client.post(
         "/v1/pipelines/none/imports",
         data={"mapping": json.dumps(LONG)},
@@ -623,3 +639,41 @@ async def test_live_moves_of_the_same_deals_meanwhile_are_kept_and_every_log_is_
             assert (before["seq"], before["to_slot"]) == (before["last"], before["slot"])
     parked = sum(row["to_slot"] == 4 for row in rows)
     assert parked == 40  # no live move was lost
+
+
+@pytest.fixture
+def command_line(own_database: str) -> Callable[..., Awaitable[Result]]:
+    """`sluice import` with these arguments, on a database of its own."""
+    cli = typer.Typer()
+    cli.command()(import_)
+
+    async def run(*arguments: str) -> Result:
+        return await asyncio.to_thread(
+            CliRunner().invoke, cli, arguments, env={"DATABASE_URL": own_database}
+        )
+
+    return run
+
+
+async def test_the_command_line_imports_a_file_and_tells_what_was_wrong_with_it(
+    command_line: Callable[..., Awaitable[Result]],
+    alone: tuple[Database, Principal],
+    tmp_path: Path,
+) -> None:
+    _, principal = alone
+    file, mapping = tmp_path / "deals.csv", tmp_path / "mapping.json"
+    file.write_text(HEAD + TALE + "D3,nowhere,2020-01-01,,\n")
+    mapping.write_text(json.dumps(LONG))
+    place = ("--pipeline", "sales", "--mapping", str(mapping))
+    workspace = ("--workspace", principal.workspace_id.hex)
+    done = await command_line(str(file), *place, *workspace)
+    assert done.exit_code == 0, done.output
+    assert "completed: import" in done.output
+    assert "line 8, stage: unknown_stage" in done.output
+    aborted = await command_line(str(file), *place, *workspace, "--on-error", "abort")
+    assert (aborted.exit_code, "aborted: import" in aborted.output) == (1, True)
+    nowhere = await command_line(str(file), *place, "--workspace", "none")
+    assert (nowhere.exit_code, "no workspace 'none'" in nowhere.output) == (1, True)
+    mapping.write_text('{"shape": "long"}')
+    unfit = await command_line(str(file), *place, *workspace)
+    assert (unfit.exit_code, "/long/deal" in unfit.output) == (1, True)

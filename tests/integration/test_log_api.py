@@ -155,6 +155,26 @@ async def test_a_batch_sent_again_under_its_key_does_only_what_had_not_been_done
     assert (await client.get(f"{DEALS}/{two['id']}")).json()["stage"] == "offer"
 
 
+async def test_another_batch_under_the_key_of_the_first_is_refused_whole(
+    client: httpx.AsyncClient, sales: None
+) -> None:
+    one, two = await open_deal(client), await open_deal(client)
+    first, other = (
+        {"moves": [{"opportunity_id": deal["id"], "to_stage": stage}]}
+        for deal, stage in ((one, "lead"), (two, "offer"))
+    )
+    key = {"Idempotency-Key": "b"}
+    refused_move = await client.post(f"{LOG}/batch", json=first, headers=key)
+    assert refused_move.json()["outcomes"][0]["status"] == 409
+    for path, body in (
+        (f"{LOG}/batch", other),
+        (f"{DEALS}/{two['id']}/transitions", {"to_stage": "offer"}),
+    ):
+        answer = await client.post(path, json=body, headers=key)
+        assert (answer.status_code, answer.json()["code"]) == (422, "idempotency_key_reused")
+    assert len(await whole_log(client, two["id"])) == 1
+
+
 async def test_overriding_needs_a_scope_of_its_own_in_a_batch_as_well(
     service: Connect, database: Database
 ) -> None:

@@ -497,6 +497,26 @@ async def test_concurrent_twins_with_one_key_make_one_deal_and_get_the_same_byte
     assert (other.status_code, other.json()["code"]) == (422, "idempotency_key_reused")
 
 
+async def test_a_key_is_free_again_after_a_day(
+    client: httpx.AsyncClient, sales: None, owner_url: str, workspace: UUID
+) -> None:
+    body, key = {"pipeline": "sales", "name": "A deal"}, {"Idempotency-Key": "k-3"}
+    first = await client.post(DEALS, json=body, headers=key)
+    owner = await asyncpg.connect(**connect_arguments(owner_url))
+    for age, replayed in (("23 hours 59 minutes", "true"), ("24 hours", None)):
+        await owner.execute(
+            f"UPDATE idempotency_record SET created_at = now() - interval '{age}' "
+            "WHERE workspace_id = $1",
+            workspace,
+        )
+        again = await client.post(DEALS, json=body, headers=key)
+        assert again.status_code == 201
+        assert again.headers.get("Idempotent-Replayed") == replayed
+        assert (again.content == first.content) == (replayed == "true")
+    await owner.close()
+    assert len(await listed(client)) == 2
+
+
 async def test_a_refusal_is_not_kept_under_its_key(client: httpx.AsyncClient, sales: None) -> None:
     key = {"Idempotency-Key": "k-2"}
     body = {"pipeline": "sales", "name": "A deal", "external_id": "CRM-1"}

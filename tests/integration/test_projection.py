@@ -1,7 +1,7 @@
 """A deal's row is what its log says: after anything that can happen, and made anew after damage."""
 
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -19,10 +19,11 @@ from typer.testing import CliRunner
 from app import cli_doctor
 from app.actions.check_projection import Disagreement, disagreements, rebuild
 from app.domain.access import Principal
+from app.domain.api_key import ApiKey
 from app.domain.period import Period
 from app.domain.pipeline import IdleClock, IdleRule, Pipeline
 from app.storage import walls
-from app.storage.engine import Database, connect_arguments
+from app.storage.engine import Connection, Database, connect_arguments
 from app.storage.queries import projection
 from tests.conftest import OWNER_URL, at, make_workspace, on_server, running
 from tests.factories import keep_pipeline, move, open_deal, sales_pipeline
@@ -50,6 +51,27 @@ async def found(database: Database, workspace: UUID) -> list[Disagreement]:
     return [each async for each in disagreements(database, workspace)]
 
 
+STRAY_FLAGS = """
+SELECT workspace_id, opportunity_id, o.idle_flag_id, f.flag_id, o.flagged_at
+FROM opportunity AS o FULL JOIN (SELECT * FROM idle_flag WHERE resolved_at IS NULL) AS f
+    USING (workspace_id, opportunity_id)
+WHERE workspace_id = $1 AND (
+    o.idle_flag_id IS DISTINCT FROM f.flag_id OR o.flagged_at IS NOT NULL AND f.flag_id IS NULL
+    OR f.clock_started_at IS DISTINCT FROM o.clock_started_at AND f.flag_id IS NOT NULL
+)
+"""
+
+
+async def assert_agree(database: Database, workspace: UUID) -> None:
+    """Rows and logs, deals and their unresolved flags."""
+    assert await found(database, workspace) == []
+
+    async def stray(connection: Connection) -> list[Any]:
+        return [dict(row) for row in await connection.fetch(STRAY_FLAGS, workspace)]
+
+    assert await database.write(workspace, stray) == []
+
+
 GAPS = st.sampled_from([0, 1, 1_000_000, 3_600_000_000, 8 * 86_400_000_000])
 STEPS = st.one_of(
     st.tuples(st.just("move"), st.sampled_from(STAGES), st.one_of(st.none(), GAPS)),
@@ -57,6 +79,7 @@ STEPS = st.one_of(
     st.tuples(st.just("hand-off"), st.sampled_from(["sales", "renewals"])),
     st.tuples(st.just("patch"), st.sampled_from(["high", "low", None])),
     st.tuples(st.just("activity"), GAPS),
+    st.tuples(st.just("scan")),
 )
 
 
@@ -90,6 +113,8 @@ async def take(client: httpx.AsyncClient, deal_id: str, step: tuple[Any, ...]) -
             answer = await client.post(
                 f"{path}/activities", json={"kind": "call", "occurred_at": occurred_at}
             )
+        case _:
+            answer = await client.post("/v1/idle-scans")
     assert answer.status_code < 500, answer.text
     return deal_id
 
@@ -113,7 +138,7 @@ async def test_whatever_happens_to_deals_their_rows_are_what_their_logs_say(
     for step in steps:
         here = await take(client, here, step)
     workspace = principal.workspace_id
-    assert await found(database, workspace) == []
+    await assert_agree(database, workspace)
     before = (await client.get(f"{DEALS}/{here}")).json()
     assert not await rebuild(database, workspace, UUID(here))
     assert (await client.get(f"{DEALS}/{here}")).json() == before
@@ -267,6 +292,65 @@ async def test_rows_agree_after_a_definition_has_moved_their_deals(
         assert (refused.status_code, refused.json()["code"]) == (409, "stage_archived")
     await move(client, fresh["id"], "talks")
     assert await found(database, principal.workspace_id) == []
+
+
+RULES = st.fixed_dictionaries(
+    {},
+    optional={
+        "idle_after": st.sampled_from(["PT1H", "P1D", "P300D", None]),
+        "idle_after_by_priority": st.dictionaries(
+            st.sampled_from(["high", "low"]), st.sampled_from(["PT2H", "P9D", None]), max_size=2
+        ),
+        "idle_clock": st.sampled_from(["stage_age", "inactivity"]),
+        "qualifying_activities": st.sampled_from([["call"], ["email"], ["call", "email"]]),
+    },
+)
+
+
+@given(
+    edits=st.lists(
+        st.one_of(
+            st.tuples(st.just("rule"), st.sampled_from(["lead", "offer", "talks"]), RULES),
+            st.tuples(st.just("archive")),
+            st.tuples(st.just("step"), STEPS),
+        ),
+        min_size=2,
+        max_size=7,
+    )
+)
+@settings(
+    max_examples=20,
+    deadline=None,
+    # Each example defines the pipelines of its own workspace.
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+async def test_whatever_becomes_of_the_rules_every_clock_is_as_they_say(
+    service: Callable[[ApiKey | None], httpx.AsyncClient],
+    database: Database,
+    edits: list[tuple[Any, ...]],
+) -> None:
+    principal, key = await make_workspace(database)
+    for pipeline in ("sales", "renewals"):
+        await keep_pipeline(database, principal.workspace_id, ruled(pipeline))
+    client = service(key)
+    document = "/v1/pipelines/sales"
+    here = (await open_deal(client, opened_at="2026-01-05T00:00:00Z", priority="high"))["id"]
+    for stage in ("lead", "offer", "talks"):
+        other = await open_deal(client, opened_at="2026-01-05T00:00:00Z", stage=stage)
+        await take(client, other["id"], ("activity", 3_600_000_000))
+    for edit in edits:
+        match edit:
+            case "rule", stage, rule:
+                answer = await client.patch(
+                    f"{document}/stages/{stage}", json=rule, headers={"If-Match": "*"}
+                )
+                assert answer.status_code in (200, 409), answer.text
+            case ("archive",):
+                answer = await client.delete(document, headers={"If-Match": "*"})
+                assert answer.status_code in (204, 409), answer.text
+            case "step", step:
+                here = await take(client, here, step)
+        await assert_agree(database, principal.workspace_id)
 
 
 @pytest.fixture

@@ -10,7 +10,6 @@ from uuid import UUID
 from fastapi import (
     APIRouter,
     Depends,
-    File,
     Form,
     Header,
     Path,
@@ -20,9 +19,7 @@ from fastapi import (
     UploadFile,
 )
 from fastapi.responses import StreamingResponse
-from pydantic import Json
 
-from app.actions.import_mapping import ImportMapping
 from app.actions.receive_import import receive_import
 from app.domain.access import Principal, Scope
 from app.http import answers
@@ -31,6 +28,7 @@ from app.http.deps import Allowed, CursorsDep, DatabaseDep
 from app.http.schemas.common import Id, Key, PageInfo
 from app.http.schemas.imports import (
     Import,
+    ImportForm,
     ImportOptions,
     ImportPage,
     ImportQuery,
@@ -57,11 +55,7 @@ ImportId = Annotated[Id, Path(description="The import's id.")]
 async def create_import(
     request: Request,
     pipeline: Annotated[Key, Path(description="The pipeline's key.")],
-    mapping: Annotated[
-        Json[ImportMapping],
-        Form(description="Which column is what, and what its values mean: JSON."),
-    ],
-    file: Annotated[UploadFile, File(description="CSV or NDJSON in UTF-8, at most 256 MiB.")],
+    form: Annotated[ImportForm, Form(media_type="multipart/form-data")],
     options: Annotated[ImportOptions, Query()],
     principal: Importer,
     database: DatabaseDep,
@@ -89,14 +83,14 @@ async def create_import(
 
     repeatable = None
     if idempotency_key is not None:
-        asked = f"{request.method} {request.url.path}?{request.url.query}\n{mapping!r}\n"
-        repeatable = Repeatable(idempotency_key.strip('"'), await _fingerprint(asked, file))
+        asked = f"{request.method} {request.url.path}?{request.url.query}\n{form.mapping!r}\n"
+        repeatable = Repeatable(idempotency_key.strip('"'), await _fingerprint(asked, form.file))
     answered = await receive_import(
         database,
         principal,
         pipeline,
-        mapping,
-        _chunks(file),
+        form.mapping,
+        _chunks(form.file),
         on_error=options.on_error,
         on_conflict=options.on_conflict,
         request=repeatable,
@@ -142,7 +136,7 @@ async def get_import(import_id: ImportId, principal: Importer, database: Databas
     response_model=ImportRemarkPage,
     responses={
         200: {
-            "description": "What is wrong with the rows; all of it as a file with `Accept: text/csv`.",
+            "description": "What is wrong with the rows; with `Accept: text/csv`, all of it.",
             "content": {CSV: {"schema": {"type": "string"}}},
         }
     },

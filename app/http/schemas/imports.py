@@ -2,8 +2,10 @@
 
 from typing import Any, Final, Literal
 
-from pydantic import ConfigDict, Field
+from fastapi import UploadFile
+from pydantic import BaseModel, ConfigDict, Field, Json
 
+from app.actions.import_mapping import ImportMapping
 from app.http.schemas.common import Id, Instant, Key, Page, Query, Rate, Response
 from app.http.schemas.transitions import PageQuery
 from app.storage import imports
@@ -47,6 +49,28 @@ _REMARK: Final[dict[str, Any]] = {
     "reason": "No date says when the deal entered the stage.",
     "raw": "6CWZFOHJ,Anna Snelling,GTX Basic,Green-Plus,Prospecting,,,",
 }
+
+
+class ImportForm(BaseModel):
+    """A file of history, and what it means."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [
+                {
+                    "mapping": '{"shape": "long", "deal": "deal", "stage": "stage", '
+                    '"occurred_at": "at"}',
+                    "file": "deal,stage,at\nD1,lead,2026-01-01T09:00:00Z\n",
+                }
+            ]
+        },
+    )
+
+    mapping: Json[ImportMapping] = Field(
+        description="Which column is what, and what its values mean: JSON."
+    )
+    file: UploadFile = Field(description="CSV or NDJSON in UTF-8, at most 256 MiB.")
 
 
 class ImportCounts(Response):

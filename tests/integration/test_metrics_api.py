@@ -1,0 +1,274 @@
+"""Metrics over HTTP: their policy, figures on a small past, what is refused, what is a 304."""
+
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+from uuid import UUID, uuid4
+
+import httpx
+import pytest
+
+from app.domain.definition import Definition, begin
+from app.domain.period import Period
+from app.domain.pipeline import Flow, IdleRule, LossReason, Pipeline, StageKind
+from app.storage.engine import Database
+from tests.factories import move, open_deal, stage
+from tests.past_deals import define, insert, past_deal
+
+METRICS = ("funnel", "time-in-stage", "cycle-time", "win-rate", "loss-reasons", "snapshot")
+BEGIN = datetime(2024, 1, 1, tzinfo=UTC)
+
+
+def day(number: float) -> datetime:
+    return BEGIN + timedelta(days=number)
+
+
+@pytest.fixture
+async def sales(database: Database, workspace: UUID) -> Pipeline:
+    """lead → offer → won or lost, whose days begin in Berlin."""
+    lost = stage("lost", 0, StageKind.LOST, loss_reasons=(LossReason("price", "Too dear"),))
+    pipeline = begin(
+        Definition(
+            key="sales",
+            name="Sales",
+            flow=Flow.FREE,
+            stages=(
+                stage("lead", 0, probability=Decimal("0.1")),
+                stage("offer", 0, idle=IdleRule(after=Period.parse("P5D"))),
+                stage("won", 0, StageKind.WON),
+                lost,
+            ),
+            timezone="Europe/Berlin",
+        ),
+        uuid4(),
+        day(0),
+    )
+    await define(database, workspace, pipeline, day(0))
+    return pipeline
+
+
+@pytest.fixture
+async def past(database: Database, workspace: UUID, sales: Pipeline) -> Pipeline:
+    """Four deals of January 2024: one won in 4 days, one lost in 6, two open in offer."""
+
+    def deal(*stays: tuple[str, float], **facts: Any) -> Any:
+        entered = [(key, day(number)) for key, number in stays]
+        return past_deal(sales, entered, currency="EUR", **facts)
+
+    deals = [
+        deal(("lead", 1), ("offer", 3), ("won", 5), owner="ada", amount=Decimal(100)),
+        deal(("lead", 1), ("offer", 3), ("lost", 7), owner="ben", amount=Decimal(300)),
+        deal(("lead", 2), ("offer", 4), owner="ada", amount=Decimal(50), tags=("hot",)),
+        deal(("offer", 9), attributes={"region": "north"}),
+    ]
+    await insert(database, workspace, sales, deals)
+    return sales
+
+
+async def asked(client: httpx.AsyncClient, metric: str, **parameters: Any) -> Any:
+    parameters = {name.rstrip("_"): value for name, value in parameters.items()}
+    answer = await client.get(f"/v1/pipelines/sales/metrics/{metric}", params=parameters)
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+async def refused(client: httpx.AsyncClient, metric: str, **parameters: Any) -> Any:
+    parameters = {name.rstrip("_"): value for name, value in parameters.items()}
+    answer = await client.get(f"/v1/pipelines/sales/metrics/{metric}", params=parameters)
+    assert answer.status_code == 422, answer.text
+    return [(error["pointer"], error["code"]) for error in answer.json()["errors"]]
+
+
+async def test_every_answer_says_by_which_policy_it_was_made(
+    client: httpx.AsyncClient, past: Pipeline
+) -> None:
+    january = {"from": "2024-01-01", "to": "2024-02-01"}
+    answer = await asked(client, "funnel", **january, owner="ada", as_of="2024-03-01T00:00:00Z")
+    assert answer["policy"] == {
+        "from": "2023-12-31T23:00:00Z",  # midnight in Berlin
+        "to": "2024-01-31T23:00:00Z",
+        "as_of": "2024-03-01T00:00:00Z",
+        "timezone": "Europe/Berlin",
+        "revision": 1,
+        "attribution": "current",
+        "filters": {"owner": ["ada"]},
+        "group_by": None,
+        "basis": "cohort",
+        "skip": "implied",
+        "reentry": "first",
+    }
+
+
+async def test_the_funnel_counts_the_cohort_rank_by_rank(
+    client: httpx.AsyncClient, past: Pipeline
+) -> None:
+    lead, offer, won = (await asked(client, "funnel"))["total"]["stages"]
+    assert (lead["key"], lead["rank"], won["key"], won["rank"]) == ("lead", 1, "won", 3)
+    assert (lead["reached"], lead["entered"], lead["implied"]) == (4, 3, 1)
+    assert (offer["reached"], offer["open_furthest"], offer["lost_furthest"]) == (4, 2, 1)
+    assert (won["reached"], won["ever_won"], won["won_undone"]) == (1, 1, 0)
+    assert offer["conversion_to_next"]["rate"] == 0.25
+    assert offer["conversion_decided"]["count"] == 1
+    assert offer["conversion_decided"]["of"] == 2
+    assert offer["amount_reached"] == [{"amount": "450.00", "currency": "EUR"}]
+    assert won["conversion_to_next"] is None
+
+
+async def test_a_group_shows_what_the_filter_would(
+    client: httpx.AsyncClient, past: Pipeline
+) -> None:
+    groups = (await asked(client, "funnel", group_by="owner"))["groups"]
+    assert [group["value"] for group in groups] == ["ada", "ben", None]
+    for group in groups:
+        alone = await asked(client, "funnel", owner=group["value"] or "")
+        assert {name: group[name] for name in alone["total"]} == alone["total"]
+    by_region = await asked(client, "snapshot", group_by="attributes.region")
+    assert [(g["value"], g["deals"]) for g in by_region["groups"]] == [("north", 1), (None, 1)]
+    north = await asked(client, "snapshot", **{"attributes.region": "north"})
+    assert north["total"]["deals"] == 1
+    assert north["policy"]["filters"] == {"attributes.region": ["north"]}
+
+
+async def test_a_repeated_filter_takes_any_of_its_values(
+    client: httpx.AsyncClient, past: Pipeline
+) -> None:
+    both = await asked(client, "win-rate", owner=["ada", "ben"])
+    assert (both["total"]["won"], both["total"]["lost"]) == (1, 1)
+
+
+async def test_time_in_stage_keeps_ended_and_open_visits_apart(
+    client: httpx.AsyncClient, past: Pipeline
+) -> None:
+    answer = await asked(client, "time-in-stage", as_of="2024-01-11T00:00:00Z")
+    lead, offer = answer["total"]["stages"]
+    assert lead["completed"]["count"] == 3
+    assert lead["completed"]["p50_seconds"] == 2 * 86_400
+    assert lead["open"] == dict.fromkeys(lead["open"], None) | {"count": 0}
+    assert offer["completed"]["mean_seconds"] == 3 * 86_400
+    assert (offer["open"]["count"], offer["open"]["max_seconds"]) == (2, 6 * 86_400)
+    assert answer["policy"]["attribution"] == "at_move"
+
+
+async def test_cycle_time_and_win_rate_are_of_deals_closed_in_the_period(
+    client: httpx.AsyncClient, past: Pipeline
+) -> None:
+    cycle = (await asked(client, "cycle-time"))["total"]
+    assert (cycle["won"]["p50_seconds"], cycle["lost"]["p50_seconds"]) == (4 * 86_400, 6 * 86_400)
+    assert cycle["all"]["mean_seconds"] == 5 * 86_400
+    early = await asked(client, "cycle-time", to="2024-01-07")
+    assert (early["total"]["won"]["count"], early["total"]["lost"]["count"]) == (1, 0)
+    wins = (await asked(client, "win-rate"))["total"]
+    assert wins["rate"]["rate"] == 0.5
+    assert wins["by_amount"] == [
+        {
+            "won": {"amount": "100.00", "currency": "EUR"},
+            "lost": {"amount": "300.00", "currency": "EUR"},
+            "rate": 0.25,
+        }
+    ]
+
+
+async def test_losses_are_told_by_reason_and_by_the_stage_before(
+    client: httpx.AsyncClient, past: Pipeline
+) -> None:
+    losses = (await asked(client, "loss-reasons"))["total"]
+    assert losses["deals"] == 1
+    assert [(r["reason"], r["name"], r["deals"]) for r in losses["reasons"]] == [
+        ("price", "Too dear", 1)
+    ]
+    assert [(s["key"], s["share"]["count"]) for s in losses["stages"]] == [("offer", 1)]
+
+
+async def test_the_snapshot_shows_open_deals_where_they_stand(
+    client: httpx.AsyncClient, past: Pipeline
+) -> None:
+    snapshot = (await asked(client, "snapshot", as_of="2024-01-11T00:00:00Z"))["total"]
+    lead, offer = snapshot["stages"]
+    assert (lead["deals"], lead["median_age_seconds"]) == (0, None)
+    assert (offer["deals"], offer["idle"], offer["unweighted"]) == (2, 1, 1)
+    assert offer["median_age_seconds"] == 3.5 * 86_400
+    assert [bucket["deals"] for bucket in offer["age_buckets"]] == [1, 0, 0, 0, 1]
+    before = (await asked(client, "snapshot", as_of="2024-01-03T12:00:00Z"))["total"]
+    assert [stage["deals"] for stage in before["stages"]] == [3, 0]
+
+
+async def test_of_nothing_the_counts_are_zero_and_the_rates_null(
+    client: httpx.AsyncClient, sales: Pipeline
+) -> None:
+    funnel = (await asked(client, "funnel"))["total"]
+    assert [stage["reached"] for stage in funnel["stages"]] == [0, 0, 0]
+    assert funnel["stages"][0]["conversion_to_next"]["rate"] is None
+    assert (await asked(client, "win-rate"))["total"]["rate"]["rate"] is None
+    assert (await asked(client, "cycle-time"))["total"]["all"]["p50_seconds"] is None
+    assert (await asked(client, "loss-reasons"))["total"]["stages"] == []
+    assert (await asked(client, "snapshot", group_by="owner"))["groups"] == []
+    assert (await asked(client, "time-in-stage"))["total"]["stages"][0]["completed"]["count"] == 0
+
+
+async def test_a_move_shows_in_the_very_next_answer(
+    client: httpx.AsyncClient, sales: Pipeline
+) -> None:
+    deal = await open_deal(client)
+    assert (await asked(client, "funnel"))["total"]["deals"] == 1
+    await move(client, deal["id"], "won")
+    assert (await asked(client, "funnel"))["total"]["stages"][-1]["reached"] == 1
+
+
+@pytest.mark.parametrize("metric", METRICS)
+async def test_an_unchanged_answer_is_a_304_until_something_happens(
+    client: httpx.AsyncClient, past: Pipeline, metric: str
+) -> None:
+    path = f"/v1/pipelines/sales/metrics/{metric}"
+    query = {"as_of": "2024-02-01T00:00:00Z"}
+    first = await client.get(path, params=query)
+    held = {"If-None-Match": first.headers["ETag"]}
+    again = await client.get(path, params=query, headers=held)
+    assert (again.status_code, again.content) == (304, b"")
+    other = await client.get(path, params={**query, "owner": "ada"}, headers=held)
+    assert other.status_code == 200
+    await open_deal(client)
+    changed = await client.get(path, params=query, headers=held)
+    assert changed.status_code == 200
+    assert changed.headers["ETag"] != first.headers["ETag"]
+
+
+@pytest.mark.parametrize(
+    ("metric", "parameters", "breaches"),
+    [
+        ("funnel", {"colour": "red"}, [("?colour", "unknown_field")]),
+        ("funnel", {"known_at": "2024-01-01T00:00:00Z"}, [("?known_at", "unknown_field")]),
+        ("funnel", {"basis": "period"}, [("?basis", "not_one_of")]),
+        ("funnel", {"group_by": "colour"}, [("?group_by", "not_one_of")]),
+        ("funnel", {"group_by": "attributes."}, [("?group_by", "not_one_of")]),
+        ("funnel", {"from_": "2024-02-01", "to": "2024-01-01"}, [("?to", "out_of_range")]),
+        ("funnel", {"from_": "yesterday"}, [("?from", "wrong_format")]),
+        ("funnel", {"timezone": "Mars/Olympus"}, [("?timezone", "unknown_timezone")]),
+        ("funnel", {"as_of": "2999-01-01T00:00:00Z"}, [("?as_of", "out_of_range")]),
+        ("funnel", {"revision": "7"}, [("?revision", "out_of_range")]),
+        ("funnel", {"opened_month": "2024-13"}, [("?opened_month.0", "wrong_format")]),
+        ("funnel", {"skip": "observed", "reentry": "every"}, [("?skip", "not_one_of")]),
+        ("funnel", {"attribution": "at_move", "tag": "hot"}, [("?attribution", "not_frozen")]),
+        ("time-in-stage", {"group_by": "tag"}, [("?attribution", "not_frozen")]),
+        ("snapshot", {"from": "2024-01-01"}, [("?from", "unknown_field")]),
+        ("win-rate", {"population": "opened"}, [("?population", "unknown_field")]),
+        (
+            "cycle-time",
+            {"colour": "red", "as_of": "2999-01-01T00:00:00Z"},
+            [("?colour", "unknown_field"), ("?as_of", "out_of_range")],
+        ),
+    ],
+)
+async def test_what_cannot_be_asked_is_refused_and_never_ignored(
+    client: httpx.AsyncClient,
+    sales: Pipeline,
+    metric: str,
+    parameters: dict[str, str],
+    breaches: list[tuple[str, str]],
+) -> None:
+    assert await refused(client, metric, **parameters) == breaches
+
+
+@pytest.mark.parametrize("metric", METRICS)
+async def test_an_unknown_pipeline_is_not_found(client: httpx.AsyncClient, metric: str) -> None:
+    answer = await client.get(f"/v1/pipelines/nowhere/metrics/{metric}")
+    assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
