@@ -309,7 +309,8 @@ def _log(setting: Setting, deal: Opportunity, read: Reconciled, piece: Piece) ->
             import_id=job.import_id,
         )
         piece.appended.append(transitions.append(workspace, entry))
-        piece.events.append(announcements.transitioned(workspace, deal, entry, pipeline))
+        if moved.seq > 1:  # a deal's first opening is told by `opportunity.created`
+            piece.events.append(announcements.transitioned(workspace, deal, entry, pipeline))
     for change in read.changes:
         values = (change.old, change.new)
         piece.facts.append(

@@ -159,7 +159,8 @@ def _unprocessable(request: Request, error: RequestValidationError) -> Response:
     found = error.errors()
     if found[0]["type"] == "json_invalid":
         reason, place = found[0]["ctx"]["error"], found[0]["loc"][1]
-        return problem(request, "malformed", f"The body is not JSON: {reason}, at offset {place}.")
+        where = f"at offset {place}" if isinstance(place, int) else f"in the part {place}"
+        return problem(request, "malformed", f"The body is not JSON: {reason}, {where}.")
     if any(fault["loc"][0] == "path" for fault in found):
         # An id that could never have been given belongs to nothing.
         return problem(request, "not_found", "The path names nothing that could exist.")
