@@ -214,7 +214,7 @@ class WinRate(Response):
     groups: list[WinRateGroup] | None = Field(description="Null without `group_by`.")
 
 
-class LossReason(Response):
+class LossesByReason(Response):
     """Deals lost for one reason, and their share of the losses that they are listed among."""
 
     model_config = example(_REASON)
@@ -226,7 +226,7 @@ class LossReason(Response):
     share: Share
 
 
-class LossStage(Response):
+class LossesByStage(Response):
     """Deals lost from one stage, and why; their share is of all losses."""
 
     model_config = example(_LOSS_STAGE)
@@ -236,7 +236,7 @@ class LossStage(Response):
     deals: int
     amount: list[MoneySum]
     share: Share
-    reasons: list[LossReason]
+    reasons: list[LossesByReason]
 
 
 class LossReasonFigures(Response):
@@ -246,8 +246,8 @@ class LossReasonFigures(Response):
 
     deals: int
     amount: list[MoneySum]
-    reasons: list[LossReason]
-    stages: list[LossStage]
+    reasons: list[LossesByReason]
+    stages: list[LossesByStage]
 
     @classmethod
     def of(cls, found: Sequence[Losses], ranking: Ranking, **more: Any) -> Self:
@@ -295,10 +295,12 @@ def _by_amount(currency: str, won: Decimal, lost: Decimal) -> WinRateByAmount:
     )
 
 
-def _loss_stage(slot: int | None, losses: Sequence[Losses], of: int, ranking: Ranking) -> LossStage:
+def _loss_stage(
+    slot: int | None, losses: Sequence[Losses], of: int, ranking: Ranking
+) -> LossesByStage:
     stage = None if slot is None else ranking.stage(slot)
     count = total(loss.count for loss in losses)
-    return LossStage(
+    return LossesByStage(
         key=stage and stage.key,
         name=stage and stage.name,
         deals=count.deals,
@@ -308,7 +310,7 @@ def _loss_stage(slot: int | None, losses: Sequence[Losses], of: int, ranking: Ra
     )
 
 
-def _reasons(losses: Sequence[Losses], ranking: Ranking) -> list[LossReason]:
+def _reasons(losses: Sequence[Losses], ranking: Ranking) -> list[LossesByReason]:
     """The losses by reason, in the order of their keys."""
     lost = [ranking.stage(slot) for slot in ranking.slots(StageKind.LOST)]
     names = {reason.key: reason.name for stage in lost for reason in stage.loss_reasons}
@@ -317,7 +319,7 @@ def _reasons(losses: Sequence[Losses], ranking: Ranking) -> list[LossReason]:
     for reason in in_order({loss.reason for loss in losses}):
         count = total(loss.count for loss in losses if loss.reason == reason)
         found.append(
-            LossReason(
+            LossesByReason(
                 reason=reason,
                 name=names.get(reason or ""),
                 deals=count.deals,

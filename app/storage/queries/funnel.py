@@ -46,7 +46,7 @@ async def tallies(
     join, group = question.group()
     rows = await question.rows(
         connection,
-        f"""{_cohort(question)}
+        f"""{_deals(question)}
         SELECT {group} AS "group", d.status, d.reach_mask,
                CASE WHEN d.amount IS NOT NULL THEN d.currency END AS currency,
                count(*) AS deals, sum(d.amount) AS amount
@@ -65,24 +65,33 @@ async def observed_steps(
 ) -> Mapping[Value, Mapping[int, int]]:
     """By group and rank: how many deals entered its stage, and after that the next one itself?"""
     question = Question(asked, grouped=grouped)
+    slots = [stage.slot for stage in asked.ranking.path]
+    steps = range(1, len(slots))
+    if not steps:
+        return {}
+    # One pass over the log: when did each deal first enter a rank's stage, and when last?
+    entries = ", ".join(
+        f"min(t.seq) FILTER (WHERE t.to_slot = {slot}) AS first_{rank},"
+        f" max(t.seq) FILTER (WHERE t.to_slot = {slot}) AS last_{rank}"
+        for rank, slot in enumerate(slots, start=1)
+    )
+    onward = ", ".join(
+        f"count(*) FILTER (WHERE e.last_{rank + 1} > e.first_{rank}) AS step_{rank}"
+        for rank in steps
+    )
     rows = await question.rows(
         connection,
-        f"""{_entries(question)},
-        first_and_last AS (
-            SELECT e."group", e.opportunity_id, e.rank, min(e.seq) AS first, max(e.seq) AS last
-            FROM entries AS e GROUP BY 1, 2, 3
+        f"""{_cohort(question)},
+        entries AS (
+            SELECT c."group", {entries}
+            FROM cohort AS c JOIN transition AS t
+              ON t.workspace_id = :workspace AND t.opportunity_id = c.opportunity_id
+            WHERE t.voided_at IS NULL AND t.occurred_at < :as_of AND t.kind <> 'handed_off'
+            GROUP BY c.opportunity_id, c."group"
         )
-        SELECT here."group", here.rank, count(*) AS deals
-        FROM first_and_last AS here JOIN first_and_last AS following
-          ON following.opportunity_id = here.opportunity_id
-         AND following."group" IS NOT DISTINCT FROM here."group"
-         AND following.rank = here.rank + 1 AND following.last > here.first
-        GROUP BY 1, 2""",
+        SELECT e."group", {onward} FROM entries AS e GROUP BY 1""",
     )
-    found: dict[Value, dict[int, int]] = defaultdict(dict)
-    for row in rows:
-        found[row.group][row.rank] = row.deals
-    return found
+    return {row.group: {rank: getattr(row, f"step_{rank}") for rank in steps} for row in rows}
 
 
 async def visit_steps(
@@ -91,30 +100,35 @@ async def visit_steps(
     """By group and rank: how many visits of its stage were there, and how many ended forward?"""
     question = Question(asked, grouped=grouped)
     forward = question.bind([kind.value for kind in FORWARD])
+    rank_of = {stage.slot: rank for rank, stage in enumerate(asked.ranking.path, start=1)}
+    slots = question.bind([*rank_of])
     rows = await question.rows(
         connection,
-        f"""{_entries(question)},
-        visits AS (
-            SELECT e."group", e.rank, count(*) AS visits FROM entries AS e GROUP BY 1, 2
-        ), ended AS (
-            SELECT c."group", p.rank, count(*) AS forward
+        f"""{_cohort(question)},
+        -- A move begins a visit of one stage, and ends one of another.
+        moved AS (
+            SELECT c."group", t.from_slot, t.to_slot, t.kind, count(*) AS moves
             FROM cohort AS c JOIN transition AS t
               ON t.workspace_id = :workspace AND t.opportunity_id = c.opportunity_id
-            JOIN path AS p ON p.slot = t.from_slot
-            WHERE t.voided_at IS NULL AND t.occurred_at < :as_of AND t.kind = ANY({forward})
-            GROUP BY 1, 2
+            WHERE t.voided_at IS NULL AND t.occurred_at < :as_of
+            GROUP BY 1, 2, 3, 4
         )
-        SELECT v."group", v.rank, v.visits, coalesce(e.forward, 0) AS forward
-        FROM visits AS v LEFT JOIN ended AS e
-          ON e."group" IS NOT DISTINCT FROM v."group" AND e.rank = v.rank""",
+        SELECT e."group", s.slot,
+               sum(e.moves) FILTER (WHERE e.to_slot = s.slot AND e.kind <> 'handed_off') AS visits,
+               sum(e.moves) FILTER (WHERE e.from_slot = s.slot AND e.kind = ANY({forward}))
+                   AS forward
+        FROM moved AS e CROSS JOIN unnest(CAST({slots} AS smallint[])) AS s(slot)
+        GROUP BY 1, 2""",
     )
     found: dict[Value, dict[int, Proportion]] = defaultdict(dict)
     for row in rows:
-        found[row.group][row.rank] = Proportion(row.forward, row.visits, independent=False)
+        if row.visits is not None:
+            share = Proportion(int(row.forward or 0), int(row.visits), independent=False)
+            found[row.group][rank_of[row.slot]] = share
     return found
 
 
-def _cohort(question: Question) -> str:
+def _deals(question: Question) -> str:
     return deals(
         question,
         facts=True,
@@ -123,22 +137,12 @@ def _cohort(question: Question) -> str:
     )
 
 
-def _entries(question: Question) -> str:
-    """`path`: each rank's own stage; `cohort`: its deals; `entries`: what they entered."""
+def _cohort(question: Question) -> str:
+    """`cohort`: each deal with the groups in which it counts."""
     join, group = question.group()
-    slots = question.bind([stage.slot for stage in question.ranking.path])
-    return f"""{_cohort(question)},
-        path AS (
-            SELECT p.slot, p.rank
-            FROM unnest(CAST({slots} AS smallint[])) WITH ORDINALITY AS p(slot, rank)
-        ), cohort AS MATERIALIZED (
+    return f"""{_deals(question)},
+        cohort AS MATERIALIZED (
             SELECT d.opportunity_id, {group} AS "group"
             FROM deals AS d {join}
             WHERE TRUE{question.period("d.opened_at")}{question.filters()}
-        ), entries AS (
-            SELECT c."group", c.opportunity_id, p.rank, t.seq
-            FROM cohort AS c JOIN transition AS t
-              ON t.workspace_id = :workspace AND t.opportunity_id = c.opportunity_id
-            JOIN path AS p ON p.slot = t.to_slot
-            WHERE t.voided_at IS NULL AND t.occurred_at < :as_of AND t.kind <> 'handed_off'
         )"""
