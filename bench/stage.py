@@ -112,7 +112,7 @@ def service(on: Stage, **settings: str) -> Iterator[Running]:
         "SLUICE_DEMO": "0",
         **settings,
     }
-    command = [sys.executable, "-m", "app.cli", "serve"]
+    command = [str(Path(sys.executable).with_name("sluice")), "serve"]
     with _process(command, environment, on.folder / "service.log") as running:
         yield running
 

@@ -6,10 +6,10 @@ read, so that nobody loses for ever.
 """
 
 from collections.abc import Awaitable, Callable
-from itertools import count
 from typing import TypeVar
 from uuid import UUID
 
+from app.domain.errors import DatabaseUnavailable
 from app.storage.engine import Connection, Database
 from app.storage.idempotency import Repeatable
 from app.storage.statement import LostRace
@@ -20,6 +20,8 @@ VersionCheck = Callable[[int], None]
 """Raises VersionRequired or Stale unless the caller may change this version."""
 
 UNLOCKED_ATTEMPTS = 3
+ATTEMPTS = 8
+"""Under the lock a race is lost only to what else may disappear, such as the deal itself."""
 
 
 async def decide(
@@ -28,8 +30,11 @@ async def decide(
     request: Repeatable | None,
     work: Callable[[Connection, bool], Awaitable[T]],
 ) -> T:
-    """Run `work(connection, locked)` in a transaction until it has not lost a race."""
-    for attempt in count():  # ends at the latest under the lock
+    """Run `work(connection, locked)` in a transaction until it has not lost a race.
+
+    Raises what `work` raises, and DatabaseUnavailable when every race was lost.
+    """
+    for attempt in range(ATTEMPTS):
         locked = attempt >= UNLOCKED_ATTEMPTS
         try:
             return await database.write(
@@ -39,4 +44,4 @@ async def decide(
             )
         except LostRace:
             continue
-    raise AssertionError("unreachable: count() does not end")
+    raise DatabaseUnavailable("Too many requests change the same thing at once; try again.")

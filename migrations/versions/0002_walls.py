@@ -21,7 +21,7 @@ KEY_ID = "(SELECT nullif(current_setting('app.key_id', true), ''))"
 
 ERASE = """
 CREATE FUNCTION erase_opportunity(erased uuid) RETURNS void
-LANGUAGE sql SECURITY DEFINER SET search_path = public AS $$
+LANGUAGE sql SECURITY DEFINER SET search_path = public, pg_temp AS $$
     -- Runs as the owner, whom no policy holds: the workspace condition is this function's own.
     DELETE FROM idle_flag WHERE workspace_id = current_setting('app.workspace_id')::uuid
         AND opportunity_id = erased;

@@ -7,7 +7,7 @@ import httpx
 import pytest
 from typer.testing import CliRunner, Result
 
-from app.cli_keys import keys
+from app.cli.keys import keys
 from app.domain.access import Principal
 from app.domain.api_key import ApiKey
 from tests.conftest import running

@@ -11,7 +11,7 @@ import typer
 from typer.testing import CliRunner
 
 from app.actions.load_demo import KEY, load_demo
-from app.cli_demo import demo
+from app.cli.demo import demo
 from app.domain import journey
 from app.domain.idleness import idle_state
 from app.domain.journey import Status

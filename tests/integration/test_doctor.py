@@ -7,7 +7,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from app import cli_doctor
+from app.cli import doctor as cli_doctor
 from app.storage import walls
 from app.storage.engine import Database
 from tests.conftest import OWNER_URL, at, make_workspace, on_server, running

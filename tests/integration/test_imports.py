@@ -19,7 +19,7 @@ from app.actions.import_history import run_next_import
 from app.actions.import_mapping import parse_mapping
 from app.actions.move_opportunity import move_opportunity
 from app.actions.receive_import import receive_import
-from app.cli_import import import_
+from app.cli.history import import_
 from app.domain.access import Principal
 from app.domain.errors import AlreadyThere
 from app.domain.pipeline import Pipeline

@@ -10,9 +10,18 @@ from typing import NoReturn
 
 import typer
 
+from app.cli.demo import demo
+from app.cli.doctor import doctor
+from app.cli.history import import_
+from app.cli.keys import keys
 from app.domain.api_key import ApiKey
+from app.domain.errors import SluiceError
 from app.settings import Settings, SettingsError, load_settings
 from app.storage.embedded import EmbeddedError
+from app.storage.engine import connect_arguments
+from app.storage.migrate import upgrade
+from app.storage.provision import provided
+from app.storage.walls import WallsDown
 
 app = typer.Typer(
     name="sluice",
@@ -21,6 +30,10 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+app.command()(demo)
+app.command()(doctor)
+app.command(name="import")(import_)
+app.add_typer(keys)
 
 
 @app.command()
@@ -32,16 +45,12 @@ def serve() -> None:
     try:
         serve(settings, announce=_announce)
     except ServiceError as error:
-        _end(error, status=1)
+        _end(str(error), status=1)
 
 
 @app.command()
 def migrate() -> None:
     """Make the database's roles where missing, and bring its schema to this version."""
-    from app.storage.engine import connect_arguments  # noqa: PLC0415 - as in `serve`
-    from app.storage.migrate import upgrade  # noqa: PLC0415
-    from app.storage.provision import provided  # noqa: PLC0415
-
     with provided(load_settings()) as (settings, _):
         assert settings.database_url is not None
         assert settings.owner_url is not None
@@ -65,9 +74,11 @@ def main() -> None:
     try:
         app()
     except SettingsError as error:
-        _end(error, status=2)
-    except EmbeddedError as error:
-        _end(error, status=1)
+        _end(str(error), status=2)
+    except (EmbeddedError, WallsDown) as error:
+        _end(str(error), status=1)
+    except SluiceError as error:
+        _end(error.detail, status=1)
 
 
 def _announce(url: str, key: ApiKey | None) -> None:
@@ -75,21 +86,15 @@ def _announce(url: str, key: ApiKey | None) -> None:
     bearer = "$KEY" if key is None else str(key)
     lines = [f"Sluice serves {url}", f"  The documentation is at {url}/docs"]
     if key is None:
-        lines.append(
-            "  The admin key was printed at the first start; `sluice keys create` makes more."
-        )
+        lines.append("  The admin key was shown at the first start; `sluice keys create` makes more.")
     else:
         lines.append(f"  The admin key, shown this once: {key}")
     lines.append("Try:")
     for path in ("pipelines", "pipelines/demo/metrics/funnel", "idle-flags"):
-        lines.append(f"  curl -H 'Authorization: Bearer {bearer}' {url}/v1/{path}")
+        lines.append(f'  curl -H "Authorization: Bearer {bearer}" {url}/v1/{path}')
     print("\n".join(lines), flush=True)
 
 
-def _end(error: Exception, *, status: int) -> NoReturn:
-    print(error, file=sys.stderr)
+def _end(message: str, *, status: int) -> NoReturn:
+    print(message, file=sys.stderr)
     sys.exit(status)
-
-
-if __name__ == "__main__":
-    main()
