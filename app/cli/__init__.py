@@ -6,6 +6,7 @@ A command raises what went wrong; `main` puts it into words and a status: 2 for 
 
 import asyncio
 import sys
+from collections.abc import Sequence
 from typing import NoReturn
 
 import typer
@@ -69,16 +70,17 @@ def openapi() -> None:
     print(text(application), end="")
 
 
-def main() -> None:
-    """Run the command of this process's arguments."""
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command of these arguments, or of the process's; leaves by SystemExit."""
     try:
-        app()
+        app(args=arguments)
     except SettingsError as error:
         _end(str(error), status=2)
     except (EmbeddedError, WallsDown) as error:
         _end(str(error), status=1)
-    except SluiceError as error:
-        _end(error.detail, status=1)
+    except SluiceError as refused:
+        breaches = (f"{breach.pointer}: {breach.detail}" for breach in refused.errors)
+        _end("\n".join((refused.detail, *breaches)), status=1)
 
 
 def _announce(url: str, key: ApiKey | None) -> None:
@@ -86,12 +88,14 @@ def _announce(url: str, key: ApiKey | None) -> None:
     bearer = "$KEY" if key is None else str(key)
     lines = [f"Sluice serves {url}", f"  The documentation is at {url}/docs"]
     if key is None:
-        lines.append("  The admin key was shown at the first start; `sluice keys create` makes more.")
+        lines.append("  The admin key was shown once; `sluice keys create` makes another.")
     else:
         lines.append(f"  The admin key, shown this once: {key}")
     lines.append("Try:")
-    for path in ("pipelines", "pipelines/demo/metrics/funnel", "idle-flags"):
-        lines.append(f'  curl -H "Authorization: Bearer {bearer}" {url}/v1/{path}')
+    lines += [
+        f'  curl -H "Authorization: Bearer {bearer}" {url}/v1/{path}'
+        for path in ("pipelines", "pipelines/demo/metrics/funnel", "idle-flags")
+    ]
     print("\n".join(lines), flush=True)
 
 

@@ -20,14 +20,12 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from app.actions.import_history import run_next_import
 from app.actions.import_mapping import LongMapping, WideMapping, parse_mapping
 from app.actions.receive_import import receive_import
+from app.cli.workspaces import in_workspace
 from app.domain.access import Principal, Scope
-from app.domain.errors import NotFound, SluiceError
-from app.settings import load_settings
-from app.storage import access, imports
-from app.storage.engine import Database, Role
+from app.storage import imports
+from app.storage.engine import Database
 from app.storage.idempotency import Answer
 from app.storage.imports import ImportJob, State
-from app.storage.provision import provided
 
 CHUNK: Final = 1 << 20
 LOOK_AGAIN: Final = 0.2  # seconds, while another process has the import
@@ -75,34 +73,23 @@ def import_(
     """Import history. Ends with status 1 where it was aborted or failed."""
     meant = _mapping(mapping)
 
-    async def run(url: str) -> tuple[ImportJob, list[imports.Remark]]:
-        database = await Database.open(url, size=3)
-        try:
-            principal = Principal(
-                await _workspace(database, workspace), actor, frozenset({Scope.IMPORTS_WRITE})
+    async def work(
+        database: Database, workspace_id: UUID
+    ) -> tuple[ImportJob, list[imports.Remark]]:
+        principal = Principal(workspace_id, actor, frozenset({Scope.IMPORTS_WRITE}))
+        import_id = await _receive(
+            database, principal, pipeline, meant, file, on_error.value, on_conflict.value
+        )
+        with _bar() as bar:
+            await _run(database, workspace_id, import_id, _shown(bar, import_id))
+        async with database.read(workspace_id) as connection:
+            job, _ = await imports.read(connection, workspace_id, import_id)
+            remarks = await imports.read_remarks(
+                connection, workspace_id, import_id, limit=MOST_SHOWN + 1
             )
-            import_id = await _receive(
-                database, principal, pipeline, meant, file, on_error.value, on_conflict.value
-            )
-            with _bar() as bar:
-                await _run(database, principal.workspace_id, import_id, _shown(bar, import_id))
-            async with database.read(principal.workspace_id) as connection:
-                job, _ = await imports.read(connection, principal.workspace_id, import_id)
-                remarks = await imports.read_remarks(
-                    connection, principal.workspace_id, import_id, limit=MOST_SHOWN + 1
-                )
-            return job, remarks
-        finally:
-            await database.close()
+        return job, remarks
 
-    with provided(load_settings()) as (settings, _):
-        assert settings.database_url is not None, "provided says where the database is"
-        try:
-            job, remarks = asyncio.run(run(settings.database_url))
-        except SluiceError as refused:
-            for line in (refused.detail, *(f"{e.pointer}: {e.detail}" for e in refused.errors)):
-                typer.echo(line, err=True)
-            raise typer.Exit(1) from refused
+    job, remarks = in_workspace(workspace, work, pool=3)
     _tell(job, remarks)
     if job.state is not State.COMPLETED:
         raise typer.Exit(1)
@@ -116,14 +103,6 @@ def _mapping(path: Path) -> LongMapping | WideMapping:
             place = "/".join(str(part) for part in fault["loc"])
             typer.echo(f"{path}: /{place}: {fault['msg']}", err=True)
         raise typer.Exit(1) from wrong
-
-
-async def _workspace(database: Database, key: str) -> UUID:
-    async with database.read(None, role=Role.JOBS) as connection:
-        found = await access.find_workspace(connection, key)
-    if found is None:
-        raise NotFound(f"There is no workspace {key!r}.")
-    return found
 
 
 async def _receive(

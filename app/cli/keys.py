@@ -1,24 +1,18 @@
 """`sluice keys`: the API keys of a workspace, made, listed and revoked from the command line."""
 
-import asyncio
-from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
-from typing import Annotated, TypeVar
+from typing import Annotated
 from uuid import UUID
 
 import typer
 
 from app.actions.manage_keys import issue_key, new_key, revoke_key
+from app.cli.workspaces import in_workspace
 from app.domain.access import Scope
-from app.domain.errors import NotFound, SluiceError
 from app.domain.period import Period
-from app.settings import load_settings
 from app.storage import access
 from app.storage.access import KeyRecord
-from app.storage.engine import Database, Role
-from app.storage.provision import provided
-
-T = TypeVar("T")
+from app.storage.engine import Database
 
 keys = typer.Typer(name="keys", help="API keys of a workspace.", no_args_is_help=True)
 
@@ -55,7 +49,7 @@ def create(
             )
         )
 
-    print(_in_workspace(workspace, work))
+    print(in_workspace(workspace, work))
 
 
 @keys.command(name="list")
@@ -66,7 +60,7 @@ def list_keys(workspace: Workspace = "default") -> None:
         async with database.read(workspace_id) as connection:
             return await access.keys(connection, workspace_id)
 
-    for key in _in_workspace(workspace, work):
+    for key in in_workspace(workspace, work):
         scopes = " ".join(sorted(key.scopes))
         print(f"{key.key_id}  {_state(key):32}  {key.name} ({key.subject}): {scopes}")
 
@@ -77,7 +71,7 @@ def revoke(
     workspace: Workspace = "default",
 ) -> None:
     """Have a key refused from now on."""
-    _in_workspace(workspace, lambda database, id_: revoke_key(database, id_, key_id))
+    in_workspace(workspace, lambda database, id_: revoke_key(database, id_, key_id))
     print(f"{key_id} is revoked.")
 
 
@@ -85,29 +79,6 @@ def revoke(
 def generate() -> None:
     """Print a new key that no workspace knows yet, for SLUICE_BOOTSTRAP_KEY."""
     print(new_key())
-
-
-def _in_workspace(key: str, work: Callable[[Database, UUID], Awaitable[T]]) -> T:
-    """Do the work in the workspace of that key; what is refused ends the command with 1."""
-
-    async def run(url: str) -> T:
-        database = await Database.open(url, size=1)
-        try:
-            async with database.read(None, role=Role.JOBS) as connection:
-                workspace = await access.find_workspace(connection, key)
-            if workspace is None:
-                raise NotFound(f"There is no workspace {key!r}.")
-            return await work(database, workspace)
-        finally:
-            await database.close()
-
-    with provided(load_settings()) as (settings, _):
-        assert settings.database_url is not None, "provided says where the database is"
-        try:
-            return asyncio.run(run(settings.database_url))
-        except SluiceError as refused:
-            typer.echo(refused.detail, err=True)
-            raise typer.Exit(1) from refused
 
 
 def _period(text: str) -> Period:

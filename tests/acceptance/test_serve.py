@@ -1,16 +1,10 @@
 """`sluice serve` as a process: how it comes up, what survives which kill, and that it leaves."""
 
 import os
-import shutil
 import signal
 import socket
-import subprocess
 import sys
-import tempfile
-import time
-import urllib.error
-import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest

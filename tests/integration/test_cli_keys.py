@@ -5,14 +5,13 @@ from collections.abc import Callable
 
 import httpx
 import pytest
-from typer.testing import CliRunner, Result
 
-from app.cli.keys import keys
 from app.domain.access import Principal
 from app.domain.api_key import ApiKey
+from tests.commands import Ended, sluice
 from tests.conftest import running
 
-Command = Callable[..., Result]
+Command = Callable[..., Ended]
 
 
 @pytest.fixture
@@ -20,9 +19,9 @@ def sluice_keys(login_url: str, principal: Principal, monkeypatch: pytest.Monkey
     """Runs a command in this test's workspace."""
     monkeypatch.setenv("DATABASE_URL", login_url)
 
-    def run(command: str, *arguments: str) -> Result:
+    def run(command: str, *arguments: str) -> Ended:
         workspace = ("--workspace", principal.workspace_id.hex)
-        return CliRunner().invoke(keys, [command, *arguments, *workspace])
+        return sluice("keys", command, *arguments, *workspace)
 
     return run
 
@@ -76,7 +75,7 @@ def test_a_wrong_argument_is_a_message_and_no_key(
 
 
 def test_an_unknown_workspace_is_said_to_be_unknown(sluice_keys: Command) -> None:
-    result = CliRunner().invoke(keys, ["list", "--workspace", "nowhere"])
+    result = sluice("keys", "list", "--workspace", "nowhere")
     assert result.exit_code == 1
     assert "no workspace 'nowhere'" in result.stderr
 

@@ -7,16 +7,14 @@ from uuid import UUID
 
 import httpx
 import pytest
-import typer
-from typer.testing import CliRunner
 
 from app.actions.load_demo import KEY, load_demo
-from app.cli.demo import demo
 from app.domain import journey
 from app.domain.idleness import idle_state
 from app.domain.journey import Status
 from app.storage import opportunities, pipelines, transitions
 from app.storage.engine import Connection, Database
+from tests.commands import sluice
 
 
 async def rows(database: Database, workspace: UUID, sql: str) -> list[Any]:
@@ -134,12 +132,10 @@ async def test_the_command_says_what_it_loaded_and_where_it_loaded_nothing(
     workspace: UUID, login_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DATABASE_URL", login_url)
-    cli = typer.Typer()
-    cli.command()(demo)
 
     async def run(*arguments: str) -> tuple[int, str]:
         # The command runs a loop of its own, so it needs a thread without one.
-        done = await asyncio.to_thread(CliRunner().invoke, cli, arguments)
+        done = await asyncio.to_thread(sluice, "demo", *arguments)
         return done.exit_code, done.output
 
     arguments = ("--deals", "12", "--seed", "3", "--workspace", workspace.hex)

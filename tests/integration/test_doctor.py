@@ -4,12 +4,10 @@ import os
 from urllib.parse import urlsplit
 
 import pytest
-import typer
-from typer.testing import CliRunner
 
-from app.cli import doctor as cli_doctor
 from app.storage import walls
 from app.storage.engine import Database
+from tests.commands import sluice
 from tests.conftest import OWNER_URL, at, make_workspace, on_server, running
 from tests.factories import keep_pipeline, open_deal, sales_pipeline
 
@@ -29,17 +27,8 @@ async def installed(own_database: str, monkeypatch: pytest.MonkeyPatch) -> tuple
     return owner, principal.workspace_id.hex, deal["id"]
 
 
-@pytest.fixture
-def doctor() -> typer.Typer:
-    app = typer.Typer()
-    app.command()(cli_doctor.doctor)
-    return app
-
-
-def test_the_doctor_finds_nothing_wrong_where_nothing_is(
-    installed: tuple[str, str, str], doctor: typer.Typer
-) -> None:
-    result = CliRunner().invoke(doctor)
+def test_the_doctor_finds_nothing_wrong_where_nothing_is(installed: tuple[str, str, str]) -> None:
+    result = sluice("doctor")
     assert result.exit_code == 0, result.output
     lines = result.stdout.splitlines()
     assert [line.split(":")[0] for line in lines] == [
@@ -61,17 +50,15 @@ async def damaged(installed: tuple[str, str, str]) -> str:
     return deal_id
 
 
-def test_the_doctor_tells_of_a_row_that_differs_and_rebuilds_it_when_asked(
-    damaged: str, doctor: typer.Typer
-) -> None:
-    ill = CliRunner().invoke(doctor)
+def test_the_doctor_tells_of_a_row_that_differs_and_rebuilds_it_when_asked(damaged: str) -> None:
+    ill = sluice("doctor")
     assert ill.exit_code == 1
     assert f"opportunity {damaged}: slot is 2, by the log 1; seq is 9, by the log 1" in ill.stderr
     assert "ok     workspace" not in ill.stdout
-    healed = CliRunner().invoke(doctor, ["--rebuild"])
+    healed = sluice("doctor", "--rebuild")
     assert healed.exit_code == 0, healed.output
     assert f"opportunity {damaged}: rebuilt: slot is 2" in healed.stdout
-    assert CliRunner().invoke(doctor).exit_code == 0
+    assert sluice("doctor").exit_code == 0
 
 
 @pytest.fixture
@@ -79,17 +66,15 @@ async def behind(installed: tuple[str, str, str]) -> None:
     await on_server(installed[0], "UPDATE alembic_version SET version_num = '0001'")
 
 
-def test_the_doctor_says_when_migrations_are_missing(behind: None, doctor: typer.Typer) -> None:
-    result = CliRunner().invoke(doctor)
+def test_the_doctor_says_when_migrations_are_missing(behind: None) -> None:
+    result = sluice("doctor")
     assert result.exit_code == 1
     assert "schema: lacks migrations of this version: run `sluice migrate`" in result.stderr
 
 
-def test_the_doctor_says_when_the_database_is_away(
-    monkeypatch: pytest.MonkeyPatch, doctor: typer.Typer
-) -> None:
+def test_the_doctor_says_when_the_database_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DATABASE_URL", "postgresql://sluice@/sluice?host=/nowhere&port=1")
-    result = CliRunner().invoke(doctor)
+    result = sluice("doctor")
     assert result.exit_code == 1
     assert "database: cannot be reached" in result.stderr
 
@@ -106,7 +91,7 @@ async def test_the_walls_hold_on_every_table(database: Database) -> None:
     ],
 )
 async def test_a_table_without_its_wall_is_named(
-    installed: tuple[str, str, str], own_database: str, opened: str, doctor: typer.Typer
+    installed: tuple[str, str, str], own_database: str, opened: str
 ) -> None:
     owner, _, _ = installed
     await on_server(owner, "GRANT CREATE ON SCHEMA public TO sluice_app", opened)

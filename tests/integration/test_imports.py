@@ -11,15 +11,12 @@ from uuid import UUID
 
 import httpx
 import pytest
-import typer
-from typer.testing import CliRunner, Result
 
 from app.actions.check_projection import disagreements
 from app.actions.import_history import run_next_import
 from app.actions.import_mapping import parse_mapping
 from app.actions.move_opportunity import move_opportunity
 from app.actions.receive_import import receive_import
-from app.cli.history import import_
 from app.domain.access import Principal
 from app.domain.errors import AlreadyThere
 from app.domain.pipeline import Pipeline
@@ -30,6 +27,7 @@ from app.storage.engine import Connection, Database
 from app.storage.idempotency import Answer
 from app.storage.ids import new_id
 from app.storage.imports import ImportJob, LostLease, State
+from tests.commands import Ended, sluice
 from tests.conftest import make_workspace
 from tests.factories import keep_pipeline, move, open_deal, sales_pipeline
 from tests.feed import events_so_far
@@ -643,21 +641,20 @@ async def test_live_moves_of_the_same_deals_meanwhile_are_kept_and_every_log_is_
 
 
 @pytest.fixture
-def command_line(own_database: str) -> Callable[..., Awaitable[Result]]:
+def command_line(
+    own_database: str, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., Awaitable[Ended]]:
     """`sluice import` with these arguments, on a database of its own."""
-    cli = typer.Typer()
-    cli.command()(import_)
+    monkeypatch.setenv("DATABASE_URL", own_database)
 
-    async def run(*arguments: str) -> Result:
-        return await asyncio.to_thread(
-            CliRunner().invoke, cli, arguments, env={"DATABASE_URL": own_database}
-        )
+    async def run(*arguments: str) -> Ended:
+        return await asyncio.to_thread(sluice, "import", *arguments)
 
     return run
 
 
 async def test_the_command_line_imports_a_file_and_tells_what_was_wrong_with_it(
-    command_line: Callable[..., Awaitable[Result]],
+    command_line: Callable[..., Awaitable[Ended]],
     alone: tuple[Database, Principal],
     tmp_path: Path,
 ) -> None:

@@ -1,5 +1,6 @@
 """Metrics over HTTP: their policy, figures on a small past, what is refused, what is a 304."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -9,6 +10,8 @@ import httpx
 import pytest
 
 from app.domain.definition import Definition, begin
+from app.domain.journey import TransitionKind
+from app.domain.measures.hindsight import FactChange
 from app.domain.period import Period
 from app.domain.pipeline import Flow, IdleRule, LossReason, Pipeline, StageKind
 from app.storage.engine import Database
@@ -192,6 +195,34 @@ async def test_the_snapshot_shows_open_deals_where_they_stand(
     assert [stage["deals"] for stage in before["stages"]] == [3, 0]
 
 
+async def test_a_rearranged_deal_seen_in_the_past_keeps_its_idle_clock(
+    client: httpx.AsyncClient, database: Database, workspace: UUID, sales: Pipeline
+) -> None:
+    deal = past_deal(sales, [("lead", day(1)), ("offer", day(3)), ("lost", day(20))])
+    opened, rearranged, lost = deal.history.transitions
+    log = (opened, replace(rearranged, kind=TransitionKind.REARRANGED), lost)
+    kept = replace(deal, history=replace(deal.history, transitions=log))
+    await insert(database, workspace, sales, [kept])
+    # Five days after it was opened, though it has stood in offer for four only.
+    offer = (await asked(client, "snapshot", as_of="2024-01-08T00:00:00Z"))["total"]["stages"][1]
+    assert (offer["deals"], offer["idle"], offer["median_age_seconds"]) == (1, 1, 4 * 86_400)
+
+
+async def test_a_tag_stated_with_the_close_belongs_to_the_closed_deal_and_a_later_one_does_not(
+    client: httpx.AsyncClient, database: Database, workspace: UUID, sales: Pipeline
+) -> None:
+    deal = past_deal(sales, [("lead", day(1)), ("won", day(5))], tags=("vip", "late"))
+    changes = [
+        (FactChange("tags", (), day(5)), ("vip",)),
+        (FactChange("tags", ("vip",), day(6)), ("vip", "late")),
+    ]
+    history = replace(deal.history, changes=[change for change, _ in changes])
+    kept = replace(deal, history=history, changes=changes)
+    await insert(database, workspace, sales, [kept])
+    groups = (await asked(client, "win-rate", group_by="tag"))["groups"]
+    assert [group["value"] for group in groups] == ["vip"]
+
+
 async def test_of_nothing_the_counts_are_zero_and_the_rates_null(
     client: httpx.AsyncClient, sales: Pipeline
 ) -> None:
@@ -242,6 +273,11 @@ async def test_an_unchanged_answer_is_a_304_until_something_happens(
         ("funnel", {"group_by": "attributes."}, [("?group_by", "not_one_of")]),
         ("funnel", {"from_": "2024-02-01", "to": "2024-01-01"}, [("?to", "out_of_range")]),
         ("funnel", {"from_": "yesterday"}, [("?from", "wrong_format")]),
+        ("funnel", {"from_": "0001-01-01"}, [("?from", "wrong_format")]),
+        ("funnel", {"owner": "a\x00"}, [("?owner.0", "wrong_format")]),
+        ("funnel", {"attributes.a\x00": "b"}, [("?attributes.a\x00", "wrong_format")]),
+        ("funnel", {"group_by": "attributes.a\x00"}, [("?group_by", "not_one_of")]),
+        ("funnel", {"timezone": "../../etc/passwd"}, [("?timezone", "unknown_timezone")]),
         ("funnel", {"timezone": "Mars/Olympus"}, [("?timezone", "unknown_timezone")]),
         ("funnel", {"as_of": "2999-01-01T00:00:00Z"}, [("?as_of", "out_of_range")]),
         ("funnel", {"revision": "7"}, [("?revision", "out_of_range")]),

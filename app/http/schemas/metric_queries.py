@@ -24,6 +24,8 @@ from app.http.schemas.common import Day, Instant, Query
 from app.http.schemas.pipelines import Timezone
 
 MOST_VALUES: Final = 50
+LONGEST_DIMENSION: Final = 111
+"""An attribute's name has at most 100 characters."""
 _DAY = re.compile("[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _MONTH = re.compile("(19|2[0-9])[0-9]{2}-(0[1-9]|1[0-2])")
 _MINUTE: Final = timedelta(minutes=1)
@@ -34,11 +36,16 @@ _instant: TypeAdapter[datetime] = TypeAdapter(Instant)
 
 def _edge(text: object) -> object:
     if isinstance(text, str) and _DAY.fullmatch(text):
-        return _day.validate_python(text)
+        day = _day.validate_python(text)
+        if not 1900 <= day.year < 3000:  # as instants: no time zone may lead out of the calendar
+            raise ValueError("a day lies between the years 1900 and 2999")
+        return day
     return _instant.validate_python(text)
 
 
 def _dimension(text: object) -> object:
+    if "\x00" in str(text) or len(str(text)) > LONGEST_DIMENSION:
+        raise PydanticCustomError("not_one_of", "No dimension is called that")
     try:
         return Dimension.parse(str(text))
     except ValueError as unknown:
@@ -69,7 +76,7 @@ Edge = Annotated[
 GroupBy = Annotated[
     Dimension,
     BeforeValidator(_dimension),
-    WithJsonSchema({"type": "string", "maxLength": 120, "examples": ["owner"]}),
+    WithJsonSchema({"type": "string", "maxLength": LONGEST_DIMENSION, "examples": ["owner"]}),
 ]
 Wanted = Annotated[str, Field(max_length=200, pattern=r"^[^\x00]*$")]
 """A value that is filtered by; the empty one asks for what bears nothing."""
