@@ -21,6 +21,7 @@ import asyncpg
 import httpx
 import pytest
 
+from app import logs
 from app.domain.access import Principal, Scope
 from app.domain.api_key import ApiKey
 from app.main import create_app
@@ -52,7 +53,8 @@ async def on_server(url: str, *statements: str) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """In the process that steers the run: bring up the server and make the template."""
+    """Send logs where pytest looks for them; in the steering process bring up the server."""
+    logs.configure()
     if hasattr(config, "workerinput") or config.option.collectonly:
         return
     # Workers inherit the environment; a setting of the developer's own shell must not steer tests.
