@@ -50,7 +50,9 @@ def upgrade() -> None:
     op.execute("GRANT SELECT, INSERT, UPDATE ON idempotency_record TO sluice_app")
     op.execute("GRANT SELECT ON epoch, installation TO sluice_app, sluice_jobs")
     op.execute("GRANT SELECT ON workspace TO sluice_jobs")
-    op.execute("GRANT SELECT (workspace_id, goes_idle_at, flagged_at) ON opportunity TO sluice_jobs")
+    op.execute(
+        "GRANT SELECT (workspace_id, goes_idle_at, flagged_at) ON opportunity TO sluice_jobs"
+    )
     op.execute("GRANT SELECT, DELETE ON idempotency_record TO sluice_jobs")
 
     for table in (
@@ -76,7 +78,9 @@ def upgrade() -> None:
         f"CREATE POLICY api_key_lookup ON api_key FOR SELECT TO sluice_app USING (key_id = {KEY_ID})"
     )
     # Jobs ask which workspaces have work, and clear away what has expired.
-    op.execute("CREATE POLICY workspace_for_jobs ON workspace FOR SELECT TO sluice_jobs USING (true)")
+    op.execute(
+        "CREATE POLICY workspace_for_jobs ON workspace FOR SELECT TO sluice_jobs USING (true)"
+    )
     op.execute(
         "CREATE POLICY opportunity_for_jobs ON opportunity FOR SELECT TO sluice_jobs "
         "USING (goes_idle_at IS NOT NULL)"
