@@ -49,6 +49,7 @@ clean: ## remove the environment and every cache (data folders stay)
 .venv/run: requirements.lock pyproject.toml | .venv/bin/python
 	$(BIN)/python -m pip install --quiet --require-hashes -r requirements.lock
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	$(BIN)/python -m compileall -q app migrations
 	@touch $@
 
 .venv/dev: requirements-dev.lock .venv/run

@@ -1,14 +1,15 @@
 """`sluice serve`: the processes of one service, brought up in order and down in reverse.
 
-The port is taken first (a taken one is told at once), then the database, its migrations, and last
-the workers. One worker runs in this process, several in their own under uvicorn's supervisor.
-Either way this process looks after the database, from its main thread: the kernel ends a child
-when the thread that forked it ends. Nothing outlives it, however it ends.
+The port is taken first (a taken one is told at once), then the database, its preparation, and last
+the workers. While the database comes up, a thread reads the modules of everything after it: they
+take longer than a whole initdb, so this module itself imports little. One worker runs in this
+process, several in their own under uvicorn's supervisor. Either way this process looks after the
+database, from its main thread: the kernel ends a child when the thread that forked it ends. Nothing
+outlives it, however it ends.
 
 What the application does with a request is not known here.
 """
 
-import asyncio
 import logging.config
 import os
 import signal
@@ -20,33 +21,27 @@ from collections.abc import Callable
 from functools import partial
 from multiprocessing import parent_process
 from types import FrameType
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import structlog
 import uvicorn
-from fastapi import FastAPI
 from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import Multiprocess
 
 from app import logs
-from app.actions.bootstrap import WORKSPACE, bootstrap, chosen_key
-from app.actions.load_demo import load_demo
 from app.domain.api_key import ApiKey
-from app.domain.errors import DatabaseUnavailable
-from app.main import create_app
 from app.settings import Settings
-from app.storage import access, walls
 from app.storage.embedded import EmbeddedError, EmbeddedPostgres
 from app.storage.embedded_process import die_with_parent
-from app.storage.engine import Database, Role, connect_arguments, told_plainly
-from app.storage.migrate import upgrade
 from app.storage.provision import provided
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
 
 # Seconds, of the 20 in which a service must be gone: first requests finish, then everything else
 # in the workers ends; the database may take 7 more.
 _DRAIN = 9
 _WORKERS_GONE = 12
-_LOOK_FOR_DATABASE = 1.0
 # Seconds a worker may be silent, its imports included, before it is replaced. While it is waited
 # for, the database is not looked after: so not much more than the imports of a busy machine.
 _WORKER_ANSWERS = 10
@@ -70,13 +65,25 @@ def serve(settings: Settings, announce: Callable[[str, ApiKey | None], None]) ->
     logs.configure()
     for sign in (signal.SIGINT, signal.SIGTERM):
         signal.signal(sign, _leave)
+    reading = threading.Thread(target=_read_modules)
+    reading.start()
     with _listen(settings) as listener, provided(settings) as (resolved, database):
         try:
+            reading.join()
+            from app.preparation import Preparation  # noqa: PLC0415 - see the module's first lines
+            from app.storage.walls import WallsDown  # noqa: PLC0415
+
             preparation = Preparation(resolved)
-            preparation.begin()
+            try:
+                preparation.begin()
+            except WallsDown as down:
+                raise ServiceError(str(down)) from down
             announce(_address(listener), preparation.key)
             _run_workers(resolved, listener, database)
-            preparation.end()
+            if preparation.failure is not None:
+                raise ServiceError(
+                    f"The database could not be prepared: {preparation.failure}"
+                ) from preparation.failure
         finally:
             # From here on nothing but the database is left, and a second Ctrl-C would only
             # leave it to recovery.
@@ -84,70 +91,9 @@ def serve(settings: Settings, announce: Callable[[str, ApiKey | None], None]) ->
                 signal.signal(sign, signal.SIG_IGN)
 
 
-class Preparation:
-    """Brings the database to what the workers expect: roles, schema, first contents.
-
-    A database that is away is waited for while the workers are up already: they answer 503, and
-    `/readyz` says why. Any other failure ends the service.
-    """
-
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
-        self._failure: BaseException | None = None
-        self.key: ApiKey | None = None
-        self._waiting = threading.Thread(target=self._wait, daemon=True)
-
-    def begin(self) -> None:
-        """Prepare now; where the database is away, go on trying in a thread."""
-        try:
-            self._prepare()
-        except DatabaseUnavailable:
-            log.warning("the database is away; waiting for it")
-            self._waiting.start()
-
-    def end(self) -> None:
-        """Raise `ServiceError` where a later attempt failed."""
-        if self._failure is not None:
-            raise ServiceError(f"The database could not be prepared: {self._failure}")
-
-    def _prepare(self) -> None:
-        url, owner_url = self._settings.database_url, self._settings.owner_url
-        assert url is not None
-        assert owner_url is not None
-        with told_plainly():
-            asyncio.run(self._prepare_database(url, owner_url))
-
-    async def _prepare_database(self, url: str, owner_url: str) -> None:
-        await upgrade(owner_url, connect_arguments(url).get("user"))
-        database = await Database.open(url)
-        try:
-            await walls.check(database)
-            chosen = self._settings.bootstrap_key
-            key = None if chosen is None else chosen_key(chosen.get_secret_value())
-            self.key = await bootstrap(database, key)
-            if self._settings.demo:
-                async with database.read(None, role=Role.JOBS) as connection:
-                    workspace = await access.find_workspace(connection, WORKSPACE)
-                assert workspace is not None, "bootstrap made it, or found it made"
-                await load_demo(database, workspace)
-        finally:
-            await database.close()
-
-    def _wait(self) -> None:
-        while True:
-            time.sleep(_LOOK_FOR_DATABASE)
-            try:
-                self._prepare()
-            except DatabaseUnavailable:
-                continue
-            except Exception as failure:  # noqa: BLE001 - told by `end`, in the main thread
-                self._failure = failure
-                os.kill(os.getpid(), signal.SIGTERM)
-            else:
-                log.info("the database is there and prepared")
-                if self.key is not None:
-                    print(f"The admin key, shown once: {self.key}", flush=True)
-            return
+def _read_modules() -> None:
+    import app.main  # noqa: PLC0415 - see the module's first lines
+    import app.preparation  # noqa: F401, PLC0415
 
 
 def _leave(sign: int, _: FrameType | None) -> NoReturn:
@@ -193,8 +139,10 @@ def _run_workers(
         _Workers(config, [listener], database).run()
 
 
-def _application(settings: Settings, supervisor: int) -> FastAPI:
+def _application(settings: Settings, supervisor: int) -> "FastAPI":
     """The application of one worker, which ends with its supervisor."""
+    from app.main import create_app  # noqa: PLC0415 - see the module's first lines
+
     logs.configure()
     if os.getpid() != supervisor:
         die_with_parent(supervisor, signal.SIGKILL)

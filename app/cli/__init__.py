@@ -11,47 +11,28 @@ from typing import NoReturn
 
 import typer
 
-from app.cli.demo import demo
-from app.cli.doctor import doctor
-from app.cli.history import import_
-from app.cli.keys import keys
 from app.domain.api_key import ApiKey
 from app.domain.errors import SluiceError
 from app.settings import Settings, SettingsError, load_settings
 from app.storage.embedded import EmbeddedError
-from app.storage.engine import connect_arguments
-from app.storage.migrate import upgrade
-from app.storage.provision import provided
-from app.storage.walls import WallsDown
-
-app = typer.Typer(
-    name="sluice",
-    help="The sales-funnel engine that other software calls.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-)
-app.command()(demo)
-app.command()(doctor)
-app.command(name="import")(import_)
-app.add_typer(keys)
 
 
-@app.command()
 def serve() -> None:
     """Run the service, with its own database unless DATABASE_URL names one."""
-    settings = load_settings()
-    from app.serve import ServiceError, serve  # noqa: PLC0415 - a second of imports, only here
+    from app import serve as supervision  # noqa: PLC0415 - see `commands`
 
     try:
-        serve(settings, announce=_announce)
-    except ServiceError as error:
+        supervision.serve(load_settings(), announce=_announce)
+    except supervision.ServiceError as error:
         _end(str(error), status=1)
 
 
-@app.command()
 def migrate() -> None:
     """Make the database's roles where missing, and bring its schema to this version."""
+    from app.storage.engine import connect_arguments  # noqa: PLC0415 - see `commands`
+    from app.storage.migrate import upgrade  # noqa: PLC0415
+    from app.storage.provision import provided  # noqa: PLC0415
+
     with provided(load_settings()) as (settings, _):
         assert settings.database_url is not None
         assert settings.owner_url is not None
@@ -59,10 +40,9 @@ def migrate() -> None:
         asyncio.run(upgrade(settings.owner_url, login))
 
 
-@app.command()
 def openapi() -> None:
     """Print the OpenAPI document."""
-    from app.http.openapi import text  # noqa: PLC0415 - as in `serve`
+    from app.http.openapi import text  # noqa: PLC0415 - see `commands`
     from app.main import create_app  # noqa: PLC0415
 
     # Nothing connects: an application that is not started knows its routes.
@@ -70,13 +50,43 @@ def openapi() -> None:
     print(text(application), end="")
 
 
+def commands(first: str | None) -> typer.Typer:
+    """The command line, or only its part that begins with the argument `first`.
+
+    What `serve` does not need takes a second to read, and in that second its database could have
+    started: so modules are read when a command of theirs is asked for.
+    """
+    line = typer.Typer(
+        name="sluice",
+        help="The sales-funnel engine that other software calls.",
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+    )
+    line.callback()(lambda: None)  # else a line of one command would take no command's name
+    line.command()(serve)
+    if first == "serve":
+        return line
+    from app.cli.demo import demo  # noqa: PLC0415 - see above
+    from app.cli.doctor import doctor  # noqa: PLC0415
+    from app.cli.history import import_  # noqa: PLC0415
+    from app.cli.keys import keys  # noqa: PLC0415
+
+    for command in (migrate, demo, doctor, openapi):
+        line.command()(command)
+    line.command(name="import")(import_)
+    line.add_typer(keys)
+    return line
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command of these arguments, or of the process's; leaves by SystemExit."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        app(args=arguments)
+        commands(given[0] if given else None)(args=given)
     except SettingsError as error:
         _end(str(error), status=2)
-    except (EmbeddedError, WallsDown) as error:
+    except EmbeddedError as error:
         _end(str(error), status=1)
     except SluiceError as refused:
         breaches = (f"{breach.pointer}: {breach.detail}" for breach in refused.errors)

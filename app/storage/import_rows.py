@@ -32,6 +32,10 @@ BY_KEY: Final = """
 SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off; SET LOCAL enable_sort = off
 """
 
+# What a connection has planned for checking references while a table was small would go on reading
+# all of it, though it grows by the million and is analysed a minute later.
+FORGET_PLANS: Final = "DISCARD PLANS"
+
 _WORKED_ON = "deal, occurred_at, sequence, line, ordinal, slot, activity, loss_reason, says"
 
 NEXT: Final = f"""
@@ -170,7 +174,11 @@ async def clear(connection: Connection, workspace: UUID, import_id: UUID) -> boo
 async def known_deals(
     connection: Connection, workspace: UUID, external_ids: Sequence[str], *, locked: bool
 ) -> dict[str, KnownDeal]:
-    """Those of the deals that exist, by external id; `locked` keeps them as they are meanwhile."""
+    """Those of the deals that exist, by external id; `locked` keeps them as they are meanwhile.
+
+    What the transaction goes on to do is planned for the tables as they are now.
+    """
+    await connection.execute(FORGET_PLANS)
     if locked:
         await connection.execute(LOCK, workspace, external_ids)
     rows = await connection.fetch(DEALS, workspace, external_ids)

@@ -1,0 +1,102 @@
+"""What a database needs before it can be served from: roles, schema, a first key, a demo.
+
+A database that is away is waited for while the workers are up already: they answer 503, and
+`/readyz` says why. Any other failure ends the service. The demo is loaded when the service answers.
+"""
+
+import asyncio
+import os
+import signal
+import threading
+import time
+
+import structlog
+
+from app.actions.bootstrap import WORKSPACE, bootstrap, chosen_key
+from app.actions.load_demo import load_demo
+from app.domain.api_key import ApiKey
+from app.domain.errors import DatabaseUnavailable
+from app.settings import Settings
+from app.storage import access, walls
+from app.storage.engine import Database, Role, connect_arguments, told_plainly
+from app.storage.migrate import upgrade
+
+_LOOK_FOR_DATABASE = 1.0  # seconds
+
+log = structlog.stdlib.get_logger("sluice.serve")
+
+
+class Preparation:
+    """Prepares in the thread that asks, and what can wait in one of its own."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self.key: ApiKey | None = None
+        """The admin key, on the very first start."""
+        self.failure: BaseException | None = None
+        """Why the service had to be ended."""
+
+    def begin(self) -> None:
+        """Prepare now; where the database is away, go on trying in a thread.
+
+        Raises SettingsError, WallsDown, and what a migration may fail with.
+        """
+        try:
+            asyncio.run(self._prepare())
+        except DatabaseUnavailable:
+            log.warning("the database is away; waiting for it")
+            rest = self._wait
+        else:
+            rest = self._fill
+        threading.Thread(target=rest, daemon=True).start()
+
+    async def _prepare(self) -> None:
+        url, owner_url = self._settings.database_url, self._settings.owner_url
+        assert url is not None
+        assert owner_url is not None
+        with told_plainly():
+            await upgrade(owner_url, connect_arguments(url).get("user"))
+        database = await Database.open(url, size=1)
+        try:
+            await walls.check(database)
+            chosen = self._settings.bootstrap_key
+            key = None if chosen is None else chosen_key(chosen.get_secret_value())
+            self.key = await bootstrap(database, key)
+        finally:
+            await database.close()
+
+    def _wait(self) -> None:
+        while True:
+            time.sleep(_LOOK_FOR_DATABASE)
+            try:
+                asyncio.run(self._prepare())
+            except DatabaseUnavailable:
+                continue
+            except Exception as failure:  # noqa: BLE001 - told by `serve`, in the main thread
+                self.failure = failure
+                os.kill(os.getpid(), signal.SIGTERM)
+                return
+            log.info("the database is there and prepared")
+            if self.key is not None:
+                print(f"The admin key, shown this once: {self.key}", flush=True)
+            self._fill()
+            return
+
+    def _fill(self) -> None:
+        if not self._settings.demo:
+            return
+        try:
+            asyncio.run(self._load_demo())
+        except DatabaseUnavailable:
+            log.warning("the database went away: the demo is not loaded")
+
+    async def _load_demo(self) -> None:
+        assert self._settings.database_url is not None
+        database = await Database.open(self._settings.database_url, size=1)
+        try:
+            async with database.read(None, role=Role.JOBS) as connection:
+                workspace = await access.find_workspace(connection, WORKSPACE)
+            assert workspace is not None, "bootstrap made it, or found it made"
+            await load_demo(database, workspace)
+        finally:
+            await database.close()
