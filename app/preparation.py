@@ -32,7 +32,7 @@ class Preparation:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self.key: ApiKey | None = None
-        """The admin key, on the very first start."""
+        """The admin key that the very first start made, unless it was given one."""
         self.failure: BaseException | None = None
         """Why the service had to be ended."""
 
@@ -61,7 +61,8 @@ class Preparation:
             await walls.check(database)
             chosen = self._settings.bootstrap_key
             key = None if chosen is None else chosen_key(chosen.get_secret_value())
-            self.key = await bootstrap(database, key)
+            made = await bootstrap(database, key)
+            self.key = made if key is None else None  # one that was given is no news, but a secret
         finally:
             await database.close()
 

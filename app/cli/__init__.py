@@ -94,14 +94,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _announce(url: str, key: ApiKey | None) -> None:
-    """Where the API is, how to get in, and what to try first."""
-    bearer = "$KEY" if key is None else str(key)
+    """Where the API is, how to get in, and what to try first; a key only if it was made here."""
     lines = [f"Sluice serves {url}", f"  The documentation is at {url}/docs"]
-    if key is None:
-        lines.append("  The admin key was shown once; `sluice keys create` makes another.")
-    else:
+    if key is not None:
         lines.append(f"  The admin key, shown this once: {key}")
+    else:
+        lines.append("  Keys are made by `sluice keys create`.")
     lines.append("Try:")
+    bearer = "$KEY" if key is None else str(key)
     lines += [
         f'  curl -H "Authorization: Bearer {bearer}" {url}/v1/{path}'
         for path in ("pipelines", "pipelines/demo/metrics/funnel", "idle-flags")

@@ -4,6 +4,8 @@ Any number of workers may ask at once: each import is held by one of them, by a 
 when its holder dies.
 """
 
+from uuid import UUID
+
 import structlog
 
 from app.actions.import_history import run_next_import
@@ -24,10 +26,21 @@ async def run_pending_imports(database: Database) -> int:
         while True:
             async with database.read(None, role=Role.JOBS) as connection:
                 waiting = await imports.workspaces_waiting(connection)
-            done = [await run_next_import(database, workspace) for workspace in waiting]
+            done = [await _run_next(database, workspace) for workspace in waiting]
             if not any(done):
                 return ran
             ran += sum(done)
     except DatabaseUnavailable as away:
         log.warning("imports.waiting", reason=away.detail)
         return ran
+
+
+async def _run_next(database: Database, workspace: UUID) -> bool:
+    """Run the workspace's next import; one that cannot be run keeps no other workspace waiting."""
+    try:
+        return await run_next_import(database, workspace)
+    except DatabaseUnavailable:
+        raise
+    except Exception:
+        log.exception("imports.broken", workspace=str(workspace))
+        return False

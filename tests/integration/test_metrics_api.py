@@ -236,6 +236,17 @@ async def test_of_nothing_the_counts_are_zero_and_the_rates_null(
     assert (await asked(client, "time-in-stage"))["total"]["stages"][0]["completed"]["count"] == 0
 
 
+async def test_a_first_day_that_begins_in_another_year_of_utc_can_be_asked_for(
+    client: httpx.AsyncClient, sales: Pipeline
+) -> None:
+    answer = await client.get(
+        "/v1/pipelines/sales/metrics/funnel",
+        params={"from": "1900-01-01", "timezone": "Asia/Tokyo"},
+    )
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["policy"]["from"] == "1899-12-31T15:00:00Z"
+
+
 async def test_a_move_shows_in_the_very_next_answer(
     client: httpx.AsyncClient, sales: Pipeline
 ) -> None:

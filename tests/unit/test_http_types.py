@@ -193,6 +193,8 @@ def test_an_instant_is_read_with_its_offset_and_written_in_utc(text: str, out: s
         "20260301T093000Z",
         "2026-03-01T09:30:00Z\n",
         "0001-01-01T00:00:00+14:00",
+        "1900-01-01T00:00:00+14:00",  # in UTC the year before
+        "2999-12-31T23:59:59-14:00",  # in UTC the year after
         "9999-12-31T23:59:59-14:00",
         datetime(2026, 3, 1),  # noqa: DTZ001 # naive on purpose
     ],

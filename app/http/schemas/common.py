@@ -104,16 +104,19 @@ def _instant(text: str) -> datetime:
             " (whose + a query string writes as %2B)"
         )
     try:
-        return datetime.fromisoformat(text)
-    except ValueError as error:
+        instant = datetime.fromisoformat(text).astimezone(UTC)
+    except (ValueError, OverflowError) as error:
         raise ValueError("there is no such instant in the calendar") from error
+    # What callers write is held to this; an instant made here, such as the first moment of
+    # 1900-01-01 in Tokyo, may lie a few hours outside.
+    if not 1900 <= instant.year < 3000:
+        raise ValueError("an instant lies between the years 1900 and 2999, in UTC")
+    return instant
 
 
 def _utc(instant: datetime) -> datetime:
     if instant.tzinfo is None:
         raise ValueError("an instant needs its offset from UTC")
-    if not 1900 <= instant.year < 3000:
-        raise ValueError("an instant lies between the years 1900 and 2999")
     return instant.astimezone(UTC)
 
 
