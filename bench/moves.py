@@ -134,7 +134,7 @@ async def _deals(database: Database, workspace: UUID, pipeline: Pipeline, count:
     """New deals in the first stage."""
     now = datetime.now(UTC)
     facts = Facts(owner="north-1", team="north", source="inbound", priority="normal")
-    opening = decide_opening(pipeline, None, None, facts, now)
+    opening = decide_opening(pipeline, None, None, {}, facts, now)
     deals = [
         opportunity.opened(
             pipeline, opening, now, opportunity_id=new_id(), name=f"Deal {n}", facts=facts

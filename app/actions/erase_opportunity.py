@@ -1,4 +1,8 @@
-"""Erasing a deal with all that was recorded of it. An event and a tombstone stay."""
+"""Erasing a deal with all that was recorded and told of it. A tombstone and an event stay.
+
+Its earlier events keep their id, type and place in the feed, but say nothing any more, and answers
+kept for repeated requests are dropped where they tell of it.
+"""
 
 from uuid import UUID
 

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
 from datetime import datetime
+from functools import cached_property
 from typing import IO, Any, Final, TypeVar
 from uuid import UUID
 
@@ -22,7 +23,7 @@ import structlog
 
 from app.actions import announcements, append_history, read_rows
 from app.actions.append_history import Piece, Setting
-from app.actions.import_mapping import read_mapping
+from app.actions.import_mapping import LongMapping, WideMapping, read_mapping
 from app.actions.read_batch import Batch, read_batch, skip
 from app.actions.read_records import records
 from app.actions.read_rows import Meaning
@@ -111,7 +112,11 @@ class _Run:
         self._job = job
         self._progress = progress
         self._most = piece
-        self._mapping = read_mapping(job.mapping)
+
+    @cached_property
+    def _mapping(self) -> LongMapping | WideMapping:
+        """Read when it is first needed: one that cannot be read fails its own import alone."""
+        return read_mapping(self._job.mapping)
 
     async def to_its_end(self) -> None:
         """Go through the states from the one that the job is in."""

@@ -175,7 +175,6 @@ class FactColumns(_Part):
     tags: TagsColumn | None = None
     attributes: Annotated[
         dict[str, Column],
-        AfterValidator(_short(100)),
         Field(max_length=100, description="The attribute's name → its column."),
     ] = Field(default_factory=dict)
 
@@ -209,11 +208,11 @@ class _Common(_Part):
             description="A value of the stage column → the stage's key. A value that is not listed "
             "is taken as a key itself.",
         ),
+        AfterValidator(_short(100)),
     ] = Field(default_factory=dict)
     loss_reason: Column | None = None
     loss_reasons: Annotated[
         dict[str, Key],
-        Entries,
         Field(max_length=1000, description="A value of the loss reason column → the key."),
     ] = Field(default_factory=dict)
     facts: FactColumns = FactColumns()
@@ -257,6 +256,7 @@ class LongMapping(_Common):
             max_length=1000,
             description="Values of the stage column that are activities → their kind.",
         ),
+        Entries,
     ] = Field(default_factory=dict)
     ignore: Annotated[
         list[Value], Field(max_length=1000, description="Values that mean nothing here.")
@@ -297,8 +297,8 @@ class WideMapping(_Common):
     shape: Literal["wide"]
     dates: Annotated[
         dict[str, Key],
-        Entries,
         Field(max_length=60, description="A date column → the stage that the deal entered then."),
+        Entries,
     ] = Field(default_factory=dict)
     current_stage: CurrentStage | None = None
 

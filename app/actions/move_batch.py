@@ -2,21 +2,21 @@
 
 Moves of one deal happen in the order in which they stand; different deals side by side. Every move
 is a transaction of its own, decided by the same rules as a single one: a batch is no way around
-them, and one that is refused takes nothing else with it. Under an idempotency key each move is
-repeatable by itself, so that sending the batch again only does what had not been done.
+them, and one that is refused takes nothing else with it. Under an idempotency key every outcome is
+kept, refusals too: a batch sent again is told the same, and one that was broken off goes on with
+the moves that have no outcome.
 """
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from hashlib import sha256
 from uuid import UUID
 
 from app.actions.deciding import VersionCheck
 from app.actions.move_opportunity import Moved, move_opportunity
 from app.domain.access import Principal
-from app.domain.errors import SluiceError
+from app.domain.errors import RequestInProgress, SluiceError, Unavailable
 from app.domain.transition import Move
 from app.storage import idempotency
 from app.storage.engine import Connection, Database, Lock
@@ -25,6 +25,15 @@ from app.storage.statement import execute
 
 AT_ONCE = 4
 """Deals of one batch moved side by side: a batch shares the pool with everyone else."""
+
+Refused = Callable[[SluiceError], Answer]
+"""Renders what the caller is told of a move that was refused."""
+
+Together = Callable[[Sequence[Answer]], Answer]
+"""Renders the answer to the whole batch from its outcomes."""
+
+UNDECIDED = (Unavailable, RequestInProgress)
+"""No outcome: nothing is known of the move, and the batch sent again has to try it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,57 +50,91 @@ async def move_batch(
     moves: Sequence[BatchMove],
     *,
     request: Repeatable | None,
-    answer: Moved,
-) -> list[Answer | SluiceError]:
+    moved: Moved,
+    refused: Refused,
+    together: Together,
+) -> Answer:
     """What became of each move, in the order in which they were sent.
 
-    Raises IdempotencyKeyReused where the key was sent with another request.
+    A move that could not be tried leaves those of its deal that follow it untried as well: at
+    another attempt it would come after them. Raises IdempotencyKeyReused where the key was sent
+    with another request.
     """
+    workspace = principal.workspace_id
     if request is not None:
-        await _claim(database, principal.workspace_id, request)
-    outcomes: dict[int, Answer | SluiceError] = {}
+        # Claimed by an empty answer: another request under the key is refused before any move.
+        known = await _kept(database, workspace, request, Answer(200, b""))
+        if known.body:
+            return known
+    outcomes: dict[int, Answer] = {}
+    undecided = False
     by_deal: defaultdict[UUID, list[int]] = defaultdict(list)
     for number, item in enumerate(moves):
         by_deal[item.opportunity_id].append(number)
     places = asyncio.Semaphore(AT_ONCE)
 
+    async def outcome_of(number: int) -> Answer:
+        item, own = moves[number], _numbered(request, number)
+        try:
+            return await move_opportunity(
+                database,
+                principal,
+                item.opportunity_id,
+                item.move,
+                note=item.note,
+                check=item.check,
+                request=own,
+                answer=moved,
+            )
+        except UNDECIDED:
+            raise
+        except SluiceError as refusal:
+            told = refused(refusal)
+            return told if own is None else await _kept(database, workspace, own, told)
+
     async def of_one_deal(numbers: list[int]) -> None:
+        nonlocal undecided
         async with places:
-            for number in numbers:
-                item = moves[number]
+            for place, number in enumerate(numbers):
                 try:
-                    outcomes[number] = await move_opportunity(
-                        database,
-                        principal,
-                        item.opportunity_id,
-                        item.move,
-                        note=item.note,
-                        check=item.check,
-                        request=_numbered(request, number),
-                        answer=answer,
-                    )
-                except SluiceError as refused:
-                    outcomes[number] = refused
+                    outcomes[number] = await outcome_of(number)
+                except UNDECIDED as unknown:
+                    undecided = True
+                    outcomes.update(dict.fromkeys(numbers[place:], refused(unknown)))
+                    break
 
     async with asyncio.TaskGroup() as tasks:
         for numbers in by_deal.values():
             tasks.create_task(of_one_deal(numbers))
-    return [outcomes[number] for number in range(len(moves))]
+    answer = together([outcomes[number] for number in range(len(moves))])
+    if request is None or undecided:
+        return answer
+    return await _kept(database, workspace, request, answer)
 
 
-async def _claim(database: Database, workspace: UUID, request: Repeatable) -> None:
-    """Keep whose key it is. There is no answer to keep: what each move is told, it keeps itself."""
+async def _kept(database: Database, workspace: UUID, request: Repeatable, answer: Answer) -> Answer:
+    """The answer that the request has had already, else this one, which is kept from now on.
 
-    async def work(connection: Connection) -> None:
-        if await idempotency.find(connection, workspace, request) is None:
-            await execute(connection, idempotency.keep(workspace, request, Answer(200, b"")))
+    An empty one is a claim and no answer yet: it gives way.
+    """
 
-    await database.write(workspace, work, lock=Lock.NONE, key=request.key)
+    async def work(connection: Connection) -> Answer:
+        known = await idempotency.find(connection, workspace, request)
+        if known is not None and (known.body or not answer.body):
+            return known
+        await execute(connection, idempotency.keep(workspace, request, answer))
+        return answer
+
+    return await database.write(workspace, work, lock=Lock.NONE, key=request.key)
 
 
 def _numbered(request: Repeatable | None, number: int) -> Repeatable | None:
-    """The same request as far as one of its moves is concerned."""
+    """The same request as far as one of its moves is concerned, under a key nobody can send.
+
+    No header's value holds a control character. The fingerprint keeps it apart from another batch
+    under the same key, whose claim may be gone: expired, or dropped with an erased deal.
+    """
     if request is None:
         return None
-    own = sha256(request.fingerprint + str(number).encode()).digest()
-    return Repeatable(f"{request.key}#{number}", own)
+    own = "\x1f".join((request.key, request.fingerprint.hex(), str(number)))
+    return Repeatable(own, request.fingerprint)

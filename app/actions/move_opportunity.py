@@ -55,9 +55,8 @@ async def move_opportunity(
         check(deal.version)
         transition.check_here(deal.continued_as)
         pipeline = await pipelines.load(connection, workspace, deal.pipeline_id, found.revision)
-        decided = transition.decide(
-            pipeline, deal.position, guards.view(deal), deal.facts, move, now
-        )
+        seen = guards.view(deal)
+        decided = transition.decide(pipeline, deal.position, seen, deal.facts, move, now)
         after, resolution = opportunity.moved(deal, pipeline, decided, now)
         entry = LogEntry(
             transition=decided,
@@ -70,7 +69,7 @@ async def move_opportunity(
             recorded_at=now,
             actor=principal.subject,
             note=note,
-            override_reason=move.override_reason,
+            override_reason=transition.override_of(pipeline, seen, move),
         )
         answered = answer(after, entry, pipeline)
         await execute(

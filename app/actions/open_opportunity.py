@@ -7,7 +7,7 @@ from typing import Any
 from uuid import UUID
 
 from app.actions import announcements
-from app.domain import opportunity, transition
+from app.domain import guards, opportunity, transition
 from app.domain.access import Principal
 from app.domain.journey import Facts
 from app.domain.opportunity import Opportunity
@@ -75,7 +75,9 @@ def opening(
     continues: UUID | None = None,
 ) -> tuple[Opportunity, list[Part]]:
     """A new deal and the parts that write it; `continues` where another was handed off to it."""
-    decided = transition.decide_opening(pipeline, new.stage, new.opened_at, new.facts, now)
+    decided = transition.decide_opening(
+        pipeline, new.stage, new.opened_at, guards.view(new), new.facts, now
+    )
     deal = opportunity.opened(
         pipeline,
         decided,

@@ -36,6 +36,7 @@ class Record(NamedTuple):
 
 
 _UNREADABLE: Final = Fault("wrong_format", "The line is no text in UTF-8.")
+_WITH_NUL: Final = Fault("wrong_format", "The line has U+0000, which no text can hold.")
 _TOO_LONG: Final = Fault("too_long", "The line is longer than a million characters.")
 
 
@@ -64,7 +65,7 @@ def check_head(head: bytes, mapping: LongMapping | WideMapping, columns: Sequenc
         raise Invalid("The file is empty.", [Breach("/file", "required", "It has no rows.")])
     if mapping.format == "csv":
         first = head.split(b"\n", 1)[0].decode("utf-8-sig", errors="replace")
-        _places(next(csv.reader([first], delimiter=mapping.delimiter), []), columns)
+        _places(_header(csv.reader([first], delimiter=mapping.delimiter)), columns)
 
 
 class _Lines:
@@ -97,7 +98,7 @@ class _Lines:
         if not raw.isascii() and not _is_unicode(raw):
             fault, raw = _UNREADABLE, raw.encode(errors="replace").decode()
         if "\x00" in raw:
-            fault, raw = _UNREADABLE, raw.replace("\x00", "\N{REPLACEMENT CHARACTER}")
+            fault, raw = _WITH_NUL, raw.replace("\x00", "\N{REPLACEMENT CHARACTER}")
         return raw[:MOST_OF_RAW], fault
 
 
@@ -113,7 +114,7 @@ def _csv(
     lines: _Lines, mapping: LongMapping | WideMapping, columns: Sequence[str]
 ) -> Iterator[Record]:
     reader = csv.reader(iter(lines), delimiter=mapping.delimiter)
-    header = next(reader, [])
+    header = _header(reader)
     places = _places(header, columns)
     lines.take()
     width = len(header)
@@ -134,6 +135,15 @@ def _csv(
             reason = f"The line has {len(row)} cells, the header {width}."
             fault = Fault("wrong_number_of_cells", reason)
         yield Record(line, raw, () if fault else [row[place] for place in places], fault)
+
+
+def _header(reader: Iterator[list[str]]) -> list[str]:
+    """The first row. Raises Invalid where it is no CSV."""
+    try:
+        return next(reader, [])
+    except csv.Error as error:
+        detail = f"The header is no CSV: {error}. Lines end with LF or CR LF."
+        raise Invalid(detail, [Breach("/file", "wrong_format", detail)]) from error
 
 
 def _places(header: list[str], columns: Sequence[str]) -> list[int]:

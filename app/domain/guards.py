@@ -1,14 +1,15 @@
 """Entry requirements: what a deal lacks before it may enter a stage.
 
 The answer is a list that a form can show: where the value belongs, and what it must be. It is the
-same list for every caller, for a single move, for a batch and for `next-stages`.
+same list for every caller: for an opening, a single move, a batch and `next-stages`.
 """
 
 from collections.abc import Mapping
-from typing import Any
+from datetime import date
+from typing import Any, Protocol
 
 from app.domain.errors import Breach
-from app.domain.opportunity import Opportunity
+from app.domain.journey import Facts
 from app.domain.pipeline import Stage
 
 REQUIRABLE = (
@@ -16,6 +17,23 @@ REQUIRABLE = (
     *("priority", "probability", "source", "tags", "team"),
 )
 """The fields of a deal that a definition may require, besides any under `/attributes/`."""
+
+
+class Described(Protocol):
+    """A deal that there is, or one that is to be opened, as far as a guard may look at it."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def facts(self) -> Facts: ...
+    @property
+    def external_id(self) -> str | None: ...
+    @property
+    def tags(self) -> tuple[str, ...]: ...
+    @property
+    def attributes(self) -> Mapping[str, Any]: ...
+    @property
+    def expected_close_on(self) -> date | None: ...
 
 
 def missing(stage: Stage, deal: Mapping[str, Any]) -> tuple[Breach, ...]:
@@ -35,7 +53,7 @@ def missing(stage: Stage, deal: Mapping[str, Any]) -> tuple[Breach, ...]:
     )
 
 
-def view(deal: Opportunity) -> dict[str, Any]:
+def view(deal: Described) -> dict[str, Any]:
     """The deal as the API names its fields, as far as a guard may point into it."""
     facts = deal.facts
     return {

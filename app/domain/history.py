@@ -200,6 +200,7 @@ class _Telling:
 
     __slots__ = (
         "_bare",
+        "_heard",
         "against_flow",
         "appended",
         "changes",
@@ -216,6 +217,7 @@ class _Telling:
         self.seq = known.seq
         self.facts = dict(known.facts)
         self._bare = _bare(self.facts)
+        self._heard: Mapping[str, Any] = {}
         self.stated_until = known.stated_until
         self.appended: list[Transition] = []
         self.changes: list[Change] = []
@@ -225,8 +227,9 @@ class _Telling:
         """Take one row beyond the log: a move, or only what it says of the deal's facts."""
         here = self.position
         target = self.pipeline.by_slot[row.slot]
-        if row.says:
+        if row.says is not self._heard or self.stated_until:
             self._learn(row, opening=here is None)
+            self._heard = row.says  # rows mostly say what the row before them has said
         if here is None:
             self._append(row, TransitionKind.OPENED, None, target)
             return Verdict.APPENDED
@@ -248,6 +251,7 @@ class _Telling:
         return stage.is_open and stage.archived_at is not None
 
     def _learn(self, row: Row, *, opening: bool) -> None:
+        refreeze = False
         for name, stated in row.says.items():
             since = self.stated_until.get(name)
             if since is not None and row.occurred_at <= since:
@@ -259,8 +263,9 @@ class _Telling:
             self.facts[name] = new
             if not (opening and self.seq == 0):  # what a new deal is born with is no change
                 self.changes.append(Change(name, old, new, row.occurred_at))
-            if name in FROZEN:
-                self._bare = _bare(self.facts)
+            refreeze = refreeze or name in FROZEN
+        if refreeze:
+            self._bare = _bare(self.facts)
 
     def _append(self, row: Row, kind: TransitionKind, origin: Stage | None, target: Stage) -> None:
         here = self.position

@@ -62,8 +62,8 @@ def decide(
     origin = pipeline.by_slot[position.slot]
     check_route(pipeline, position, origin, target)
     check_loss_reason(target, move.loss_reason)
-    if not move.override_reason and (breaches := guards.missing(target, deal)):
-        raise RequirementsMissing(f"{target.name} cannot be entered yet.", breaches)
+    if not move.override_reason:
+        check_requirements(target, deal)
     return Transition(
         seq=position.seq + 1,
         kind=journey.kind_of_move(pipeline, origin, target),
@@ -77,12 +77,18 @@ def decide(
 
 
 def decide_opening(
-    pipeline: Pipeline, stage: str | None, occurred_at: datetime | None, facts: Facts, now: datetime
+    pipeline: Pipeline,
+    stage: str | None,
+    occurred_at: datetime | None,
+    deal: Mapping[str, Any],
+    facts: Facts,
+    now: datetime,
 ) -> Transition:
     """The opening of a deal: in the first open stage, or under free and forward in the one named.
 
-    Guards are not asked: they are for entering by a move. Raises UnknownStage, PipelineArchived,
-    StageArchived, MoveNotAllowed, TimeOutOfRange.
+    What the stage requires is required of an opening too, and there is no override: a deal that is
+    not ready for a stage opens in an earlier one. Raises UnknownStage, PipelineArchived,
+    StageArchived, MoveNotAllowed, RequirementsMissing, TimeOutOfRange.
     """
     if pipeline.archived_at is not None:
         raise PipelineArchived(f"Pipeline {pipeline.key!r} takes no more opportunities.")
@@ -96,6 +102,7 @@ def decide_opening(
         raise MoveNotAllowed(
             f"Under the flow {pipeline.flow.value!r} an opportunity opens in {first.key!r}."
         )
+    check_requirements(target, deal)
     return Transition(
         seq=1,
         kind=TransitionKind.OPENED,
@@ -169,6 +176,19 @@ def check_loss_reason(target: Stage, loss_reason: str | None) -> None:
             f"Say why it was lost: one of {known}.",
             [Breach("/loss_reason", "loss_reason_required", f"One of: {known}.")],
         )
+
+
+def check_requirements(target: Stage, deal: Mapping[str, Any]) -> None:
+    """Raises RequirementsMissing with all that the deal lacks to enter `target`."""
+    if breaches := guards.missing(target, deal):
+        raise RequirementsMissing(f"{target.name} cannot be entered yet.", breaches)
+
+
+def override_of(pipeline: Pipeline, deal: Mapping[str, Any], move: Move) -> str | None:
+    """The reason to record: the given one, where it passed a requirement over, and else none."""
+    if move.override_reason and guards.missing(pipeline.stage(move.to_stage), deal):
+        return move.override_reason
+    return None
 
 
 def check_here(continued_as: UUID | None) -> None:

@@ -53,8 +53,8 @@ ADVICE: Final[Mapping[str, str]] = MappingProxyType(
         "history_conflict": "Import with `on_conflict=rewrite` to replace the log from there on.",
         "stale": "Read the resource again, decide anew, and send its new `ETag` in `If-Match`.",
         "payload_too_large": "Send less at a time: 1 MiB a request, 256 MiB an import.",
-        "unsupported_media_type": "Send `Content-Type: application/json`, or for a PATCH"
-        " `application/merge-patch+json`.",
+        "unsupported_media_type": "Send `Content-Type: application/json` in UTF-8 (for a PATCH also"
+        " `application/merge-patch+json`, for an import `multipart/form-data`), and no coded body.",
         "invalid": "Mend what `errors` lists; each entry says where it is.",
         "invalid_definition": "Mend what `errors` lists; the definition as it was stays in force.",
         "move_not_allowed": "Ask `next-stages` where the opportunity may go.",
@@ -86,6 +86,7 @@ BREACHES: Final[Mapping[str, str]] = MappingProxyType(
         "too_short": "It is shorter, or holds less, than it must.",
         "too_long": "It is longer, or holds more, than it may.",
         "out_of_range": "The number is too small or too large.",
+        "duplicate": "It is there more than once.",
     }
 )
 

@@ -39,6 +39,15 @@ IfNoneMatch = Annotated[
         examples=['"3"'],
     ),
 ]
+IfNoneMatchOfPut = Annotated[
+    str | None,
+    Header(
+        alias="If-None-Match",
+        description="`*`: create it, and change nothing if it exists (412).",
+        max_length=1000,
+        examples=["*"],
+    ),
+]
 
 # entity-tag, RFC 9110 section 8.8.3; a list may bear empty elements (section 5.6.1).
 _TAG = re.compile(r'(W/)?"([\x21\x23-\x7e\x80-\xff]*)"')
@@ -77,6 +86,23 @@ def optional(if_match: str | None) -> VersionCheck:
             )
 
     return check
+
+
+def unless_held(if_none_match: str | None, check: VersionCheck) -> VersionCheck:
+    """`check`, of a PUT that shall not find what If-None-Match names: `*` is whatever exists.
+
+    Weak comparison. Raises Malformed for an unreadable header.
+    """
+    if if_none_match is None:
+        return check
+    _holds(if_none_match, "")  # an unreadable header is refused whether or not there is a resource
+
+    def creating(version: int) -> None:
+        if _holds(if_none_match, etag(version)):
+            raise Stale(f"It exists, in version {etag(version)}, and If-None-Match rules that out.")
+        check(version)
+
+    return creating
 
 
 def offer(response: Response, tag: str, if_none_match: str | None) -> None:

@@ -13,6 +13,7 @@ import re
 from collections.abc import Collection
 from time import perf_counter
 from typing import Any, Final
+from urllib.parse import unquote_to_bytes
 
 import structlog
 from fastapi import FastAPI
@@ -23,6 +24,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app.domain.errors import Malformed
 from app.http import problems
 
 MOST_BYTES: Final = 1024 * 1024
@@ -31,6 +33,8 @@ CLIENT_LEFT: Final = 499  # nginx's number for a caller who hung up before the a
 
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _SANE_ID: Final = re.compile(rb"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")
+_BROKEN_ESCAPE: Final = re.compile(rb"%(?![0-9A-Fa-f]{2})")
+_NOT_A_URL: Final = "The URL is not written in ASCII and percent-encoded UTF-8."
 _HEADERS: Final = (
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
@@ -115,6 +119,8 @@ class RequestMiddleware:
             # What answers GET answers HEAD (RFC 9110, 9.1); the server leaves the body out.
             scope = {**scope, "method": "GET"}
         try:
+            _check_encoding(scope.get("raw_path") or b"")
+            _check_encoding(scope["query_string"])
             await self._app(scope, exchange.receive, exchange.send)
         except Exception as error:
             answer = await problems.respond(Request(scope), error)
@@ -188,6 +194,21 @@ class _Exchange:
             headers += _HEADERS
             headers.append((b"x-request-id", self._request_id))
         await self._send(message)
+
+
+def _check_encoding(part: bytes) -> None:
+    """Raises Malformed for a part of the URL that is not percent-encoded UTF-8.
+
+    Servers and frameworks put U+FFFD for what they cannot decode, which makes one name of many.
+    """
+    if b"%" not in part and part.isascii():
+        return
+    if not part.isascii() or _BROKEN_ESCAPE.search(part):
+        raise Malformed(_NOT_A_URL)
+    try:
+        unquote_to_bytes(part).decode()
+    except UnicodeDecodeError as error:
+        raise Malformed(_NOT_A_URL) from error
 
 
 def _most_bytes(scope: Scope) -> int:

@@ -26,6 +26,7 @@ from app.http.codes import CODES
 from app.http.problems import MEDIA_TYPE
 from app.http.schemas import common
 from app.http.schemas.problem import Breach, Problem
+from app.http.strictness import JSON, MERGE_PATCH, StrictRoute
 
 SECURITY_SCHEME: Final = "apiKey"
 
@@ -46,9 +47,12 @@ _RESPONSE_NAMES: Final = {
     503: "Unavailable",
 }
 _HEADERS: Final = {
+    "Accept": ("The media types that are read here.", "application/json"),
+    "Accept-Encoding": ("`identity`, where the body's coding is refused.", "identity"),
     "ETag": ("The version of the answer, for `If-Match` and `If-None-Match`.", '"1"'),
+    "Idempotent-Replayed": ("`true`: this is the first answer, told again.", "true"),
     "Link": ('The next page, as `<…>; rel="next"`; absent on the last.', '</v1/…>; rel="next"'),
-    "Location": ("The path of what was created.", "/v1/…"),
+    "Location": ("The path of what was created, or of what was taken on.", "/v1/…"),
     "Retry-After": ("How many seconds to wait before asking again.", "1"),
     "WWW-Authenticate": ("Always `Bearer`.", "Bearer"),
 }
@@ -58,7 +62,11 @@ _SUCCESS: Final = {
     "202": "Taken on; it goes on in the background.",
     "204": "Done; there is nothing to say.",
 }
-_HEADERS_OF_PROBLEM: Final = {401: "WWW-Authenticate", 503: "Retry-After"}
+_HEADERS_OF_PROBLEM: Final = {
+    401: ("WWW-Authenticate",),
+    415: ("Accept", "Accept-Encoding"),
+    503: ("Retry-After",),
+}
 
 
 def install(app: FastAPI) -> None:
@@ -117,7 +125,7 @@ def document(app: FastAPI) -> dict[str, Any]:
             if operation["operationId"] in seen:
                 raise ValueError(f"two operations are called {operation['operationId']}")
             seen.add(operation["operationId"])
-            _complete(operation, method.lower(), route)
+            _complete(operation, method.lower(), route, described)
     described["paths"] = {
         path: {method: item[method] for method in _METHODS if method in item}
         for path, item in sorted(described["paths"].items())
@@ -132,7 +140,9 @@ def operation_id(function: str) -> str:
     return first + "".join(word.capitalize() for word in rest)
 
 
-def _complete(operation: dict[str, Any], method: str, route: RouteContext) -> None:
+def _complete(
+    operation: dict[str, Any], method: str, route: RouteContext, described: dict[str, Any]
+) -> None:
     scopes = _scopes(cast("Dependant", route.dependant))
     operation["security"] = [] if scopes is None else [{SECURITY_SCHEME: sorted(scopes)}]
     if operation["summary"] == (route.name or "").replace("_", " ").title():
@@ -148,21 +158,33 @@ def _complete(operation: dict[str, Any], method: str, route: RouteContext) -> No
 
     for status, response in responses.items():
         if status.startswith("2"):
-            if response["description"] == "Successful Response":
+            if response["description"] in ("Successful Response", "Created"):
                 response["description"] = _SUCCESS[status]
-            for name in _headers_of_success(method, status, names):
+            # A route may name headers that no rule gives it: `{"headers": {"ETag": {}}}`.
+            special = response.get("headers", {})
+            for name in (*special, *_headers_of_success(method, status, names)):
                 response.setdefault("headers", {})[name] = _header(name)
-    if "If-None-Match" in names:
-        responses.setdefault("304", {"description": "What the caller holds is still the answer."})
+    if "If-None-Match" in names and method == "get":
+        unchanged = {
+            "description": "What the caller holds is still the answer.",
+            "headers": {"ETag": _header("ETag")},
+        }
+        responses.setdefault("304", unchanged)
+    if method == "patch":
+        content = operation["requestBody"]["content"]
+        content.setdefault(MERGE_PATCH, content[JSON])
 
+    in_path = any(parameter["in"] == "path" for parameter in parameters)
+    named = names | _fields_of_body(operation, described)
+    strict = isinstance(route.original_route, StrictRoute)
     statuses = {400, 500, 503}
     statuses |= {401, 403} if scopes is not None else set()
-    statuses |= {404} if any(parameter["in"] == "path" for parameter in parameters) else set()
+    statuses |= {404} if in_path or "pipeline" in named else set()
     statuses |= {409} if method != "get" else set()
     statuses |= {412, 428} if "If-Match" in names and method != "post" else set()
     statuses |= {412} if "If-Match" in names else set()
-    statuses |= {413, 415} if "requestBody" in operation else set()
-    statuses |= {422} if parameters or "requestBody" in operation else set()
+    statuses |= {413, 415} if "requestBody" in operation or (strict and method != "get") else set()
+    statuses |= {422} if parameters or "requestBody" in operation or strict else set()
     for status in sorted(statuses):
         reference = {"$ref": f"#/components/responses/{_RESPONSE_NAMES[status]}"}
         responses.setdefault(str(status), reference)
@@ -176,12 +198,20 @@ def _parameter(schema: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in schema.items() if key not in {"title", "description"}}
 
 
+def _fields_of_body(operation: dict[str, Any], described: dict[str, Any]) -> set[str]:
+    schema = operation.get("requestBody", {}).get("content", {}).get(JSON, {}).get("schema", {})
+    model = schema.get("$ref", "").rpartition("/")[2]
+    return set(described["components"]["schemas"].get(model, {}).get("properties", ()))
+
+
 def _headers_of_success(method: str, status: str, parameters: set[str]) -> Iterator[str]:
     changes = method in {"patch", "put"}
     if status == "201" or (changes and status == "200") or "If-None-Match" in parameters:
         yield "ETag"
-    if status == "201":
+    if status in ("201", "202"):
         yield "Location"
+    if method == "post" and "Idempotency-Key" in parameters:
+        yield "Idempotent-Replayed"
     if "cursor" in parameters:
         yield "Link"
 
@@ -272,6 +302,6 @@ def _problem_responses() -> Iterator[tuple[str, dict[str, Any]]]:
             },
         }
         if status in _HEADERS_OF_PROBLEM:
-            name = _HEADERS_OF_PROBLEM[status]
-            response["headers"] = {name: _header(name)}
+            names = _HEADERS_OF_PROBLEM[status]
+            response["headers"] = {name: _header(name) for name in names}
         yield _RESPONSE_NAMES[status], response

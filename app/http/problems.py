@@ -14,6 +14,7 @@ import structlog
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import iter_route_contexts
+from starlette.datastructures import FormData
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
@@ -135,6 +136,9 @@ def _refused_by_framework(request: Request, error: HTTPException) -> Response:
         case 413:
             detail = "The body is larger than this operation takes."
             return problem(request, "payload_too_large", detail)
+        case 415:
+            detail, offered = error.detail, error.headers
+            return problem(request, "unsupported_media_type", detail, headers=offered)
         case _:  # the framework raises no other; our own refusals are domain errors
             return _unexpected(request, error)
 
@@ -164,7 +168,8 @@ def _unprocessable(request: Request, error: RequestValidationError) -> Response:
     if any(fault["loc"][0] == "path" for fault in found):
         # An id that could never have been given belongs to nothing.
         return problem(request, "not_found", "The path names nothing that could exist.")
-    breaches = [_breach(fault, error.body) for fault in found]
+    body = dict(error.body) if isinstance(error.body, FormData) else error.body
+    breaches = [_breach(fault, body) for fault in found]
     places = ", ".join(breach.pointer or "the body" for breach in breaches[:3])
     more = f" and {len(breaches) - 3} more" if len(breaches) > 3 else ""
     return problem(request, "invalid", f"See errors: {places}{more}.", breaches)
@@ -198,6 +203,8 @@ def _steps(path: Sequence[str | int], body: object, *, missing: bool) -> Iterato
     in the schema and not in the request; they lead nowhere in the body, and are left out.
     """
     for position, part in enumerate(path):
+        if isinstance(body, str):  # a part of a form that is itself JSON
+            body = _read(body)
         match body:
             case dict() if part in body:
                 body = body[part]
@@ -206,3 +213,10 @@ def _steps(path: Sequence[str | int], body: object, *, missing: bool) -> Iterato
             case _ if not (missing and position == len(path) - 1):
                 continue
         yield "/" + str(part).replace("~", "~0").replace("/", "~1")
+
+
+def _read(text: str) -> object:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text

@@ -16,9 +16,8 @@ from functools import lru_cache
 from typing import Any
 
 import asyncpg
-from sqlalchemy import ARRAY, DateTime
+from sqlalchemy import ARRAY
 from sqlalchemy.dialects import postgresql
-from sqlalchemy.dialects.postgresql import JSONB
 
 from app.storage.engine import Connection
 from app.storage.statement import LostRace, Part, refusal
@@ -46,10 +45,8 @@ async def execute(connection: Connection, parts: Sequence[Part]) -> None:
     args: list[Any] = [
         column[0] if same else column for column, same in zip(columns, shared, strict=True)
     ]
-    for place in widened.nested:
-        args[place] = [None if value is None else _literal(value) for value in args[place]]
-    for place in widened.written:
-        args[place] = _literal(args[place])
+    for place in widened.arrays:
+        args[place] = [_literal(value) for value in args[place]]
     try:
         done = await connection.execute(widened.sql, *args)
     except asyncpg.UniqueViolationError as violation:
@@ -60,11 +57,10 @@ async def execute(connection: Connection, parts: Sequence[Part]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Widened:
-    """The statement for many; `written` arguments travel as text, `nested` are arrays of arrays."""
+    """The statement for many, and which arguments are lists of what are arrays themselves."""
 
     sql: str
-    written: tuple[int, ...]
-    nested: tuple[int, ...]
+    arrays: tuple[int, ...]
 
 
 @lru_cache(maxsize=256)
@@ -91,38 +87,30 @@ def _widened(sql: str, shared: tuple[bool, ...]) -> _Widened:
     }
     many = [place for place in sorted(types) if not shared[place - 1]]
     # An array of arrays would come out flat, so an argument that is one itself travels as text.
-    nested = [place for place in many if isinstance(types[place], ARRAY)]
-    # The driver asks each element of a list what it is, which costs more than to write it as text;
-    # but instants are costly to write and JSON to quote.
-    texts = [place for place in many if not isinstance(types[place], (DateTime, JSONB))]
-    given = ", ".join(
-        f"${n}::{'text::' if n in texts else ''}{'text' if n in nested else written[n]}[]"
-        for n in many
-    )
+    arrays = tuple(place for place in many if isinstance(types[place], ARRAY))
+    given = ", ".join(f"${n}::{'text' if n in arrays else written[n]}[]" for n in many)
     source = f"FROM unnest({given}) AS given ({', '.join(f'p{n}' for n in many)})"
 
     def bound(match: re.Match[str]) -> str:
         place = int(match[1])
         if shared[place - 1]:
             return f"${place}::{written[place]}"
-        return f"given.p{place}::{written[place]}" if place in nested else f"given.p{place}"
+        return f"given.p{place}::{written[place]}" if place in arrays else f"given.p{place}"
 
     if insertion:
         text = f"INSERT INTO {table} ({columns}) SELECT {_PLACEHOLDER.sub(bound, values)} {source}"
     else:
         text = _PLACEHOLDER.sub(bound, sql).replace("WHERE", f"{source} WHERE", 1)
-    return _Widened(text, tuple(n - 1 for n in texts), tuple(n - 1 for n in nested))
+    return _Widened(text, tuple(place - 1 for place in arrays))
 
 
-def _literal(values: Sequence[Any]) -> str:
+def _literal(value: Sequence[str | int | None]) -> str:
     """An array as PostgreSQL writes it (its manual, "Array Input and Output Syntax")."""
-    listed = ["NULL" if value is None else f'"{value}"' for value in values]
-    text = ",".join(listed)
-    if "\\" in text or text.count('"') != 2 * (len(listed) - listed.count("NULL")):
-        text = ",".join(["NULL" if value is None else _quoted(str(value)) for value in values])
-    return f"{{{text}}}"
+    return "{" + ",".join(_element(item) for item in value) + "}"
 
 
-def _quoted(text: str) -> str:
-    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
-    return f'"{escaped}"'
+def _element(item: str | int | None) -> str:
+    if isinstance(item, str):
+        escaped = item.replace("\\", "\\\\").replace('"', '\\"')
+        return f'"{escaped}"'
+    return "NULL" if item is None else str(item)

@@ -1,7 +1,8 @@
 """Answers kept for a day under the key that a client chose, so that a repeated POST does nothing.
 
 The record is written by the transaction that has the effect: there is never an effect without its
-record. Only successes are kept. Two requests with one key take turns (`Database.write(key=…)`).
+record. Of refusals only those of a batch's moves are kept, by `actions.move_batch`. Two requests
+with one key take turns (`Database.write(key=…)`).
 """
 
 from dataclasses import dataclass

@@ -32,8 +32,9 @@ BY_KEY: Final = """
 SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off; SET LOCAL enable_sort = off
 """
 
-# What a connection has planned for checking references while a table was small would go on reading
-# all of it, though it grows by the million and is analysed a minute later.
+# A connection keeps its plan for checking a reference. One made while the table was small, when one
+# index seemed as good as another, goes on reading all deals of the workspace for each row until the
+# table is analysed, a minute later: on a fresh database an import cost the square of its rows.
 FORGET_PLANS: Final = "DISCARD PLANS"
 
 _WORKED_ON = "deal, occurred_at, sequence, line, ordinal, slot, activity, loss_reason, says"

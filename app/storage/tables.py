@@ -472,6 +472,7 @@ event = Table(
     metadata,
     EventColumns,
     Index("event_pipeline_ix", "workspace_id", "pipeline_id", "epoch", "xid", "n"),
+    Index("event_opportunity_ix", "workspace_id", "opportunity_id"),
 )
 
 idempotency_record = Table("idempotency_record", metadata, IdempotencyRecordColumns)

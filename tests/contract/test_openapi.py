@@ -134,6 +134,8 @@ def _uncapped(
     schema: dict[str, Any], document: dict[str, Any], place: str, seen: frozenset[str] = frozenset()
 ) -> Iterator[str]:
     """The places where a request could grow without end but for the limit of a whole body."""
+    if schema.get("readOnly"):
+        return  # passed over: nothing of it is kept
     if "$ref" in schema:
         name = schema["$ref"].rpartition("/")[2]
         if name not in seen:

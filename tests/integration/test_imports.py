@@ -432,9 +432,12 @@ async def test_a_request_that_is_no_form_is_a_clear_refusal(
     broken = {"Content-Type": "multipart/form-data; boundary=x"}
     answer = await client.post(path, content=b"--y\r\nnonsense", headers=broken)
     assert answer.status_code in (400, 422)
-    for half in ({}, {"file": "deal,stage,at"}, {"file": ""}):
-        answer = await client.post(path, data={"mapping": json.dumps(LONG), **half})
+    mapping = {"mapping": (None, json.dumps(LONG))}
+    for half in ({}, {"file": (None, "deal,stage,at")}, {"file": (None, "")}):
+        answer = await client.post(path, files={**mapping, **half})
         assert answer.status_code == 422
+    encoded = await client.post(path, data={"mapping": json.dumps(LONG)})
+    assert encoded.status_code == 415
     for nonsense in ("{", "\x00", "[" * 5000, '{"shape": "long", "deal": "\\ud800"}'):
         answer = await client.post(
             path, data={"mapping": nonsense}, files={"file": ("f.csv", HEAD)}

@@ -2,17 +2,26 @@
 
 from collections.abc import Callable
 from typing import Any
+from uuid import UUID
 
 import httpx
 import pytest
 
+from app.actions.move_batch import BatchMove, move_batch
 from app.domain.access import Principal, Scope
 from app.domain.api_key import ApiKey
+from app.domain.errors import DatabaseUnavailable
+from app.domain.opportunity import Opportunity as Deal
 from app.domain.period import Period
-from app.domain.pipeline import IdleClock, IdleRule
+from app.domain.pipeline import IdleClock, IdleRule, Pipeline
+from app.domain.transition import Move
+from app.http import conditional
 from app.storage.engine import Database
+from app.storage.idempotency import Answer, Repeatable
+from app.storage.transitions import LogEntry
 from tests.conftest import make_workspace
 from tests.factories import guarded, keep_pipeline, move, open_deal, sales_pipeline
+from tests.feed import events_so_far
 from tests.logs import whole_log
 
 DEALS = "/v1/opportunities"
@@ -134,25 +143,84 @@ async def test_a_batch_has_one_to_a_thousand_moves(
     assert len(await whole_log(client, deal["id"])) == 1
 
 
-async def test_a_batch_sent_again_under_its_key_does_only_what_had_not_been_done(
+async def test_a_batch_sent_again_under_its_key_is_told_the_same_and_moves_nothing(
     client: httpx.AsyncClient, sales: None
 ) -> None:
+    deal = await open_deal(client)
+    await move(client, deal["id"], "offer")
+    # Refused at first: the deal stands there. Done at a retry, it would come after the second.
+    moves = [{"opportunity_id": deal["id"], "to_stage": stage} for stage in ("offer", "talks")]
+    first, again = [
+        await client.post(f"{LOG}/batch", json={"moves": moves}, headers={"Idempotency-Key": "b"})
+        for _ in range(2)
+    ]
+    assert [outcome["status"] for outcome in first.json()["outcomes"]] == [409, 201]
+    assert (again.status_code, again.content) == (200, first.content)
+    assert "Idempotent-Replayed" not in first.headers
+    assert again.headers["Idempotent-Replayed"] == "true"
+    assert (await client.get(f"{DEALS}/{deal['id']}")).json()["stage"] == "talks"
+
+
+async def test_a_batch_broken_off_goes_on_with_the_moves_that_have_no_outcome(
+    client: httpx.AsyncClient, sales: None, database: Database, principal: Principal
+) -> None:
     one, two = await open_deal(client), await open_deal(client)
-    await move(client, two["id"], "offer")
-    moves = [{"opportunity_id": deal["id"], "to_stage": "offer"} for deal in (one, two)]
+    await move(client, one["id"], "offer")
+    moves = [
+        BatchMove(UUID(deal["id"]), Move(to_stage=stage), None, conditional.optional(None))
+        for deal, stage in ((one, "offer"), (one, "talks"), (two, "offer"))
+    ]
+    rendered: list[UUID] = []
 
-    async def send() -> list[int]:
-        answer = await client.post(
-            f"{LOG}/batch", json={"moves": moves}, headers={"Idempotency-Key": "b"}
+    async def send(*, breaks: bool) -> Answer:
+        def moved(deal: Deal, _entry: LogEntry, _pipeline: Pipeline) -> Answer:
+            if breaks and deal.opportunity_id == UUID(two["id"]):
+                raise DatabaseUnavailable("It went away.")
+            rendered.append(deal.opportunity_id)
+            return Answer(201, b"moved")
+
+        return await move_batch(
+            database,
+            principal,
+            moves,
+            request=Repeatable("b", b"the same"),
+            moved=moved,
+            refused=lambda refusal: Answer(409, refusal.code.encode()),
+            together=lambda outcomes: Answer(200, b",".join(each.body for each in outcomes)),
         )
-        return [outcome["status"] for outcome in answer.json()["outcomes"]]
 
-    assert await send() == [201, 409]
-    await move(client, one["id"], "talks")
-    await move(client, two["id"], "talks")
-    assert await send() == [201, 201]
-    assert (await client.get(f"{DEALS}/{one['id']}")).json()["stage"] == "talks"
-    assert (await client.get(f"{DEALS}/{two['id']}")).json()["stage"] == "offer"
+    assert (await send(breaks=True)).body == b"already_there,moved,database_unavailable"
+    whole = await send(breaks=False)
+    assert (whole.body, whole.replayed) == (b"already_there,moved,moved", False)
+    assert rendered == [UUID(one["id"]), UUID(two["id"])]
+    again = await send(breaks=False)
+    assert (again.body, again.replayed) == (whole.body, True)
+    assert [len(await whole_log(client, deal["id"])) for deal in (one, two)] == [3, 2]
+
+
+async def test_a_move_that_could_not_be_tried_holds_back_those_of_its_deal_behind_it(
+    client: httpx.AsyncClient, sales: None, database: Database, principal: Principal
+) -> None:
+    deal = await open_deal(client)
+
+    def check(_version: int) -> None:
+        raise DatabaseUnavailable("It went away.")
+
+    deal_id = UUID(deal["id"])
+    answer = await move_batch(
+        database,
+        principal,
+        [
+            BatchMove(deal_id, Move(to_stage="offer"), None, check),
+            BatchMove(deal_id, Move(to_stage="talks"), None, conditional.optional(None)),
+        ],
+        request=None,
+        moved=lambda *_: Answer(201, b"moved"),
+        refused=lambda refusal: Answer(503, refusal.code.encode()),
+        together=lambda outcomes: Answer(200, b",".join(each.body for each in outcomes)),
+    )
+    assert answer.body == b"database_unavailable,database_unavailable"
+    assert (await client.get(f"{DEALS}/{deal['id']}")).json() == deal
 
 
 async def test_another_batch_under_the_key_of_the_first_is_refused_whole(
@@ -173,6 +241,24 @@ async def test_another_batch_under_the_key_of_the_first_is_refused_whole(
         answer = await client.post(path, json=body, headers=key)
         assert (answer.status_code, answer.json()["code"]) == (422, "idempotency_key_reused")
     assert len(await whole_log(client, two["id"])) == 1
+
+
+async def test_a_key_that_an_erased_deal_set_free_takes_another_batch(
+    client: httpx.AsyncClient, sales: None
+) -> None:
+    erased, kept = await open_deal(client), await open_deal(client)
+
+    async def send(stage: str, *deals: Any) -> Any:
+        moves = [{"opportunity_id": deal["id"], "to_stage": stage} for deal in deals]
+        answer = await client.post(
+            f"{LOG}/batch", json={"moves": moves}, headers={"Idempotency-Key": "b"}
+        )
+        assert answer.status_code == 200, answer.text
+        return [outcome["status"] for outcome in answer.json()["outcomes"]]
+
+    assert await send("offer", kept, erased) == [201, 201]
+    await client.delete(f"{DEALS}/{erased['id']}", headers={"If-Match": "*"})
+    assert await send("talks", kept) == [201]
 
 
 async def test_overriding_needs_a_scope_of_its_own_in_a_batch_as_well(
@@ -251,8 +337,7 @@ async def test_voiding_ends_a_flag_that_the_stage_before_would_not_have_raised(
     assert back["idle"]["clock_started_at"] == "2026-01-03T00:00:00Z"
     assert back["idle"]["flag_id"] is None
     assert await open_flags(client) == []
-    events = (await client.get("/v1/events", params={"limit": 200})).json()["items"]
-    resolved = [event for event in events if event["type"] == "idle_flag.resolved"]
+    resolved = await events_so_far(database, client, types="idle_flag.resolved")
     assert [(e["data"]["flag_id"], e["data"]["resolved_by"]) for e in resolved] == [
         (flag, "not_due")
     ]

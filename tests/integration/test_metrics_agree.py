@@ -6,8 +6,8 @@ and changed), a T inside it, a period, filters and a group, and compares the who
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import timedelta
-from functools import cached_property
+from datetime import datetime, timedelta
+from functools import cached_property, partial
 from itertools import pairwise
 from typing import Any
 from uuid import UUID
@@ -81,11 +81,19 @@ def selections(draw: st.DrawFn, *, period: bool = True) -> Selection:
 
 @dataclass(frozen=True)
 class Case:
-    """A past and what is asked of it; `revision` is the one whose order of stages counts."""
+    """A past and what is asked of it; `revision` is the one whose order of stages counts.
+
+    `ahead` is how far T lies ahead of the clock.
+    """
 
     past: Past
     revision: int
     selection: Selection
+    ahead: timedelta
+
+    @property
+    def now(self) -> datetime:
+        return self.selection.as_of - self.ahead
 
     def asked(self, workspace: UUID) -> Asked:
         return Asked(workspace, self.ranking, self.selection)
@@ -103,7 +111,8 @@ class Case:
 
 
 def cases(*, period: bool = True) -> st.SearchStrategy[Case]:
-    return st.builds(Case, pasts(), st.integers(0, 2), selections(period=period))
+    ahead = st.sampled_from([timedelta(hours=hours) for hours in (-1, 0, 1, 30)])
+    return st.builds(Case, pasts(), st.integers(0, 2), selections(period=period), ahead)
 
 
 async def answered(
@@ -242,9 +251,9 @@ async def test_win_rate_and_losses_are_the_same(
 @examples
 @given(case=cases(period=False))
 async def test_the_snapshot_is_the_same(database: Database, workspace: UUID, case: Case) -> None:
-    found = await answered(database, workspace, case, snapshot_sql.standings)
+    found = await answered(database, workspace, case, partial(snapshot_sql.standings, now=case.now))
     # The yardstick of the age buckets is made by all deals, whatever is filtered.
-    assert found == snapshot.measure(case.ranking, case.deals, case.selection)
+    assert found == snapshot.measure(case.ranking, case.deals, case.selection, case.now)
     if case.selection.group_by is None and not case.selection.filters:
         standing = sum(s.count.deals for by_slot in found.values() for s in by_slot.values())
         assert standing == sum(deal.status is Status.OPEN for deal in case.deals)

@@ -195,6 +195,20 @@ async def test_the_snapshot_shows_open_deals_where_they_stand(
     assert [stage["deals"] for stage in before["stages"]] == [3, 0]
 
 
+async def test_no_deal_ages_ahead_of_the_clock(client: httpx.AsyncClient, sales: Pipeline) -> None:
+    threshold, short = timedelta(days=5), timedelta(seconds=50)
+    begun = datetime.now(UTC)
+    await open_deal(client, stage="offer", opened_at=(begun - threshold + short).isoformat())
+    next_minute = begun.replace(second=0, microsecond=0) + timedelta(minutes=1)
+    for parameters in ({}, {"as_of": next_minute.isoformat()}):
+        answer = await asked(client, "snapshot", **parameters)
+        offer = answer["total"]["stages"][1]
+        assert datetime.now(UTC) - begun < short, "too slow to tell"
+        assert (offer["deals"], offer["idle"]) == (1, 0)
+        age = timedelta(seconds=offer["median_age_seconds"])
+        assert threshold - short <= age <= threshold - short + (datetime.now(UTC) - begun)
+
+
 async def test_a_rearranged_deal_seen_in_the_past_keeps_its_idle_clock(
     client: httpx.AsyncClient, database: Database, workspace: UUID, sales: Pipeline
 ) -> None:

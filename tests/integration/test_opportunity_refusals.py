@@ -65,6 +65,8 @@ NONSENSE: list[tuple[str, bytes, int, str]] = [
     ("a probability of 2", body('"probability":2'), 422, "invalid"),
     ("a probability of NaN", body('"probability":NaN'), 422, "invalid"),
     ("a probability of 1e999", body('"probability":1e999'), 422, "invalid"),
+    ("a probability that would be rounded", body('"probability":0.00001'), 422, "invalid"),
+    ("a probability of five decimals", body('"probability":0.12345'), 422, "invalid"),
     ("a huge integer", body('"probability":' + "9" * 4000), 422, "invalid"),
     ("an integer beyond reading", body('"probability":' + "9" * 5000), 400, "malformed"),
     ("a date that is none", body('"expected_close_on":"2026-02-30"'), 422, "invalid"),

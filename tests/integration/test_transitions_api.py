@@ -1,5 +1,7 @@
 """Moving deals over HTTP: what is allowed, what the log then says, what is refused."""
 
+from dataclasses import replace
+
 import httpx
 import pytest
 
@@ -152,6 +154,52 @@ async def test_a_stage_says_what_is_missing_to_every_caller_and_an_override_is_k
     assert [breach["pointer"] for breach in talks["missing"]] == wanted
     passed = await move(client, deal["id"], "talks", override={"reason": "Board said so"})
     assert passed["transition"]["override_reason"] == "Board said so"
+
+
+async def test_an_override_is_recorded_only_where_it_passed_a_requirement_over(
+    client: httpx.AsyncClient, database: Database, principal: Principal
+) -> None:
+    await keep_pipeline(
+        database, principal.workspace_id, guarded(sales_pipeline(), "talks", "/owner")
+    )
+    override = {"override": {"reason": "Board said so"}}
+    for owner, recorded in ((None, "Board said so"), ("mia", None)):
+        deal = await open_deal(client, owner=owner)
+        moved = await move(client, deal["id"], "talks", **override)
+        assert moved["transition"]["override_reason"] == recorded
+
+
+async def test_no_deal_comes_into_being_in_a_stage_without_what_it_requires(
+    client: httpx.AsyncClient, database: Database, principal: Principal
+) -> None:
+    for pipeline in (sales_pipeline(), replace(sales_pipeline(), key="renewals")):
+        needing = guarded(pipeline, "talks", "/owner", "/attributes/budget")
+        needing = replace(needing, key=pipeline.key, pipeline_id=pipeline.pipeline_id)
+        await keep_pipeline(database, principal.workspace_id, needing)
+    deal = await open_deal(client)
+    wanted = {"pipeline": "sales", "name": "A deal", "stage": "talks"}
+    asked = [
+        ("POST", "/v1/opportunities", wanted),
+        ("PUT", "/v1/opportunities/by-external-id/CRM-1", wanted),
+        (
+            "POST",
+            f"/v1/opportunities/{deal['id']}/hand-off",
+            {"pipeline": "renewals", "stage": "talks"},
+        ),
+    ]
+    for method, path, body in asked:
+        refused = await client.request(method, path, json=body)
+        assert (refused.status_code, refused.json()["code"]) == (422, "requirements_missing")
+        pointers = [breach["pointer"] for breach in refused.json()["errors"]]
+        assert pointers == ["/owner", "/attributes/budget"]
+    assert len((await client.get("/v1/opportunities")).json()["items"]) == 1
+    bears = {"owner": "mia", "attributes": {"budget": 0}}
+    for method, path, body in asked[:2]:
+        done = await client.request(method, path, json=body | bears)
+        assert done.status_code == 201, done.text
+    await client.patch(f"/v1/opportunities/{deal['id']}", json=bears, headers={"If-Match": "*"})
+    method, path, body = asked[2]
+    assert (await client.request(method, path, json=body)).status_code == 201
 
 
 @pytest.mark.parametrize(

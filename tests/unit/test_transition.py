@@ -263,25 +263,25 @@ def test_a_deal_opens_in_the_first_stage_or_under_free_and_forward_in_an_open_on
     pipeline = sales_pipeline(flow)
     is_free = flow in (Flow.FREE, Flow.FORWARD)
     if key in (None, "lead") or (is_free and key in (*OPEN_ON_PATH, "parked")):
-        row = decide_opening(pipeline, key, None, Facts(), NOW)
+        row = decide_opening(pipeline, key, None, {}, Facts(), NOW)
         assert (row.seq, row.kind, row.from_slot) == (1, TransitionKind.OPENED, None)
         assert row.to_slot == pipeline.stage(key or "lead").slot
         assert row.occurred_at == NOW
     else:
         with pytest.raises(MoveNotAllowed):
-            decide_opening(pipeline, key, None, Facts(), NOW)
+            decide_opening(pipeline, key, None, {}, Facts(), NOW)
 
 
 def test_a_deal_may_have_opened_long_ago_but_not_tomorrow() -> None:
     pipeline, past = sales_pipeline(), NOW - timedelta(days=4000)
-    assert decide_opening(pipeline, None, past, Facts(), NOW).occurred_at == past
+    assert decide_opening(pipeline, None, past, {}, Facts(), NOW).occurred_at == past
     with pytest.raises(TimeOutOfRange):
-        decide_opening(pipeline, None, NOW + timedelta(days=1), Facts(), NOW)
+        decide_opening(pipeline, None, NOW + timedelta(days=1), {}, Facts(), NOW)
 
 
 def test_no_deal_opens_in_an_archived_pipeline() -> None:
     with pytest.raises(PipelineArchived):
-        decide_opening(replace(sales_pipeline(), archived_at=NOW), None, None, Facts(), NOW)
+        decide_opening(replace(sales_pipeline(), archived_at=NOW), None, None, {}, Facts(), NOW)
 
 
 @pytest.mark.parametrize(("origin", "is_link"), [("offer", False), ("won", True), ("lost", True)])
@@ -323,3 +323,13 @@ def test_nothing_is_offered_to_a_deal_that_went_on_elsewhere() -> None:
     ]
     assert refusals
     assert all(isinstance(refused, HandedOff) for refused in refusals)
+
+
+@pytest.mark.parametrize(("stage", "lacks"), [(None, "/owner"), ("talks", "/amount")])
+def test_an_opening_needs_what_its_stage_requires(stage: str | None, lacks: str) -> None:
+    pipeline = guarded(guarded(sales_pipeline(), "lead", "/owner"), "talks", "/amount")
+    with pytest.raises(RequirementsMissing) as refused:
+        decide_opening(pipeline, stage, None, {"name": "A deal"}, Facts(), NOW)
+    assert [breach.pointer for breach in refused.value.errors] == [lacks]
+    bears = {"owner": "mia", "amount": Decimal(1)}
+    decide_opening(pipeline, stage, None, bears, Facts(), NOW)

@@ -3,6 +3,9 @@
 Idle is told by crossing and rule alone, without holds: what the figure says of a past T must not
 depend on who snoozed what. The age buckets of a stage end at quantiles of the visits that left it
 in the year before T, whoever made them, so every group is measured by the same yardstick.
+
+Nothing ages ahead of the clock: where T lies ahead of now (left out, it is the end of the present
+minute), ages and idle are those of now.
 """
 
 from collections import defaultdict
@@ -45,11 +48,11 @@ class Standing:
 
 
 def measure(
-    ranking: Ranking, deals: Sequence[Sighting], selection: Selection
+    ranking: Ranking, deals: Sequence[Sighting], selection: Selection, now: datetime
 ) -> Mapping[Value, Mapping[int, Standing]]:
-    """By group and slot, for every slot in which open deals stand."""
-    as_of = selection.as_of
-    boundaries = bucket_boundaries(ranking, deals, as_of)
+    """By group and slot, for every slot in which open deals stand; `now` is the clock."""
+    boundaries = bucket_boundaries(ranking, deals, selection.as_of)
+    aged_until = min(selection.as_of, now)
     standing: dict[Value, dict[int, list[Sighting]]] = defaultdict(lambda: defaultdict(list))
     for deal in deals:
         if deal.status is Status.OPEN:
@@ -57,7 +60,7 @@ def measure(
                 standing[group][deal.slot].append(deal)
     return {
         group: {
-            slot: _standing(ranking.stage(slot), found, as_of, boundaries.get(slot, ()))
+            slot: _standing(ranking.stage(slot), found, aged_until, boundaries.get(slot, ()))
             for slot, found in by_slot.items()
         }
         for group, by_slot in standing.items()
@@ -79,19 +82,19 @@ def bucket_boundaries(
     }
 
 
-def is_idle(stage: Stage, deal: Sighting, as_of: datetime) -> bool:
-    """Whether the age has reached the stage's threshold at T."""
+def is_idle(stage: Stage, deal: Sighting, at: datetime) -> bool:
+    """Whether the age has reached the stage's threshold at that instant."""
     started = deal.moved_at
     if stage.idle.clock is IdleClock.INACTIVITY:
         started = max(
             [started, *(at for kind, at in deal.activities if kind in stage.idle.qualifying)]
         )
     due = crossing(stage.idle, deal.facts.priority, started)
-    return due is not None and due <= as_of
+    return due is not None and due <= at
 
 
 def _standing(
-    stage: Stage, deals: Sequence[Sighting], as_of: datetime, boundaries: tuple[float, ...]
+    stage: Stage, deals: Sequence[Sighting], at: datetime, boundaries: tuple[float, ...]
 ) -> Standing:
     count, weighted, unweighted = NONE, NO_AMOUNTS, 0
     for deal in deals:
@@ -104,14 +107,15 @@ def _standing(
             unweighted += 1
         else:
             weighted = added(weighted, {currency: amount * probability})
-    ages = sorted(microseconds(as_of - deal.entered_at) for deal in deals)
+    # A clock that was set back makes nobody younger than nothing.
+    ages = sorted(max(microseconds(at - deal.entered_at), 0) for deal in deals)
     ends = [0.0, *boundaries, float("inf")]
     return Standing(
         count=count,
         weighted=weighted,
         unweighted=unweighted,
         median_age=quantile(ages, 0.5),
-        idle=sum(is_idle(stage, deal, as_of) for deal in deals),
+        idle=sum(is_idle(stage, deal, at) for deal in deals),
         boundaries=boundaries,
         buckets=tuple(sum(low <= age < high for age in ages) for low, high in pairwise(ends))
         if boundaries

@@ -7,9 +7,10 @@ from fastapi import APIRouter, Depends
 from app.domain.access import Principal
 from app.http.deps import Allowed, DatabaseDep
 from app.http.schemas.access import Me, Workspace
+from app.http.strictness import StrictRoute
 from app.storage import access
 
-router = APIRouter(prefix="/v1", tags=["access"])
+router = APIRouter(route_class=StrictRoute, prefix="/v1", tags=["access"])
 
 
 @router.get("/me")

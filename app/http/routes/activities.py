@@ -1,22 +1,27 @@
 """Activities: what was done about a deal, recorded and listed."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
-from fastapi import APIRouter, Depends, Path, Query, Request, Response
+from fastapi import APIRouter, Depends, Path, Query, Response
 
 from app.actions.record_activity import FollowUp, record_activity
 from app.domain.access import Principal, Scope
 from app.http import answers, conditional
-from app.http.cursors import next_link
-from app.http.deps import Allowed, CursorsDep, DatabaseDep, RepeatableDep
+from app.http.deps import Allowed, DatabaseDep, RepeatableDep
+from app.http.paging import PagesDep
 from app.http.schemas.activities import Activity, ActivityCreate, ActivityPage
-from app.http.schemas.common import Id, PageInfo
+from app.http.schemas.common import Id
 from app.http.schemas.transitions import PageQuery
+from app.http.strictness import StrictRoute
 from app.storage import activities
 from app.storage.idempotency import Answer
 from app.storage.queries import opportunities
 
-router = APIRouter(prefix="/v1/opportunities/{opportunity_id}/activities", tags=["activities"])
+router = APIRouter(
+    route_class=StrictRoute,
+    prefix="/v1/opportunities/{opportunity_id}/activities",
+    tags=["activities"],
+)
 
 Reader = Annotated[Principal, Depends(Allowed(Scope.OPPORTUNITIES_READ))]
 Writer = Annotated[Principal, Depends(Allowed(Scope.OPPORTUNITIES_WRITE))]
@@ -27,31 +32,24 @@ _NEVER_CHANGED = conditional.etag(1)
 
 @router.get("")
 async def list_activities(
-    request: Request,
-    response: Response,
     opportunity_id: OpportunityId,
     query: Annotated[PageQuery, Query()],
     principal: Reader,
     database: DatabaseDep,
-    cursors: CursorsDep,
+    pages: PagesDep,
 ) -> ActivityPage:
     """A deal's activities, the latest first."""
     workspace = principal.workspace_id
-    asked = {"list": "activities", "workspace": workspace, "deal": opportunity_id}
-    before: Any = tuple(cursors.decode(query.cursor, asked)) if query.cursor else None
+    listing = pages.of(query, list="activities", workspace=workspace, deal=opportunity_id)
     async with database.read(workspace) as connection:
         await opportunities.one(connection, workspace, opportunity_id)
         found = await activities.latest(
-            connection, workspace, opportunity_id, before=before, limit=query.limit + 1
+            connection, workspace, opportunity_id, before=listing.pair, limit=listing.more
         )
-    cursor = None
-    if len(found) > query.limit:
-        last = found[query.limit - 1]
-        cursor = cursors.encode([last.occurred_at, last.activity_id], asked)
-        response.headers["Link"] = next_link(request, cursor)
+    found, page = listing.cut(found, lambda done: [done.occurred_at, done.activity_id])
     return ActivityPage(
-        items=[Activity.of(done) for done in found[: query.limit]],
-        page=PageInfo(next_cursor=cursor),
+        items=[Activity.of(done) for done in found],
+        page=page,
     )
 
 

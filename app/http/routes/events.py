@@ -7,9 +7,10 @@ from fastapi import APIRouter, Depends, Query
 from app.domain.access import Principal, Scope
 from app.http.deps import Allowed, DatabaseDep
 from app.http.schemas.events import Event, EventFeed, EventQuery, read, written
+from app.http.strictness import StrictRoute
 from app.storage import events, pipelines
 
-router = APIRouter(prefix="/v1/events", tags=["events"])
+router = APIRouter(route_class=StrictRoute, prefix="/v1/events", tags=["events"])
 
 Follower = Annotated[Principal, Depends(Allowed(Scope.EVENTS_READ))]
 

@@ -1,9 +1,9 @@
 """Idle deals: their flags, what is done about those, who is next, and a scan at once."""
 
 from time import perf_counter
-from typing import Annotated, Any
+from typing import Annotated
 
-from fastapi import APIRouter, Depends, Path, Query, Request, Response
+from fastapi import APIRouter, Depends, Path, Query, Response
 
 from app.actions.attend_flag import acknowledge_flag, snooze_flag
 from app.actions.flag_idle import scan_workspace
@@ -14,9 +14,9 @@ from app.domain.idle_flag import IdleFlag as Flag
 from app.domain.opportunity import Opportunity
 from app.domain.pipeline import Pipeline
 from app.http import answers
-from app.http.cursors import next_link
-from app.http.deps import Allowed, CursorsDep, DatabaseDep, RepeatableDep
-from app.http.schemas.common import Id, Key, PageInfo
+from app.http.deps import Allowed, DatabaseDep, RepeatableDep
+from app.http.paging import PagesDep
+from app.http.schemas.common import Id, Key
 from app.http.schemas.idle import (
     IdleFlag,
     IdleFlagPage,
@@ -27,11 +27,12 @@ from app.http.schemas.idle import (
     UpcomingIdlePage,
     UpcomingIdleQuery,
 )
+from app.http.strictness import StrictRoute
 from app.storage import pipelines
 from app.storage.idempotency import Answer
 from app.storage.queries import idle
 
-router = APIRouter(prefix="/v1", tags=["idle"])
+router = APIRouter(route_class=StrictRoute, prefix="/v1", tags=["idle"])
 
 Reader = Annotated[Principal, Depends(Allowed(Scope.IDLE_FLAGS_READ))]
 Writer = Annotated[Principal, Depends(Allowed(Scope.IDLE_FLAGS_WRITE))]
@@ -40,17 +41,14 @@ FlagId = Annotated[Id, Path(description="The flag's id.")]
 
 @router.get("/idle-flags")
 async def list_idle_flags(
-    request: Request,
-    response: Response,
     query: Annotated[IdleFlagQuery, Query()],
     principal: Reader,
     database: DatabaseDep,
-    cursors: CursorsDep,
+    pages: PagesDep,
 ) -> IdleFlagPage:
     """Flags that pass the filters, in the order in which they were first opened."""
     workspace = principal.workspace_id
-    asked = {"list": "idle-flags", "workspace": workspace, **query.asked()}
-    after: Any = cursors.decode(query.cursor, asked)[0] if query.cursor else None
+    listing = pages.of(query, list="idle-flags", workspace=workspace, **query.asked())
     async with database.read(workspace) as connection:
         pipeline_id = slot = None
         if query.pipeline is not None:
@@ -70,16 +68,13 @@ async def list_idle_flags(
                 team=query.team,
                 state=None if query.state is None else FlagState(query.state),
             ),
-            after=after,
-            limit=query.limit + 1,
+            after=listing.first,
+            limit=listing.more,
         )
-    cursor = None
-    if len(found) > query.limit:
-        cursor = cursors.encode([found[query.limit - 1][0].flag_id], asked)
-        response.headers["Link"] = next_link(request, cursor)
+    found, page = listing.cut(found, lambda flagged: [flagged[0].flag_id])
     return IdleFlagPage(
-        items=[IdleFlag.of(*flagged) for flagged in found[: query.limit]],
-        page=PageInfo(next_cursor=cursor),
+        items=[IdleFlag.of(*flagged) for flagged in found],
+        page=page,
     )
 
 
@@ -117,23 +112,21 @@ async def snooze_idle_flag(
 
 @router.get("/pipelines/{pipeline}/idle/upcoming")
 async def list_upcoming_idle(
-    request: Request,
-    response: Response,
     pipeline: Annotated[Key, Path()],
     query: Annotated[UpcomingIdleQuery, Query()],
     principal: Reader,
     database: DatabaseDep,
-    cursors: CursorsDep,
+    pages: PagesDep,
 ) -> UpcomingIdlePage:
     """Deals that will fall idle within the time, the soonest first."""
     workspace = principal.workspace_id
-    asked = {
-        "list": "upcoming-idle",
-        "workspace": workspace,
-        "pipeline": pipeline,
-        "within": str(query.within),
-    }
-    after: Any = tuple(cursors.decode(query.cursor, asked)) if query.cursor else None
+    listing = pages.of(
+        query,
+        list="upcoming-idle",
+        workspace=workspace,
+        pipeline=pipeline,
+        within=str(query.within),
+    )
     async with database.read(workspace) as connection:
         found_pipeline = await pipelines.read_current(connection, workspace, pipeline)
         found = await idle.upcoming(
@@ -141,17 +134,13 @@ async def list_upcoming_idle(
             workspace,
             found_pipeline.pipeline_id,
             query.within.length,
-            after=after,
-            limit=query.limit + 1,
+            after=listing.pair,
+            limit=listing.more,
         )
-    cursor = None
-    if len(found) > query.limit:
-        last, _ = found[query.limit - 1]
-        cursor = cursors.encode([last.idle.goes_idle_at, last.opportunity_id], asked)
-        response.headers["Link"] = next_link(request, cursor)
+    found, page = listing.cut(found, lambda due: [due[0].idle.goes_idle_at, due[0].opportunity_id])
     return UpcomingIdlePage(
-        items=[UpcomingIdle.of(*expected) for expected in found[: query.limit]],
-        page=PageInfo(next_cursor=cursor),
+        items=[UpcomingIdle.of(*expected) for expected in found],
+        page=page,
     )
 
 

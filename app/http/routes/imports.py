@@ -23,9 +23,9 @@ from fastapi.responses import StreamingResponse
 from app.actions.receive_import import receive_import
 from app.domain.access import Principal, Scope
 from app.http import answers
-from app.http.cursors import next_link
-from app.http.deps import Allowed, CursorsDep, DatabaseDep
-from app.http.schemas.common import Id, Key, PageInfo
+from app.http.deps import Allowed, DatabaseDep
+from app.http.paging import PagesDep
+from app.http.schemas.common import Id, Key
 from app.http.schemas.imports import (
     Import,
     ImportForm,
@@ -36,11 +36,12 @@ from app.http.schemas.imports import (
     ImportRemarkPage,
 )
 from app.http.schemas.transitions import PageQuery
+from app.http.strictness import StrictRoute
 from app.storage import imports
 from app.storage.engine import Database
 from app.storage.idempotency import Answer, Repeatable
 
-router = APIRouter(prefix="/v1", tags=["imports"])
+router = APIRouter(route_class=StrictRoute, prefix="/v1", tags=["imports"])
 
 CHUNK: Final = 1 << 20
 CSV: Final = "text/csv"
@@ -101,26 +102,22 @@ async def create_import(
 
 @router.get("/imports")
 async def list_imports(
-    request: Request,
-    response: Response,
     query: Annotated[ImportQuery, Query()],
     principal: Importer,
     database: DatabaseDep,
-    cursors: CursorsDep,
+    pages: PagesDep,
 ) -> ImportPage:
     """Imports, the newest first."""
     workspace = principal.workspace_id
-    asked = {"list": "imports", "workspace": workspace}
-    before: Any = cursors.decode(query.cursor, asked)[0] if query.cursor else None
+    listing = pages.of(query, list="imports", workspace=workspace)
     async with database.read(workspace) as connection:
-        found = await imports.read_list(connection, workspace, before=before, limit=query.limit + 1)
-    cursor = None
-    if len(found) > query.limit:
-        cursor = cursors.encode([found[query.limit - 1][0].import_id], asked)
-        response.headers["Link"] = next_link(request, cursor)
+        found = await imports.read_list(
+            connection, workspace, before=listing.first, limit=listing.more
+        )
+    found, page = listing.cut(found, lambda each: [each[0].import_id])
     return ImportPage(
-        items=[Import.of(*each) for each in found[: query.limit]],
-        page=PageInfo(next_cursor=cursor),
+        items=[Import.of(*each) for each in found],
+        page=page,
     )
 
 
@@ -143,17 +140,15 @@ async def get_import(import_id: ImportId, principal: Importer, database: Databas
 )
 async def list_import_errors(
     request: Request,
-    response: Response,
     import_id: ImportId,
     query: Annotated[PageQuery, Query()],
     principal: Importer,
     database: DatabaseDep,
-    cursors: CursorsDep,
+    pages: PagesDep,
 ) -> ImportRemarkPage | Response:
     """Every rejected row with its line, column and reason, and rows worth a second look."""
     workspace = principal.workspace_id
-    asked = {"list": "import-errors", "workspace": workspace, "import": import_id}
-    position: Any = cursors.decode(query.cursor, asked) if query.cursor else None
+    listing = pages.of(query, list="import-errors", workspace=workspace, of=import_id)
     async with database.read(workspace) as connection:
         await imports.read(connection, workspace, import_id)
         if CSV in request.headers.get("accept", ""):
@@ -165,16 +160,12 @@ async def list_import_errors(
                 },
             )
         found = await imports.read_remarks(
-            connection, workspace, import_id, after=position, limit=query.limit + 1
+            connection, workspace, import_id, after=listing.position, limit=listing.more
         )
-    cursor = None
-    if len(found) > query.limit:
-        last = found[query.limit - 1]
-        cursor = cursors.encode([last.line, last.severity, last.ordinal], asked)
-        response.headers["Link"] = next_link(request, cursor)
+    found, page = listing.cut(found, lambda each: [each.line, each.severity, each.ordinal])
     return ImportRemarkPage(
-        items=[ImportRemark.of(each) for each in found[: query.limit]],
-        page=PageInfo(next_cursor=cursor),
+        items=[ImportRemark.of(each) for each in found],
+        page=page,
     )
 
 

@@ -7,6 +7,7 @@ Every route asks in the same way: what is selected, whether the caller holds the
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 from hashlib import sha256
 from typing import Annotated, Any, Final, TypeVar
@@ -42,13 +43,16 @@ from app.http.schemas.metrics import (
     in_order,
     policy,
 )
+from app.http.strictness import StrictRoute
 from app.storage import events, pipelines
 from app.storage.engine import Database
 from app.storage.queries import closings, question, snapshot, stage_time
 from app.storage.queries import funnel as funnels
 from app.storage.queries.question import Asked
 
-router = APIRouter(prefix="/v1/pipelines/{pipeline}/metrics", tags=["metrics"])
+router = APIRouter(
+    route_class=StrictRoute, prefix="/v1/pipelines/{pipeline}/metrics", tags=["metrics"]
+)
 
 MOST_GROUPS: Final = 1_000
 """With more of them an answer is no figure any more, but an export."""
@@ -60,10 +64,14 @@ Counted = Callable[..., Awaitable[Mapping[Value, T]]]
 
 @dataclass(frozen=True, slots=True)
 class Inquiry:
-    """One question on one connection, which the caller does not hold the answer to."""
+    """One question on one connection, which the caller does not hold the answer to.
+
+    `now` is the database's clock.
+    """
 
     connection: AsyncConnection
     asked: Asked
+    now: datetime
 
     @property
     def ranking(self) -> Ranking:
@@ -118,7 +126,7 @@ class Caller:
                 self.request.url.path,
                 *map(repr, sorted(self.request.query_params.multi_items())),
             ]
-            if query.ages and query.as_of is None:
+            if query.ages and selection.as_of > now:
                 parts.append(present_minute(now).isoformat())
             token = sha256("\n".join(parts).encode(errors="surrogatepass")).hexdigest()[:32]
             conditional.offer(self.response, conditional.opaque(token), self.if_none_match)
@@ -131,7 +139,8 @@ class Caller:
                     connection, workspace, latest.pipeline_id, query.revision
                 )
                 pipeline = found.pipeline
-            yield Inquiry(connection, Asked(workspace, Ranking(pipeline, latest), selection))
+            asked = Asked(workspace, Ranking(pipeline, latest), selection)
+            yield Inquiry(connection, asked, now)
 
 
 async def _caller(
@@ -242,8 +251,9 @@ async def get_snapshot(
     """The open deals at one instant: where they stand, how old they are there, who is idle."""
     async with caller.asks(query) as inquiry:
         ranking = inquiry.ranking
-        whole = await inquiry.whole(snapshot.standings)
-        groups = await inquiry.groups(snapshot.standings)
+        count = partial(snapshot.standings, now=inquiry.now)
+        whole = await inquiry.whole(count)
+        groups = await inquiry.groups(count)
     return stages.Snapshot(
         policy=SnapshotPolicy(
             **{name: said for name, said in inquiry.policy.items() if name not in ("from", "to")}

@@ -1,9 +1,9 @@
 """Deals: opened, read, listed, amended, upserted, erased."""
 
-from typing import Annotated, Any
+from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Path, Query, Request, Response
+from fastapi import APIRouter, Depends, Path, Query, Response
 
 from app.actions.amend_opportunity import amend_opportunity, upsert_opportunity
 from app.actions.erase_opportunity import erase_opportunity
@@ -14,9 +14,10 @@ from app.domain.journey import Facts
 from app.domain.opportunity import Opportunity as Deal
 from app.domain.pipeline import Pipeline
 from app.http import answers, conditional
-from app.http.cursors import next_link
-from app.http.deps import Allowed, CursorsDep, DatabaseDep, RepeatableDep
-from app.http.schemas.common import Id, PageInfo
+from app.http.cursors import Scalar
+from app.http.deps import Allowed, DatabaseDep, RepeatableDep
+from app.http.paging import PagesDep
+from app.http.schemas.common import Id
 from app.http.schemas.opportunities import (
     ExternalId,
     Opportunity,
@@ -30,12 +31,13 @@ from app.http.schemas.opportunities import (
     merged_attributes,
 )
 from app.http.schemas.transitions import PageQuery
+from app.http.strictness import StrictRoute
 from app.storage import pipelines
 from app.storage.idempotency import Answer
 from app.storage.opportunities import FACTS
 from app.storage.queries import opportunities as queries
 
-router = APIRouter(prefix="/v1/opportunities", tags=["opportunities"])
+router = APIRouter(route_class=StrictRoute, prefix="/v1/opportunities", tags=["opportunities"])
 
 Reader = Annotated[Principal, Depends(Allowed(Scope.OPPORTUNITIES_READ))]
 Writer = Annotated[Principal, Depends(Allowed(Scope.OPPORTUNITIES_WRITE))]
@@ -45,17 +47,14 @@ OpportunityId = Annotated[Id, Path(description="The id that the server gave.")]
 
 @router.get("")
 async def list_opportunities(
-    request: Request,
-    response: Response,
     query: Annotated[OpportunityQuery, Query()],
     principal: Reader,
     database: DatabaseDep,
-    cursors: CursorsDep,
+    pages: PagesDep,
 ) -> OpportunityPage:
     """Deals that pass the filters, newest first; with `updated_since`, in order of their change."""
     workspace = principal.workspace_id
-    asked = {"list": "opportunities", "workspace": workspace, **query.asked()}
-    position: list[Any] | None = query.cursor and cursors.decode(query.cursor, asked)  # type: ignore[assignment] # an empty cursor is none
+    listing = pages.of(query, list="opportunities", workspace=workspace, **query.asked())
     async with database.read(workspace) as connection:
         pipeline_id = slot = None
         if query.pipeline is not None:
@@ -79,24 +78,24 @@ async def list_opportunities(
             name_part=query.q,
             updated_since=query.updated_since,
         )
-        more = query.limit + 1
         if query.updated_since is None:
-            before = position[0] if position else None
-            found = await queries.newest(connection, workspace, filters, before=before, limit=more)
+            found = await queries.newest(
+                connection, workspace, filters, before=listing.first, limit=listing.more
+            )
         else:
-            after = (position[0], position[1]) if position else None
-            found = await queries.changed(connection, workspace, filters, after=after, limit=more)
-    cursor = None
-    if len(found) == more:
-        last = found[query.limit - 1][0]
-        key = [last.opportunity_id]
-        cursor = cursors.encode(
-            key if query.updated_since is None else [last.updated_at, *key], asked
-        )
-        response.headers["Link"] = next_link(request, cursor)
+            found = await queries.changed(
+                connection, workspace, filters, after=listing.pair, limit=listing.more
+            )
+
+    def key(seen: queries.Seen) -> list[Scalar]:
+        deal, _ = seen
+        by_id: list[Scalar] = [deal.opportunity_id]
+        return by_id if query.updated_since is None else [deal.updated_at, *by_id]
+
+    found, page = listing.cut(found, key)
     return OpportunityPage(
-        items=[Opportunity.of(deal, pipeline) for deal, pipeline in found[: query.limit]],
-        page=PageInfo(next_cursor=cursor),
+        items=[Opportunity.of(deal, pipeline) for deal, pipeline in found],
+        page=page,
     )
 
 
@@ -159,26 +158,31 @@ async def delete_opportunity(
     database: DatabaseDep,
     if_match: conditional.IfMatch = None,
 ) -> None:
-    """Erase a deal and all that was recorded of it; its id, an event and a tombstone stay."""
+    """Erase a deal and all that was recorded of it; its id, emptied events and a tombstone stay."""
     await erase_opportunity(
         database, principal, opportunity_id, check=conditional.required(if_match)
     )
 
 
-@router.put("/by-external-id/{external_id:path}", response_model=Opportunity)
+@router.put(
+    "/by-external-id/{external_id:path}",
+    response_model=Opportunity,
+    responses={201: {"model": Opportunity}},
+)
 async def upsert_opportunity_by_external_id(
     external_id: Annotated[ExternalId, Path()],
     body: OpportunityUpsert,
     principal: Writer,
     database: DatabaseDep,
     if_match: conditional.IfMatch = None,
+    if_none_match: conditional.IfNoneMatchOfPut = None,
 ) -> Response:
     """Create the deal of this external id, or replace its facts."""
     answer = await upsert_opportunity(
         database,
         principal,
         new_deal(body, external_id),
-        check=conditional.optional(if_match),
+        check=conditional.unless_held(if_none_match, conditional.optional(if_match)),
         expects_existing=if_match is not None,
         opened=opened,
         amended=lambda deal, pipeline: answers.done(
@@ -190,28 +194,21 @@ async def upsert_opportunity_by_external_id(
 
 @router.get("/{opportunity_id}/changes")
 async def list_opportunity_changes(
-    request: Request,
-    response: Response,
     opportunity_id: OpportunityId,
     query: Annotated[PageQuery, Query()],
     principal: Reader,
     database: DatabaseDep,
-    cursors: CursorsDep,
+    pages: PagesDep,
 ) -> OpportunityChangePage:
     """Every change of the deal's facts, the newest first."""
     workspace = principal.workspace_id
-    asked = {"list": "changes", "workspace": workspace, "deal": opportunity_id}
-    before: Any = tuple(cursors.decode(query.cursor, asked)) if query.cursor else None
+    listing = pages.of(query, list="changes", workspace=workspace, deal=opportunity_id)
     async with database.read(workspace) as connection:
         await queries.one(connection, workspace, opportunity_id)
         rows = await queries.changes(
-            connection, workspace, opportunity_id, before=before, limit=query.limit + 1
+            connection, workspace, opportunity_id, before=listing.pair, limit=listing.more
         )
-    cursor = None
-    if len(rows) > query.limit:
-        last = rows[query.limit - 1]
-        cursor = cursors.encode([last.change_id, last.field], asked)
-        response.headers["Link"] = next_link(request, cursor)
+    rows, page = listing.cut(rows, lambda row: [row.change_id, row.field])
     return OpportunityChangePage(
         items=[
             OpportunityChange.model_construct(
@@ -223,9 +220,9 @@ async def list_opportunity_changes(
                 recorded_at=row.recorded_at,
                 actor=row.actor,
             )
-            for row in rows[: query.limit]
+            for row in rows
         ],
-        page=PageInfo(next_cursor=cursor),
+        page=page,
     )
 
 

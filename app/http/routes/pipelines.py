@@ -1,9 +1,11 @@
 """Pipelines and their stages: defined, read, changed, taken out of use."""
 
+import re
 from dataclasses import replace
-from typing import Annotated, Any
+from typing import Annotated
 
-from fastapi import APIRouter, Depends, Path, Query, Request, Response
+from fastapi import APIRouter, Depends, Path, Query, Response
+from pydantic import BeforeValidator
 
 from app.actions import define_pipeline
 from app.domain import restructuring, templates
@@ -12,8 +14,8 @@ from app.domain.definition import definition_of
 from app.domain.pipeline import Pipeline as Definition
 from app.domain.restructuring import Restructuring
 from app.http import answers, conditional
-from app.http.cursors import next_link
-from app.http.deps import Allowed, CursorsDep, DatabaseDep, RepeatableDep
+from app.http.deps import Allowed, DatabaseDep, RepeatableDep
+from app.http.paging import PagesDep
 from app.http.schemas.common import Key, PageInfo
 from app.http.schemas.pipelines import (
     Pipeline,
@@ -30,16 +32,24 @@ from app.http.schemas.pipelines import (
 )
 from app.http.schemas.stages import StageArchive, StageCreate, StageMerge, StageSplit, StageUpdate
 from app.http.schemas.transitions import PageQuery
+from app.http.strictness import StrictRoute
 from app.storage import pipelines
 from app.storage.idempotency import Answer
 from app.storage.pipelines import Revision
 
-router = APIRouter(prefix="/v1", tags=["pipelines"])
+router = APIRouter(route_class=StrictRoute, prefix="/v1", tags=["pipelines"])
 
 Reader = Annotated[Principal, Depends(Allowed(Scope.PIPELINES_READ))]
 Writer = Annotated[Principal, Depends(Allowed(Scope.PIPELINES_WRITE))]
 PipelineKey = Annotated[Key, Path(alias="pipeline", description="The pipeline's key.")]
 StageKey = Annotated[Key, Path(alias="stage", description="The stage's key.")]
+
+
+def _plain_number(text: str) -> str:
+    """One resource, one path: neither `+1` nor `01` nor `1.0` is another spelling of `1`."""
+    if not re.fullmatch("[1-9][0-9]*", text):
+        raise ValueError("a revision is a number like 1")
+    return text
 
 
 @router.get("/pipeline-templates")
@@ -55,28 +65,26 @@ async def list_pipeline_templates(
 
 @router.get("/pipelines")
 async def list_pipelines(
-    request: Request,
-    response: Response,
     query: Annotated[PipelineQuery, Query()],
     principal: Reader,
     database: DatabaseDep,
-    cursors: CursorsDep,
+    pages: PagesDep,
 ) -> PipelinePage:
     """The pipelines in use, or those out of use, by key."""
     workspace = principal.workspace_id
-    asked = {"list": "pipelines", "workspace": workspace, "archived": query.archived}
-    after: Any = cursors.decode(query.cursor, asked)[0] if query.cursor else ""
+    listing = pages.of(query, list="pipelines", workspace=workspace, archived=query.archived)
     async with database.read(workspace) as connection:
         found = await pipelines.read_list(
-            connection, workspace, archived=query.archived, after=after, limit=query.limit + 1
+            connection,
+            workspace,
+            archived=query.archived,
+            after=listing.first or "",
+            limit=listing.more,
         )
-    cursor = None
-    if len(found) > query.limit:
-        cursor = cursors.encode([found[query.limit - 1].pipeline.key], asked)
-        response.headers["Link"] = next_link(request, cursor)
+    found, page = listing.cut(found, lambda revision: [revision.pipeline.key])
     return PipelinePage(
-        items=[Pipeline.of(revision) for revision in found[: query.limit]],
-        page=PageInfo(next_cursor=cursor),
+        items=[Pipeline.of(revision) for revision in found],
+        page=page,
     )
 
 
@@ -106,13 +114,14 @@ async def get_pipeline(
     return Pipeline.of(found)
 
 
-@router.put("/pipelines/{pipeline}", response_model=Pipeline)
+@router.put("/pipelines/{pipeline}", response_model=Pipeline, responses={201: {"model": Pipeline}})
 async def put_pipeline(
     key: PipelineKey,
     body: PipelineDocument,
     principal: Writer,
     database: DatabaseDep,
     if_match: conditional.IfMatch = None,
+    if_none_match: conditional.IfNoneMatchOfPut = None,
 ) -> Response:
     """Make a pipeline what the document says: created (201), or replaced by its next revision.
 
@@ -124,7 +133,7 @@ async def put_pipeline(
         key,
         body.definition(),
         body.move_open_to,
-        check=conditional.required(if_match),
+        check=conditional.unless_held(if_none_match, conditional.required(if_match)),
         expects_existing=if_match is not None,
         created=_created,
         replaced=_changed,
@@ -175,42 +184,36 @@ async def archive_pipeline(
 
 @router.get("/pipelines/{pipeline}/revisions")
 async def list_pipeline_revisions(
-    request: Request,
-    response: Response,
     key: PipelineKey,
     query: Annotated[PageQuery, Query()],
     principal: Reader,
     database: DatabaseDep,
-    cursors: CursorsDep,
+    pages: PagesDep,
 ) -> PipelineRevisionPage:
     """Every definition that the pipeline has had, the newest first."""
     workspace = principal.workspace_id
-    asked = {"list": "revisions", "workspace": workspace, "pipeline": key}
-    before: Any = cursors.decode(query.cursor, asked)[0] if query.cursor else None
+    listing = pages.of(query, list="revisions", workspace=workspace, pipeline=key)
     async with database.read(workspace) as connection:
         pipeline = await pipelines.read_current(connection, workspace, key)
         found = await pipelines.read_revisions(
-            connection, workspace, pipeline.pipeline_id, before=before, limit=query.limit + 1
+            connection, workspace, pipeline.pipeline_id, before=listing.first, limit=listing.more
         )
-    cursor = None
-    if len(found) > query.limit:
-        cursor = cursors.encode([found[query.limit - 1].revision], asked)
-        response.headers["Link"] = next_link(request, cursor)
+    found, page = listing.cut(list(found), lambda row: [row.revision])
     return PipelineRevisionPage(
         items=[
             PipelineRevision.model_construct(
                 revision=row.revision, actor=row.actor, in_force_at=row.in_force_at
             )
-            for row in found[: query.limit]
+            for row in found
         ],
-        page=PageInfo(next_cursor=cursor),
+        page=page,
     )
 
 
 @router.get("/pipelines/{pipeline}/revisions/{revision}")
 async def get_pipeline_revision(
     key: PipelineKey,
-    revision: Annotated[int, Path(ge=1, le=2**31 - 1)],
+    revision: Annotated[int, BeforeValidator(_plain_number), Path(ge=1, le=2**31 - 1)],
     response: Response,
     principal: Reader,
     database: DatabaseDep,

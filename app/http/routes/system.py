@@ -3,6 +3,7 @@
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request, Response
+from fastapi.responses import PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from app.domain.access import Principal, Scope
@@ -29,7 +30,7 @@ async def readyz(request: Request, database: DatabaseDep) -> Health:
     return Health(status="ready")
 
 
-@router.get("/metrics", response_class=Response)
+@router.get("/metrics", response_class=PlainTextResponse)
 async def prometheus_metrics(
     request: Request, _: Annotated[Principal, Depends(Allowed(Scope.ADMIN))]
 ) -> Response:

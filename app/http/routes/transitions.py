@@ -1,5 +1,8 @@
 """Moves and the log: one, many, undone, handed off, read."""
 
+from collections.abc import Sequence
+from functools import partial
+from http import HTTPStatus
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
@@ -16,8 +19,8 @@ from app.domain.pipeline import Pipeline, Stage
 from app.domain.transition import Move
 from app.http import answers, conditional, problems
 from app.http.codes import CODES
-from app.http.cursors import next_link
-from app.http.deps import Allowed, CursorsDep, DatabaseDep, RepeatableDep
+from app.http.deps import Allowed, DatabaseDep, RepeatableDep
+from app.http.paging import PagesDep
 from app.http.routes.opportunities import OpportunityId, Reader, Writer, opened
 from app.http.schemas.common import Id, PageInfo
 from app.http.schemas.opportunities import Opportunity
@@ -37,13 +40,14 @@ from app.http.schemas.transitions import (
     TransitionResult,
     TransitionVoid,
 )
+from app.http.strictness import StrictRoute
 from app.storage import pipelines
 from app.storage.idempotency import Answer
 from app.storage.queries import opportunities as deals
 from app.storage.queries import transitions as log
 from app.storage.transitions import LogEntry
 
-router = APIRouter(prefix="/v1", tags=["transitions"])
+router = APIRouter(route_class=StrictRoute, prefix="/v1", tags=["transitions"])
 
 Voider = Annotated[Principal, Depends(Allowed(Scope.TRANSITIONS_VOID))]
 
@@ -75,28 +79,21 @@ async def create_transition(
 
 @router.get("/opportunities/{opportunity_id}/transitions")
 async def list_transitions_of_opportunity(
-    request: Request,
-    response: Response,
     opportunity_id: OpportunityId,
     query: Annotated[PageQuery, Query()],
     principal: Reader,
     database: DatabaseDep,
-    cursors: CursorsDep,
+    pages: PagesDep,
 ) -> TransitionPage:
     """The log of one deal, in its order; what was voided stands in it with its stamp."""
     workspace = principal.workspace_id
-    asked = {"list": "log", "workspace": workspace, "deal": opportunity_id}
-    after: Any = cursors.decode(query.cursor, asked)[0] if query.cursor else 0
+    listing = pages.of(query, list="log", workspace=workspace, deal=opportunity_id)
     async with database.read(workspace) as connection:
         await deals.one(connection, workspace, opportunity_id)
         found = await log.of_deal(
-            connection, workspace, opportunity_id, after=after, limit=query.limit + 1
+            connection, workspace, opportunity_id, after=listing.first or 0, limit=listing.more
         )
-    cursor = None
-    if len(found) > query.limit:
-        cursor = cursors.encode([found[query.limit - 1][0].transition.seq], asked)
-        response.headers["Link"] = next_link(request, cursor)
-    return page(found[: query.limit], cursor)
+    return page(*listing.cut(found, lambda told: [told[0].transition.seq]))
 
 
 @router.get("/opportunities/{opportunity_id}/next-stages")
@@ -146,17 +143,14 @@ async def create_hand_off(
 
 @router.get("/transitions")
 async def list_transitions(
-    request: Request,
-    response: Response,
     query: Annotated[TransitionQuery, Query()],
     principal: Reader,
     database: DatabaseDep,
-    cursors: CursorsDep,
+    pages: PagesDep,
 ) -> TransitionPage:
     """The whole log, what was recorded last first."""
     workspace = principal.workspace_id
-    asked = {"list": "transitions", "workspace": workspace, **query.asked()}
-    before: Any = cursors.decode(query.cursor, asked)[0] if query.cursor else None
+    listing = pages.of(query, list="transitions", workspace=workspace, **query.asked())
     async with database.read(workspace) as connection:
         pipeline_id = None
         if query.pipeline is not None:
@@ -173,14 +167,10 @@ async def list_transitions(
                 occurred_to=query.occurred_to,
                 voided=query.voided,
             ),
-            before=before,
-            limit=query.limit + 1,
+            before=listing.first,
+            limit=listing.more,
         )
-    cursor = None
-    if len(found) > query.limit:
-        cursor = cursors.encode([found[query.limit - 1][0].transition_id], asked)
-        response.headers["Link"] = next_link(request, cursor)
-    return page(found[: query.limit], cursor)
+    return page(*listing.cut(found, lambda told: [told[0].transition_id]))
 
 
 @router.get("/transitions/{transition_id}")
@@ -202,7 +192,7 @@ async def create_transition_batch(
     repeatable: RepeatableDep,
 ) -> Response:
     """Up to 1,000 moves, each with its own outcome; a refused one takes nothing else with it."""
-    outcomes = await move_batch(
+    answer = await move_batch(
         database,
         principal,
         [
@@ -217,13 +207,18 @@ async def create_transition_batch(
             for item in body.moves
         ],
         request=repeatable,
-        answer=moved,
+        moved=moved,
+        refused=partial(refused, request),
+        together=together,
     )
-    written = b",".join(outcome_of(request, outcome) for outcome in outcomes)
-    return Response(b'{"outcomes":[' + written + b"]}", media_type="application/json")
+    return answers.sent(answer)
 
 
-@router.post("/transitions/{transition_id}/void", response_model=TransitionResult)
+@router.post(
+    "/transitions/{transition_id}/void",
+    response_model=TransitionResult,
+    responses={200: {"headers": {"ETag": {}}}},
+)
 async def create_void(
     transition_id: Annotated[Id, Path()],
     body: TransitionVoid,
@@ -269,12 +264,21 @@ def moved(deal: Deal, entry: LogEntry, pipeline: Pipeline) -> Answer:
     )
 
 
-def outcome_of(request: Request, outcome: Answer | SluiceError) -> bytes:
-    """One outcome of a batch, around the bytes of the answer that a single move would get."""
-    if isinstance(outcome, Answer):
-        return b'{"status":%d,"result":%s,"problem":null}' % (outcome.status, outcome.body)
-    problem = problems.written(request, outcome.code, outcome.detail, outcome.errors)
-    return b'{"status":%d,"result":null,"problem":%s}' % (CODES[outcome.code].status, problem)
+def refused(request: Request, refusal: SluiceError) -> Answer:
+    """The status and the problem that a single move would be answered."""
+    problem = problems.written(request, refusal.code, refusal.detail, refusal.errors)
+    return Answer(CODES[refusal.code].status, problem)
+
+
+def together(outcomes: Sequence[Answer]) -> Answer:
+    """200: the outcomes of a batch, around the bytes that a single move would be answered."""
+    return Answer(200, b'{"outcomes":[' + b",".join(map(outcome_of, outcomes)) + b"]}")
+
+
+def outcome_of(told: Answer) -> bytes:
+    if told.status < HTTPStatus.BAD_REQUEST:
+        return b'{"status":%d,"result":%s,"problem":null}' % (told.status, told.body)
+    return b'{"status":%d,"result":null,"problem":%s}' % (told.status, told.body)
 
 
 def next_stage(stage: Stage, refused: SluiceError | None, missing: tuple[Any, ...]) -> NextStage:
@@ -294,8 +298,7 @@ def next_stage(stage: Stage, refused: SluiceError | None, missing: tuple[Any, ..
     )
 
 
-def page(found: list[log.Told], cursor: str | None) -> TransitionPage:
+def page(found: list[log.Told], info: PageInfo) -> TransitionPage:
     return TransitionPage(
-        items=[Transition.of(entry, pipeline) for entry, pipeline in found],
-        page=PageInfo(next_cursor=cursor),
+        items=[Transition.of(entry, pipeline) for entry, pipeline in found], page=info
     )

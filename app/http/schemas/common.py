@@ -74,6 +74,17 @@ def _written_as(pattern: str, detail: str) -> tuple[AfterValidator, Any]:
     return AfterValidator(check), Field(json_schema_extra={"pattern": pattern})
 
 
+def shown(type_: str, *, or_null: bool = False, **more: Any) -> Any:
+    """A field that answers bear and a request may send back: whatever it holds is passed over.
+
+    So what was read can be sent as it is, changed where it is to change.
+    """
+    schema: dict[str, Any] = {"type": type_, **more}
+    if or_null:
+        schema = {"anyOf": [schema, {"type": "null"}]}
+    return Field(default=None, json_schema_extra={**schema, "readOnly": True})
+
+
 def _parsed(parse: Callable[[str], Any], kind: type) -> BeforeValidator:
     """Text turned into a domain value by `parse`; a value of that kind passes as it is."""
     return BeforeValidator(_reader(parse, kind))

@@ -91,8 +91,8 @@ class EventFeed(Response):
 class EventQuery(Query):
     """Which events, from where on."""
 
-    after: Annotated[str | None, Field(max_length=64)] = Field(
-        default=None,
+    after: Annotated[str | None, Field(max_length=1024)] = Field(
+        default=None,  # as long as a cursor may be: that of another list is one, but not of here
         description="A `position` or `next` from here; `now`: only what happens from now on; "
         "absent: from the beginning.",
     )

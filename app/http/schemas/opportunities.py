@@ -11,7 +11,6 @@ from app.domain import money
 from app.domain import opportunity as domain
 from app.domain.errors import Breach, Invalid
 from app.domain.pipeline import IdleClock, Pipeline
-from app.domain.transition import effective_probability
 from app.http.schemas.common import (
     Attributes,
     Day,
@@ -28,6 +27,9 @@ from app.http.schemas.common import (
     Response,
     Update,
 )
+
+PROBABILITY_PLACES: Final = 4
+"""What the database keeps of a probability; more would be rounded in silence."""
 
 _ID: Final = "019a8f0e-4c1e-7d8a-9b1c-2f3e4d5c6b7a"
 _DEAL: Final[dict[str, Any]] = {
@@ -50,7 +52,6 @@ OPPORTUNITY_EXAMPLE: Final[dict[str, Any]] = {
     "stage": "quote",
     "status": "open",
     **_DEAL,
-    "effective_probability": 0.5,
     "seq": 2,
     "opened_at": "2026-11-02T09:00:00Z",
     "stage_entered_at": "2026-11-09T14:30:00Z",
@@ -77,9 +78,20 @@ def _different(tags: list[str]) -> list[str]:
     return tags
 
 
+def _kept_exactly(probability: float) -> float:
+    if round(Decimal(repr(probability)), PROBABILITY_PLACES) != Decimal(repr(probability)):
+        raise PydanticCustomError(
+            "wrong_format",
+            "A probability has at most {places} decimals",
+            {"places": PROBABILITY_PLACES},
+        )
+    return probability
+
+
 Label = Annotated[Name, Field(max_length=100)]
 ExternalId = Annotated[Name, Field(description="Your own id of the deal; unique in the workspace.")]
 Tags = Annotated[list[Label], Field(max_length=50), AfterValidator(_different)]
+Probability = Annotated[Rate, AfterValidator(_kept_exactly)]
 Status = Literal["open", "won", "lost", "handed_off"]
 
 
@@ -88,8 +100,10 @@ class OpportunityFacts(Request):
 
     name: Name
     amount: Money | None = None
-    probability: Rate | None = Field(
-        default=None, description="Your own estimate; null: the one that its stage declares."
+    probability: Probability | None = Field(
+        default=None,
+        description="Your own estimate, with at most 4 decimals; null: the one that its stage "
+        "declares.",
     )
     owner: Label | None = None
     team: Label | None = None
@@ -147,7 +161,7 @@ class OpportunityUpdate(Update):
     name: Name | MISSING = MISSING
     external_id: ExternalId | MISSING | None = MISSING
     amount: Money | MISSING | None = MISSING
-    probability: Rate | MISSING | None = MISSING
+    probability: Probability | MISSING | None = MISSING
     owner: Label | MISSING | None = MISSING
     team: Label | MISSING | None = MISSING
     source: Label | MISSING | None = MISSING
@@ -167,7 +181,7 @@ def _values(sent: dict[str, Any]) -> dict[str, Any]:
         sent["amount"] = None if given is None else Decimal(given.amount)
         sent["currency"] = None if given is None else given.currency
     if sent.get("probability") is not None:
-        sent["probability"] = round(Decimal(repr(sent["probability"])), 4)
+        sent["probability"] = Decimal(repr(sent["probability"]))
     if "tags" in sent:
         sent["tags"] = tuple(sent["tags"])
     return sent
@@ -200,9 +214,8 @@ class Opportunity(Response):
     status: Status
     name: str
     amount: Money | None
-    probability: float | None = Field(description="The deal's own estimate.")
-    effective_probability: float | None = Field(
-        description="The deal's own, else its stage's; 1 when won, 0 when lost."
+    probability: float | None = Field(
+        description="The deal's own estimate; null: the one that its stage declares."
     )
     owner: str | None
     team: str | None
@@ -226,7 +239,6 @@ class Opportunity(Response):
         """The deal under a revision of its pipeline. What we made is not validated again."""
         here, facts, idle = deal.position, deal.facts, deal.idle
         stage = pipeline.by_slot[here.slot]
-        effective = effective_probability(facts.probability, stage)
         return cls.model_construct(
             id=deal.opportunity_id,
             external_id=deal.external_id,
@@ -237,7 +249,6 @@ class Opportunity(Response):
             name=deal.name,
             amount=money_of(facts.amount, facts.currency),
             probability=None if facts.probability is None else float(facts.probability),
-            effective_probability=None if effective is None else float(effective),
             owner=facts.owner,
             team=facts.team,
             source=facts.source,

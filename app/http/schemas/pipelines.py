@@ -27,6 +27,7 @@ from app.http.schemas.common import (
     Response,
     Text,
     Update,
+    shown,
 )
 from app.http.schemas.stages import STAGE_EXAMPLE, Stage, StageDocument
 from app.storage.pipelines import Revision
@@ -99,10 +100,23 @@ Moves = Annotated[list[Move], Field(max_length=MAX_STAGES**2)]
 Timezone = Annotated[Name, Field(max_length=100, examples=["Europe/Berlin"])]
 
 
-class PipelineDocument(Request):
+class Shown(Request):
+    """What a pipeline shows of itself beyond its document."""
+
+    id: Any = shown("string", format="uuid")
+    revision: Any = shown("integer")
+    archived_stages: Any = shown("array", items={}, maxItems=MAX_STAGES)
+    warnings: Any = shown("array", items={}, maxItems=MAX_STAGES**2)
+    created_at: Any = shown("string", format="date-time")
+    updated_at: Any = shown("string", format="date-time")
+    archived_at: Any = shown("string", or_null=True, format="date-time")
+
+
+class PipelineDocument(Shown):
     """A whole pipeline: what it is to be from now on. It can be kept in Git.
 
-    The order of `stages` is their order. A stage that is left out is archived.
+    The order of `stages` is their order. A stage that is left out is archived. What a read shows
+    can be sent back as it is; fields that are read-only there are passed over here.
     """
 
     model_config = ConfigDict(json_schema_extra={"examples": [_DOCUMENT]})
@@ -131,7 +145,7 @@ class PipelineDocument(Request):
         )
 
 
-class PipelineCreate(Request):
+class PipelineCreate(Shown):
     """A new pipeline: from a template, from a document, or from a template with changes.
 
     Without a template `name` and `stages` are needed; with one, what is left out is the template's.
@@ -241,20 +255,28 @@ class Pipeline(Response):
 
     model_config = ConfigDict(json_schema_extra={"examples": [_EXAMPLE]})
 
-    id: Id
+    id: Id = Field(json_schema_extra={"readOnly": True})
     key: str
-    revision: int = Field(description="Its `ETag`; every change makes the next one.")
+    revision: int = Field(
+        description="Its `ETag`; every change makes the next one.",
+        json_schema_extra={"readOnly": True},
+    )
     name: str
     description: str | None
     timezone: str
     flow: Flow
     moves: list[Move]
     stages: list[Stage] = Field(description="Those in use, in order.")
-    archived_stages: list[Stage] = Field(description="They stay in history and in its figures.")
-    warnings: list[DefinitionWarning]
-    created_at: Instant
-    updated_at: Instant = Field(description="When this revision came into force.")
-    archived_at: Instant | None
+    archived_stages: list[Stage] = Field(
+        description="They stay in history and in its figures.",
+        json_schema_extra={"readOnly": True},
+    )
+    warnings: list[DefinitionWarning] = Field(json_schema_extra={"readOnly": True})
+    created_at: Instant = Field(json_schema_extra={"readOnly": True})
+    updated_at: Instant = Field(
+        description="When this revision came into force.", json_schema_extra={"readOnly": True}
+    )
+    archived_at: Instant | None = Field(json_schema_extra={"readOnly": True})
 
     @classmethod
     def of(cls, revision: Revision) -> "Pipeline":

@@ -9,7 +9,8 @@ from decimal import Decimal
 from types import MappingProxyType
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import MISSING, ConfigDict, Field
+from pydantic import MISSING, AfterValidator, ConfigDict, Field
+from pydantic_core import PydanticCustomError
 
 from app.domain import pipeline as domain
 from app.domain.definition import UNPLACED
@@ -24,6 +25,7 @@ from app.http.schemas.common import (
     Response,
     Text,
     Update,
+    shown,
 )
 
 Kind = Literal["open", "won", "lost"]
@@ -54,6 +56,12 @@ STAGE_EXAMPLE: Final[dict[str, Any]] = {
     "entry_requirements": [{"type": "field", "path": "/amount"}],
     "loss_reasons": [],
 }
+
+
+def _different(stages: list[str]) -> list[str]:
+    if len(set(stages)) < len(stages):
+        raise PydanticCustomError("duplicate", "Each stage should appear once")
+    return stages
 
 
 class Guidance(Request):
@@ -87,7 +95,7 @@ class LossReason(Request):
 
 
 class StageDocument(Request):
-    """A stage, as a definition writes it."""
+    """A stage, as a definition writes it, or as an answer shows it."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [STAGE_EXAMPLE]})
 
@@ -128,6 +136,9 @@ class StageDocument(Request):
     loss_reasons: Annotated[list[LossReason], Field(max_length=50)] = Field(
         default_factory=list, description="Of a lost stage: at least one."
     )
+    position: Any = shown("integer", or_null=True)
+    archived_at: Any = shown("string", or_null=True, format="date-time")
+    succeeded_by: Any = shown("array", items={}, maxItems=domain.MAX_STAGES)
 
     def stage(self) -> domain.Stage:
         """The stage, not placed in any revision yet."""
@@ -217,7 +228,11 @@ class StageMerge(Request):
         json_schema_extra={"examples": [{"stages": ["pricing", "contract"], "into": "contract"}]}
     )
 
-    stages: Annotated[list[Key], Field(min_length=1, max_length=domain.MAX_STAGES)]
+    stages: Annotated[
+        list[Key],
+        Field(min_length=1, max_length=domain.MAX_STAGES, json_schema_extra={"uniqueItems": True}),
+        AfterValidator(_different),
+    ]
     into: Key = Field(description="The stage that takes their open deals and their moves.")
 
 
@@ -233,7 +248,10 @@ class Stage(Response):
     key: str
     name: str
     kind: Kind
-    position: int | None = Field(description="1 is the first of those in use; null: archived.")
+    position: int | None = Field(
+        description="1 is the first of those in use; null: archived.",
+        json_schema_extra={"readOnly": True},
+    )
     off_path: bool
     description: str | None
     probability: float | None
@@ -247,10 +265,11 @@ class Stage(Response):
     guidance: Guidance | None
     entry_requirements: list[EntryRequirement]
     loss_reasons: list[LossReason]
-    archived_at: Instant | None
+    archived_at: Instant | None = Field(json_schema_extra={"readOnly": True})
     succeeded_by: list[str] = Field(
         description="What an archived stage became: the parts of its split, or the one it was "
-        "merged into."
+        "merged into.",
+        json_schema_extra={"readOnly": True},
     )
 
     @classmethod
@@ -298,8 +317,8 @@ def _with(stage: domain.Stage, given: dict[str, Any]) -> domain.Stage:
     rule: dict[str, Any] = {}
     for name, value in given.items():
         match name, value:
-            case (("key" | "kind" | "position"), _):
-                continue  # what a stage is called and where it stands are not its terms
+            case (("key" | "kind" | "position" | "archived_at" | "succeeded_by"), _):
+                continue  # what a stage is called, where and how it stands are not its terms
             case "idle_after_by_priority", _:
                 rule["after_by_priority"] = MappingProxyType(value)
             case "idle_clock", _:

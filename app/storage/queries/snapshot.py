@@ -6,6 +6,7 @@ Counted by the database as `domain.measures.snapshot` defines it.
 import json
 from collections import defaultdict
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Row
@@ -22,10 +23,11 @@ from app.storage.queries.question import Asked, Question, microseconds
 
 
 async def standings(
-    connection: AsyncConnection, asked: Asked, *, grouped: bool
+    connection: AsyncConnection, asked: Asked, *, grouped: bool, now: datetime
 ) -> Mapping[Value, Mapping[int, Standing]]:
-    """By group and slot: the open deals that stand there at T."""
+    """By group and slot: the open deals that stand there at T; `now` is the database's clock."""
     question = Question(asked, grouped=grouped)
+    aged_until = question.bind(min(asked.selection.as_of, now))
     join, group = question.group()
     population = deals(
         question, facts=True, changed_since=":as_of", by_move=question.asks_moved_facts
@@ -38,9 +40,9 @@ async def standings(
             SELECT {group} AS "group", d.slot, d.amount,
                    CASE WHEN d.amount IS NOT NULL THEN d.currency END AS currency,
                    coalesce(d.probability, rules.probability) AS probability,
-                   {microseconds(":as_of - d.entered_at")} AS age,
-                   coalesce({microseconds(f":as_of - {_clock_start()}")} >= {_THRESHOLD}, FALSE)
-                       AS idle,
+                   greatest({microseconds(f"{aged_until} - d.entered_at")}, 0) AS age,
+                   coalesce({microseconds(f"{aged_until} - {_clock_start()}")} >= {_THRESHOLD},
+                            FALSE) AS idle,
                    boundaries.ends
             FROM deals AS d {join} JOIN rules ON rules.slot = d.slot
             LEFT JOIN boundaries ON boundaries.slot = d.slot

@@ -47,6 +47,15 @@ async def test_a_body_over_one_mebibyte_is_refused_however_it_is_announced(
     is_problem(lying, "payload_too_large")
 
 
+@pytest.mark.parametrize("name", ["%FF", "%ED%A0%80", "%", "%4", "%zz"])
+async def test_a_url_that_is_no_percent_encoded_utf_8_is_refused(
+    client: Client, is_problem: IsProblem, name: str
+) -> None:
+    for target in (f"/v1/gadgets/{name}", f"/v1/gadgets?name={name}"):
+        url = httpx.URL("http://sluice.test").copy_with(raw_path=target.encode())
+        is_problem(await client.get(url), "malformed")
+
+
 async def test_an_import_may_be_larger(client: Client) -> None:
     async def chunks() -> AsyncIterator[bytes]:
         for _ in range(40):

@@ -148,7 +148,7 @@ async def test_an_unknown_path_is_a_problem(
     is_problem(await client.get(path), "route_not_found")
 
 
-@pytest.mark.parametrize("gadget", ["7", "NA", "%00", ID + "0", "%ED%A0%80"])
+@pytest.mark.parametrize("gadget", ["7", "NA", "%00", ID + "0"])
 async def test_an_id_that_could_not_have_been_given_is_not_found(
     client: Client, gadget: str, is_problem: IsProblem
 ) -> None:
