@@ -176,6 +176,7 @@ class FactColumns(_Part):
     attributes: Annotated[
         dict[str, Column],
         Field(max_length=100, description="The attribute's name → its column."),
+        AfterValidator(_short(100)),
     ] = Field(default_factory=dict)
 
 
@@ -202,18 +203,18 @@ class _Common(_Part):
     deal: Column = Field(description="The column that tells deals apart; their `external_id`.")
     stages: Annotated[
         dict[str, Key],
-        Entries,
         Field(
             max_length=1000,
             description="A value of the stage column → the stage's key. A value that is not listed "
             "is taken as a key itself.",
         ),
-        AfterValidator(_short(100)),
+        Entries,
     ] = Field(default_factory=dict)
     loss_reason: Column | None = None
     loss_reasons: Annotated[
         dict[str, Key],
         Field(max_length=1000, description="A value of the loss reason column → the key."),
+        Entries,
     ] = Field(default_factory=dict)
     facts: FactColumns = FactColumns()
     constants: ConstantFacts = ConstantFacts()
@@ -251,7 +252,6 @@ class LongMapping(_Common):
     )
     activities: Annotated[
         dict[str, Key],
-        Entries,
         Field(
             max_length=1000,
             description="Values of the stage column that are activities → their kind.",
