@@ -19,10 +19,10 @@ VOIDED = "voided_at, voided_by, void_reason"
 WORKSPACE = "(SELECT nullif(current_setting('app.workspace_id', true), '')::uuid)"
 KEY_ID = "(SELECT nullif(current_setting('app.key_id', true), ''))"
 
+# Runs as the owner, whom no policy holds: the workspace condition is this function's own.
 ERASE = """
 CREATE FUNCTION erase_opportunity(erased uuid) RETURNS void
 LANGUAGE sql SECURITY DEFINER SET search_path = public, pg_temp AS $$
-    -- Runs as the owner, whom no policy holds: the workspace condition is this function's own.
     DELETE FROM idle_flag WHERE workspace_id = current_setting('app.workspace_id')::uuid
         AND opportunity_id = erased;
     DELETE FROM activity WHERE workspace_id = current_setting('app.workspace_id')::uuid

@@ -1,0 +1,102 @@
+"""Migrations make what the tables say, one by one as well as at once, and can be taken back."""
+
+import os
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from alembic import command
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, text
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.pool import NullPool
+
+from app.storage import migrate
+from tests.conftest import OWNER_URL, at, dropped, on_server
+
+# Everything that a migration makes: columns, constraints, indexes, policies, grants, functions.
+SCHEMA = """
+SELECT 'column', table_name || '.' || column_name, data_type || ' ' || is_nullable
+       || coalesce(' ' || column_default, '')
+FROM information_schema.columns WHERE table_schema = 'public'
+UNION ALL SELECT 'constraint', conrelid::regclass || '.' || conname, pg_get_constraintdef(oid)
+FROM pg_constraint WHERE connamespace = 'public'::regnamespace
+UNION ALL SELECT 'index', indexname, indexdef FROM pg_indexes WHERE schemaname = 'public'
+UNION ALL SELECT 'policy', tablename || '.' || policyname, concat(roles, cmd, qual, with_check)
+FROM pg_policies WHERE schemaname = 'public'
+UNION ALL SELECT 'wall', relname, relrowsecurity::text
+FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind = 'r'
+UNION ALL SELECT 'grant', relname, coalesce(relacl, acldefault('r', relowner))::text
+FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind = 'r'
+UNION ALL SELECT 'column grant', attrelid::regclass || '.' || attname, array_to_string(attacl, ' ')
+FROM pg_attribute WHERE attacl IS NOT NULL AND attrelid::regclass::text NOT LIKE 'pg_%'
+UNION ALL SELECT 'function', proname, concat(prosrc, prosecdef, proconfig, proacl)
+FROM pg_proc WHERE pronamespace = 'public'::regnamespace
+ORDER BY 1, 2, 3
+"""
+
+
+@pytest.fixture
+async def empty() -> AsyncIterator[AsyncEngine]:
+    """A database of one's own with nothing in it, as its owner."""
+    owner, name = os.environ[OWNER_URL], f"sluice_empty_{uuid4().hex[:12]}"
+    await on_server(owner, f"CREATE DATABASE {name}")
+    url = "postgresql+asyncpg://" + at(owner, name).split("://", 1)[1]
+    engine = create_async_engine(url, poolclass=NullPool)
+    yield engine
+    await engine.dispose()
+    await dropped(owner, name)
+
+
+async def run(engine: AsyncEngine, step: Callable[..., Any], *arguments: str) -> None:
+    """An Alembic command on the database."""
+
+    def with_configuration(connection: Connection) -> None:
+        configuration: Config = migrate.configuration()
+        configuration.attributes["connection"] = connection
+        step(configuration, *arguments)
+
+    async with engine.connect() as connection:
+        await connection.run_sync(with_configuration)
+
+
+async def schema(engine: AsyncEngine) -> list[tuple[str, ...]]:
+    async with engine.connect() as connection:
+        return [tuple(row) for row in await connection.execute(text(SCHEMA))]
+
+
+def revisions() -> list[str]:
+    """All of them, the first one first."""
+    script = ScriptDirectory.from_config(migrate.configuration())
+    return [revision.revision for revision in script.walk_revisions()][::-1]
+
+
+async def test_the_migrations_make_exactly_the_tables_that_the_code_knows(
+    empty: AsyncEngine,
+) -> None:
+    await run(empty, command.upgrade, "head")
+    await run(empty, command.check)
+
+
+async def test_down_and_up_again_gives_the_same_schema(empty: AsyncEngine) -> None:
+    await run(empty, command.upgrade, "head")
+    first = await schema(empty)
+    await run(empty, command.downgrade, "base")
+    left = {name for kind, name, _ in await schema(empty) if kind == "wall"}
+    assert left == {"alembic_version"}
+    await run(empty, command.upgrade, "head")
+    assert await schema(empty) == first
+
+
+async def test_one_migration_at_a_time_forth_and_back_gives_the_same_schema_at_every_step(
+    empty: AsyncEngine,
+) -> None:
+    after: dict[str, list[tuple[str, ...]]] = {}
+    for revision in revisions():
+        await run(empty, command.upgrade, revision)
+        after[revision] = await schema(empty)
+    for revision, before in zip(reversed(revisions()), [*reversed(revisions())][1:], strict=False):
+        await run(empty, command.downgrade, before)
+        assert await schema(empty) == after[before], f"taking back {revision}"
