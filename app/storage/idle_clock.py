@@ -93,16 +93,13 @@ def clocks(deals: str, rule_since: str = "o.idle_rule_since") -> str:
 # the one row that the planner expects of each, and take a minute for ten thousand.
 RETURNED: Final = "o.*, CASE WHEN c.flag_ends THEN c.flag_id END AS ended_flag"
 
-# A deal whose clock the rule leaves as it was is not written; only those that lose their flag have
-# to be told of.
+# Every deal is written, also one whose clock starts and ends as before: what a caller sees of it
+# names the clock, so its version must move on. Only those that lose their flag have to be told of.
 RECOMPUTE: Final = f"""
 WITH {clocks("o.pipeline_id = $9 AND o.slot = $10")},
 saved AS (
     UPDATE opportunity AS o SET {ASSIGNMENTS} FROM clocks AS c
     WHERE o.workspace_id = $1 AND o.opportunity_id = c.opportunity_id
-      AND (o.last_activity_at, o.clock_started_at, o.clock_reset_by, o.goes_idle_at, false)
-      IS DISTINCT FROM
-          (c.last_activity_at, c.started_at, c.reset_by, c.goes_idle_at, c.flag_ends)
     RETURNING {RETURNED}
 )
 SELECT * FROM saved WHERE ended_flag IS NOT NULL

@@ -351,3 +351,21 @@ async def test_a_key_that_is_none_is_refused(
     )
     assert answer.status_code in (400, 422)
     assert await listed(client) == []
+
+
+async def test_another_clock_for_its_stage_is_another_version_of_the_deal(
+    client: httpx.AsyncClient,
+) -> None:
+    made = await client.post("/v1/pipelines", json={"key": "clocked", "template": "b2b"})
+    assert made.status_code == 201, made.text
+    deal = await open_deal(client, "clocked")
+    path, held = f"/v1/opportunities/{deal['id']}", {"If-None-Match": f'"{deal["version"]}"'}
+    assert (await client.get(path, headers=held)).status_code == 304
+    changed = await client.patch(
+        "/v1/pipelines/clocked/stages/prospect",
+        json={"idle_clock": "stage_age"},
+        headers={"If-Match": "*"},
+    )
+    assert changed.status_code == 200, changed.text
+    answer = await client.get(path, headers=held)
+    assert (answer.status_code, answer.json()["idle"]["clock"]) == (200, "stage_age")

@@ -257,6 +257,20 @@ Duration = Annotated[
 Rate = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 """A share or probability: a number in 0…1."""
 
+SHARE_PLACES: Final = 4
+
+
+def _kept_exactly(share: float) -> float:
+    if round(Decimal(repr(share)), SHARE_PLACES) != Decimal(repr(share)):
+        raise PydanticCustomError(
+            "wrong_format", "It has at most {places} decimals", {"places": SHARE_PLACES}
+        )
+    return share
+
+
+Share = Annotated[Rate, AfterValidator(_kept_exactly)]
+"""A probability or target that is kept: at most 4 decimals, none of which is ever rounded off."""
+
 Attributes = Annotated[
     dict[str, Any],
     AfterValidator(_attributes),

@@ -22,14 +22,11 @@ from app.http.schemas.common import (
     Name,
     Page,
     Query,
-    Rate,
     Request,
     Response,
+    Share,
     Update,
 )
-
-PROBABILITY_PLACES: Final = 4
-"""What the database keeps of a probability; more would be rounded in silence."""
 
 _ID: Final = "019a8f0e-4c1e-7d8a-9b1c-2f3e4d5c6b7a"
 _DEAL: Final[dict[str, Any]] = {
@@ -78,20 +75,9 @@ def _different(tags: list[str]) -> list[str]:
     return tags
 
 
-def _kept_exactly(probability: float) -> float:
-    if round(Decimal(repr(probability)), PROBABILITY_PLACES) != Decimal(repr(probability)):
-        raise PydanticCustomError(
-            "wrong_format",
-            "A probability has at most {places} decimals",
-            {"places": PROBABILITY_PLACES},
-        )
-    return probability
-
-
 Label = Annotated[Name, Field(max_length=100)]
 ExternalId = Annotated[Name, Field(description="Your own id of the deal; unique in the workspace.")]
 Tags = Annotated[list[Label], Field(max_length=50), AfterValidator(_different)]
-Probability = Annotated[Rate, AfterValidator(_kept_exactly)]
 Status = Literal["open", "won", "lost", "handed_off"]
 
 
@@ -100,7 +86,7 @@ class OpportunityFacts(Request):
 
     name: Name
     amount: Money | None = None
-    probability: Probability | None = Field(
+    probability: Share | None = Field(
         default=None,
         description="Your own estimate, with at most 4 decimals; null: the one that its stage "
         "declares.",
@@ -161,7 +147,7 @@ class OpportunityUpdate(Update):
     name: Name | MISSING = MISSING
     external_id: ExternalId | MISSING | None = MISSING
     amount: Money | MISSING | None = MISSING
-    probability: Probability | MISSING | None = MISSING
+    probability: Share | MISSING | None = MISSING
     owner: Label | MISSING | None = MISSING
     team: Label | MISSING | None = MISSING
     source: Label | MISSING | None = MISSING

@@ -20,9 +20,9 @@ from app.http.schemas.common import (
     Instant,
     Key,
     Name,
-    Rate,
     Request,
     Response,
+    Share,
     Text,
     Update,
     shown,
@@ -106,7 +106,7 @@ class StageDocument(Request):
         default=False, description="An open stage beside the path (On hold, Nurture): without rank."
     )
     description: Text | None = None
-    probability: Rate | None = Field(default=None, description="Of winning a deal that is here.")
+    probability: Share | None = Field(default=None, description="Of winning a deal that is here.")
     idle_after: Duration | None = Field(
         default=None, description="How long a deal may be quiet here; null: for ever."
     )
@@ -123,7 +123,7 @@ class StageDocument(Request):
         description="The kinds of activity that reset an inactivity clock.",
     )
     follow_up_every: Duration | None = Field(default=None, description="Cadence of follow-ups.")
-    target_conversion: Rate | None = Field(
+    target_conversion: Share | None = Field(
         default=None, description="The share that should go on to the next stage."
     )
     target_dwell: Duration | None = Field(
@@ -166,7 +166,7 @@ class StageUpdate(Update):
     name: Name | MISSING = MISSING
     off_path: bool | MISSING = MISSING
     description: Text | MISSING | None = MISSING
-    probability: Rate | MISSING | None = MISSING
+    probability: Share | MISSING | None = MISSING
     idle_after: Duration | MISSING | None = MISSING
     idle_after_by_priority: (
         Annotated[dict[Priority, Duration | None], Field(max_length=20)] | MISSING
@@ -174,7 +174,7 @@ class StageUpdate(Update):
     idle_clock: Clock | MISSING = MISSING
     qualifying_activities: Annotated[list[Key], Field(max_length=50)] | MISSING = MISSING
     follow_up_every: Duration | MISSING | None = MISSING
-    target_conversion: Rate | MISSING | None = MISSING
+    target_conversion: Share | MISSING | None = MISSING
     target_dwell: Duration | MISSING | None = MISSING
     guidance: Guidance | MISSING | None = MISSING
     entry_requirements: Annotated[list[EntryRequirement], Field(max_length=50)] | MISSING = MISSING
