@@ -4,6 +4,8 @@
 imported as their owners would; where they are absent, these tests are skipped.
 """
 
+import csv
+import io
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -73,14 +75,26 @@ async def imported(
         yield Asking(connect(key), pipeline.key)
 
 
+def with_regions() -> bytes:
+    """The deals with their agent's regional office beside them, as their owner would join it."""
+    with (MAVEN / "sales_teams.csv").open(newline="") as teams:
+        office = {row["sales_agent"]: row["regional_office"] for row in csv.DictReader(teams)}
+    joined = io.StringIO()
+    with (MAVEN / "sales_pipeline.csv").open(newline="") as deals:
+        read = csv.DictReader(deals)
+        write = csv.DictWriter(joined, [*(read.fieldnames or ()), "region"])
+        write.writeheader()
+        write.writerows({**row, "region": office[row["sales_agent"]]} for row in read)
+    return joined.getvalue().encode()
+
+
 async def test_maven_crm_gives_the_figures_of_its_reference(own_database: str) -> None:
     told = reference(MAVEN)
     conversion = told["conversion"]
     pipeline = idle_after(maven_pipeline(), "P14D")
-    mapping = {**MAVEN_MAPPING, "undated": PLACED}
-    async with imported(
-        own_database, pipeline, (MAVEN / "sales_pipeline.csv").read_bytes(), mapping
-    ) as ask:
+    facts = {**MAVEN_MAPPING["facts"], "team": "region"}
+    mapping = {**MAVEN_MAPPING, "facts": facts, "undated": PLACED}
+    async with imported(own_database, pipeline, with_regions(), mapping) as ask:
         funnel = (await ask("funnel", as_of=NEW_YEAR))["total"]
         prospecting, engaging, won = funnel["stages"]
         assert prospecting["reached"] == conversion["all"] == 8_800
@@ -114,6 +128,18 @@ async def test_maven_crm_gives_the_figures_of_its_reference(own_database: str) -
             for name, agent in told["by_agent"].items()
             if "Won" in agent or "Lost" in agent
         }
+        offices = (await ask("win-rate", as_of=NEW_YEAR, group_by="team"))["groups"]
+        lengths = (await ask("cycle-time", as_of=NEW_YEAR, group_by="team"))["groups"]
+        won_cycle = {office["value"]: office["won"] for office in lengths}
+        assert {office["value"] for office in offices} == set(told["by_region"])
+        for office in offices:
+            expected = told["by_region"][office["value"]]
+            assert (office["won"], office["lost"]) == (expected["Won"], expected["Lost"])
+            assert office["by_amount"][0]["won"]["amount"] == f"{expected['won_value']}.00"
+            cycle = won_cycle[office["value"]]
+            assert cycle["p50_seconds"] == expected["p50_days_won"] * DAY
+            assert cycle["p90_seconds"] == expected["p90_days_won"] * DAY
+
         months = (await ask("funnel", as_of=NEW_YEAR, group_by="opened_month"))["groups"]
         won_by_month = {month["value"]: month["stages"][-1]["reached"] for month in months}
         assert won_by_month == {
