@@ -9,17 +9,14 @@ its read brought:
 """
 
 import re
-from collections.abc import Callable
 from typing import Annotated
 
 from fastapi import Header
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
+from app.actions.deciding import VersionCheck
 from app.domain.errors import Malformed, Stale, VersionRequired
-
-VersionCheck = Callable[[int], None]
-"""Raises `VersionRequired` or `Stale` unless the caller may change this version."""
 
 IfMatch = Annotated[
     str | None,

@@ -17,7 +17,7 @@ import asyncpg
 from sqlalchemy import Row, Select, and_, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.domain.errors import AlreadyExists, NotFound
+from app.domain.errors import AlreadyExists, Breach, Invalid, NotFound
 from app.domain.pipeline import Pipeline
 from app.storage import tables
 from app.storage.engine import Connection
@@ -166,6 +166,22 @@ async def read_current_revision(connection: AsyncConnection, workspace: UUID, ke
     if row is None:
         raise _no_pipeline(key)
     return await read_revision(connection, workspace, row.pipeline_id, row.revision)
+
+
+async def read_place(
+    connection: AsyncConnection, workspace: UUID, key: str | None, stage: str | None
+) -> tuple[UUID | None, int | None]:
+    """The pipeline's id and the stage's slot that a list's filters name; None for none.
+
+    Raises NotFound, UnknownStage, and Invalid for a stage without its pipeline.
+    """
+    if key is None:
+        if stage is not None:
+            problem = "A stage is one of a pipeline: name the pipeline too."
+            raise Invalid(problem, [Breach("?pipeline", "required", problem)])
+        return None, None
+    pipeline = await read_current(connection, workspace, key)
+    return pipeline.pipeline_id, None if stage is None else pipeline.stage(stage).slot
 
 
 async def read_revision(

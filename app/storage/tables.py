@@ -135,19 +135,12 @@ class FactColumns(TypedColumns):
     priority: Named[str | None] = Column(Text)
 
 
-class OpportunityColumns(Owned):
+class OpportunityColumns(FactColumns, Owned):
     opportunity_id: Named[UUID] = Column(Uuid, primary_key=True)
     pipeline_id: Named[UUID] = Column(Uuid)
     external_id: Named[str | None] = Column(Text)
     version: Named[int] = Column(BigInteger)
     name: Named[str] = Column(Text)
-    amount: Named[Decimal | None] = Column(Amount)
-    currency: Named[str | None] = Column(Text)
-    probability: Named[Decimal | None] = Column(Share)
-    owner: Named[str | None] = Column(Text)
-    team: Named[str | None] = Column(Text)
-    source: Named[str | None] = Column(Text)
-    priority: Named[str | None] = Column(Text)
     tags: Named[list[str]] = Column(ARRAY(Text))
     attributes: Named[dict[str, Any]] = Column(Json)
     expected_close_on: Named[date | None] = Column(Date)

@@ -8,7 +8,6 @@ from fastapi import APIRouter, Depends, Path, Query, Response
 from app.actions.attend_flag import acknowledge_flag, snooze_flag
 from app.actions.flag_idle import scan_workspace
 from app.domain.access import Principal, Scope
-from app.domain.errors import Breach, Invalid
 from app.domain.idle_flag import FlagState
 from app.domain.idle_flag import IdleFlag as Flag
 from app.domain.opportunity import Opportunity
@@ -50,14 +49,9 @@ async def list_idle_flags(
     workspace = principal.workspace_id
     listing = pages.of(query, list="idle-flags", workspace=workspace, **query.asked())
     async with database.read(workspace) as connection:
-        pipeline_id = slot = None
-        if query.pipeline is not None:
-            pipeline = await pipelines.read_current(connection, workspace, query.pipeline)
-            pipeline_id = pipeline.pipeline_id
-            slot = None if query.stage is None else pipeline.stage(query.stage).slot
-        elif query.stage is not None:
-            problem = "A stage is one of a pipeline: name the pipeline too."
-            raise Invalid(problem, [Breach("?pipeline", "required", problem)])
+        pipeline_id, slot = await pipelines.read_place(
+            connection, workspace, query.pipeline, query.stage
+        )
         found = await idle.flags(
             connection,
             workspace,

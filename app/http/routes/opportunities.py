@@ -9,7 +9,6 @@ from app.actions.amend_opportunity import amend_opportunity, upsert_opportunity
 from app.actions.erase_opportunity import erase_opportunity
 from app.actions.open_opportunity import NewDeal, open_opportunity
 from app.domain.access import Principal, Scope
-from app.domain.errors import Breach, Invalid
 from app.domain.journey import Facts
 from app.domain.opportunity import Opportunity as Deal
 from app.domain.pipeline import Pipeline
@@ -56,14 +55,9 @@ async def list_opportunities(
     workspace = principal.workspace_id
     listing = pages.of(query, list="opportunities", workspace=workspace, **query.asked())
     async with database.read(workspace) as connection:
-        pipeline_id = slot = None
-        if query.pipeline is not None:
-            pipeline = await pipelines.read_current(connection, workspace, query.pipeline)
-            pipeline_id = pipeline.pipeline_id
-            slot = None if query.stage is None else pipeline.stage(query.stage).slot
-        elif query.stage is not None:
-            problem = "A stage is one of a pipeline: name the pipeline too."
-            raise Invalid(problem, [Breach("?pipeline", "required", problem)])
+        pipeline_id, slot = await pipelines.read_place(
+            connection, workspace, query.pipeline, query.stage
+        )
         filters = queries.Filters(
             pipeline_id=pipeline_id,
             slot=slot,
