@@ -20,7 +20,7 @@ from app.domain import journey
 from app.domain.definition import Definition, begin, revise
 from app.domain.idleness import IdleState, Reset
 from app.domain.journey import Facts, Position, Transition, TransitionKind
-from app.domain.measures.hindsight import DealHistory, FactChange
+from app.domain.measures.hindsight import DealHistory, Deed, FactChange, Logged
 from app.domain.opportunity import Opportunity
 from app.domain.period import Period
 from app.domain.pipeline import Flow, IdleClock, IdleRule, LossReason, Pipeline, Stage, StageKind
@@ -86,9 +86,17 @@ class PastDeal:
 
     opportunity_id: UUID
     history: DealHistory
-    voided: Sequence[Transition] = ()
     changes: Sequence[tuple[FactChange, Any]] = ()
     """Each change with the value that it brought."""
+
+    @property
+    def written_at(self) -> datetime:
+        """When something of the deal was written last."""
+        log, changes = self.history.log, self.history.changes
+        voided = [entry.voided_at for entry in log if entry.voided_at is not None]
+        return max(
+            [*(entry.recorded_at for entry in log), *voided, *(c.recorded_at for c in changes)]
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,12 +122,17 @@ def pasts(draw: st.DrawFn, most: int = 6) -> Past:
 @st.composite
 def _past_deals(draw: st.DrawFn, pipeline: Pipeline) -> PastDeal:
     tale = _Tale(draw, pipeline)
-    for event in draw(st.lists(st.sampled_from("mmmmrrhhvcccct"), max_size=9)):
+    for event in draw(st.lists(st.sampled_from("mmmmmrrhhvuwcccct"), max_size=9)):
         tale.recorded = min(LAST, tale.recorded + draw(st.sampled_from((0, 0, 1, 2))))
         if event == "c":
             tale.change(*draw(_changes))
         elif event == "t":
-            tale.calls.append((draw(st.sampled_from(("call", "note"))), at(tale.recorded)))
+            called = at(tale.recorded)
+            tale.calls.append(Deed(draw(st.sampled_from(("call", "note"))), called, called))
+        elif event == "u":
+            tale.undo()
+        elif event == "w":
+            tale.rewrite()
         elif tale.here.status is not journey.Status.HANDED_OFF:
             tale.move(event)
     return tale.told()
@@ -138,12 +151,39 @@ class _Tale:
         }
         self.occurred = self.recorded = draw(st.integers(0, LAST // 2))
         self.seq = 1
-        target = pipeline.by_slot[draw(st.sampled_from(self.slots))]
-        self.log = [opening(target, at(self.occurred), self.facts)]
-        self.here = journey.opening(pipeline, self.log[0])
-        self.voided: list[Transition] = []
+        self.log: list[Logged] = []
+        self.open()
         self.changes: list[tuple[FactChange, Any]] = []
-        self.calls: list[tuple[str, datetime]] = []
+        self.calls: list[Deed] = []
+
+    def open(self) -> None:
+        target = self.pipeline.by_slot[self.draw(st.sampled_from(self.slots))]
+        move = replace(opening(target, at(self.occurred), self.facts), seq=self.seq)
+        self.log.append(Logged(move, at(self.recorded)))
+        self.here = journey.opening(self.pipeline, move)
+
+    def undo(self) -> None:
+        """The last standing move is voided, unless it is the opening."""
+        standing = [n for n, entry in enumerate(self.log) if entry.voided_at is None]
+        if len(standing) > 1:
+            self.void(standing[-1])
+            self.here = journey.position(self.pipeline, self.standing())
+            self.occurred = (self.here.stage_entered_at - BEGIN) // STEP
+
+    def rewrite(self) -> None:
+        """All of it is voided and the deal opened anew, as an import may do."""
+        for number, entry in enumerate(self.log):
+            if entry.voided_at is None:
+                self.void(number)
+        self.occurred = self.draw(st.integers(0, self.recorded))
+        self.seq += 1
+        self.open()
+
+    def void(self, number: int) -> None:
+        self.log[number] = replace(self.log[number], voided_at=at(self.recorded))
+
+    def standing(self) -> list[Transition]:
+        return [entry.move for entry in self.log if entry.voided_at is None]
 
     def change(self, name: str, new: Any) -> None:
         """A fact becomes another, unless that would leave an amount without its currency."""
@@ -156,18 +196,19 @@ class _Tale:
                 return
             self.facts = facts
         if old != new:
-            self.changes.append((FactChange(name, old, at(self.recorded)), new))
+            now = at(self.recorded)
+            self.changes.append((FactChange(name, old, now, now), new))
 
     def move(self, event: str) -> None:
-        """`h` hands off, `r` rearranges where that can be, `v` is voided later; others move."""
+        """`h` hands off, `r` rearranges where that can be, `v` is voided at last; others move."""
         self.occurred = self.draw(st.integers(self.occurred, self.recorded))
         self.seq += 1
         move = self._handed_off() if event == "h" else self._moved(rearranged=event == "r")
+        self.log.append(Logged(move, at(self.recorded)))
+        self.here = journey.after(self.pipeline, self.here, move)
         if event == "v":
-            self.voided.append(move)
-        else:
-            self.log.append(move)
-            self.here = journey.after(self.pipeline, self.here, move)
+            self.recorded = min(LAST, self.recorded + self.draw(st.integers(0, 2)))
+            self.undo()
 
     def _moved(self, *, rearranged: bool) -> Transition:
         to_slot = self.draw(st.sampled_from([s for s in self.slots if s != self.here.slot]))
@@ -192,13 +233,13 @@ class _Tale:
 
     def told(self) -> PastDeal:
         history = DealHistory(
-            transitions=self.log,
+            log=self.log,
             facts=self.facts,
             **self.others,
             changes=[change for change, _ in self.changes],
             activities=self.calls,
         )
-        return PastDeal(uuid4(), history, self.voided, self.changes)
+        return PastDeal(uuid4(), history, self.changes)
 
 
 def opening(stage: Stage, instant: datetime, facts: Facts) -> Transition:
@@ -255,7 +296,8 @@ def past_deal(
     for seq, (key, instant) in enumerate(moves, start=2):
         log.append(moving(pipeline, here, pipeline.stage(key).slot, instant, borne, seq, reason))
         here = journey.after(pipeline, here, log[-1])
-    history = DealHistory(transitions=log, facts=borne, tags=tags, attributes=attributes or {})
+    known = [Logged(move, at(LAST)) for move in log]
+    history = DealHistory(log=known, facts=borne, tags=tags, attributes=attributes or {})
     return PastDeal(uuid4(), history)
 
 
@@ -318,7 +360,8 @@ async def insert(
 
 def _rows(workspace: UUID, pipeline: Pipeline, deal: PastDeal) -> list[Part]:
     history = deal.history
-    here = journey.position(pipeline, history.transitions)
+    here = journey.position(pipeline, history.standing())
+    changed = [change.occurred_at for change in history.changes]
     row = Opportunity(
         opportunity_id=deal.opportunity_id,
         pipeline_id=pipeline.pipeline_id,
@@ -328,31 +371,31 @@ def _rows(workspace: UUID, pipeline: Pipeline, deal: PastDeal) -> list[Part]:
         position=here,
         idle=IdleState(here.moved_at, Reset.MOVE, None),
         created_at=here.opened_at,
-        updated_at=here.opened_at,
+        updated_at=deal.written_at,
+        facts_changed_at=max(changed, default=None),
         tags=history.tags,
         attributes=history.attributes,
     )
     parts = [opportunities.insert(workspace, row)]
-    entries = [(move, None) for move in history.transitions]
-    entries += [(move, at(LAST)) for move in deal.voided]
-    for move, voided_at in entries:
+    for logged in history.log:
         entry = LogEntry(
-            transition=move,
+            transition=logged.move,
             transition_id=uuid4(),
             opportunity_id=deal.opportunity_id,
             pipeline_id=pipeline.pipeline_id,
             revision=1,
             from_name=None,
             to_name="",
-            recorded_at=at(LAST),
+            recorded_at=logged.recorded_at,
             actor="test",
         )
         parts.append(transitions.append(workspace, entry))
-        if voided_at is not None:
+        if logged.voided_at is not None:
+            because = (logged.voided_at, "test", "a mistake")
             parts.append(
                 Part(
                     transitions.VOID,
-                    (workspace, deal.opportunity_id, move.seq, voided_at, "test", "a mistake"),
+                    (workspace, deal.opportunity_id, logged.move.seq, *because),
                 )
             )
     parts += [
@@ -367,7 +410,7 @@ def _rows(workspace: UUID, pipeline: Pipeline, deal: PastDeal) -> list[Part]:
                 _json(change.old),
                 _json(new),
                 change.occurred_at,
-                change.occurred_at,
+                change.recorded_at,
                 "test",
             ),
         )
@@ -380,14 +423,14 @@ def _rows(workspace: UUID, pipeline: Pipeline, deal: PastDeal) -> list[Part]:
                 activity_id=uuid4(),
                 opportunity_id=deal.opportunity_id,
                 pipeline_id=pipeline.pipeline_id,
-                kind=kind,
+                kind=deed.kind,
                 content=None,
-                occurred_at=occurred_at,
-                recorded_at=occurred_at,
+                occurred_at=deed.occurred_at,
+                recorded_at=deed.recorded_at,
                 actor="test",
             ),
         )
-        for kind, occurred_at in history.activities
+        for deed in history.activities
     ]
     return parts
 

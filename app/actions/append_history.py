@@ -153,6 +153,7 @@ def _born(setting: Setting, external_id: str, name: str, read: Reconciled) -> Op
         external_id=external_id,
         tags=tuple(read.facts.get("tags", ())),
         attributes=read.facts.get("attributes", {}),
+        facts_changed_at=_last_change(read, None),
     )
 
 
@@ -183,6 +184,7 @@ def _continue(setting: Setting, found: KnownDeal, rows: list[StagedRow], piece: 
             tags=tuple(read.facts["tags"]),
             attributes=read.facts["attributes"],
         )
+        deal = replace(deal, facts_changed_at=_last_change(read, before.facts_changed_at))
     if read.position is not None:
         free = replace(
             deal,
@@ -241,6 +243,12 @@ def _count(read: Reconciled, moves: Sequence[tuple[StagedRow, history.Row]], pie
             piece.rejected.append((staged, verdict.value, reason))
     piece.counts["against_flow"] += read.against_flow
     piece.counts["voided"] += len(read.voided)
+
+
+def _last_change(read: Reconciled, known: datetime | None) -> datetime | None:
+    """When the last change of a fact occurred, those that are new among them."""
+    occurred = [change.occurred_at for change in read.changes]
+    return max([*occurred, known] if known else occurred, default=None)
 
 
 def _facts(said: Mapping[str, Any], before: Facts) -> Facts:

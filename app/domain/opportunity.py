@@ -27,6 +27,7 @@ from app.domain.pipeline import Pipeline
 class Opportunity:
     """A row of `opportunity`, in the domain's words. Every write of it makes the next `version`.
 
+    `facts_changed_at` is when the last change of any of its facts occurred, None where none has.
     `flag_id` is the unresolved idle flag of the present episode, open or snoozed; `flagged_at` is
     set while it stands open.
     """
@@ -44,6 +45,7 @@ class Opportunity:
     tags: tuple[str, ...] = ()
     attributes: Mapping[str, Any]
     expected_close_on: date | None = None
+    facts_changed_at: datetime | None = None
     last_activity_at: datetime | None = None
     holds: Holds = NO_HOLDS
     flag_id: UUID | None = None
@@ -111,7 +113,7 @@ def amended(
 
     A priority that brings another threshold is a new rule for this deal: it comes into force now.
     """
-    after = replace(deal, **changes)
+    after = replace(deal, facts_changed_at=now, **changes)
     rule = pipeline.by_slot[deal.position.slot].idle
     if rule.threshold(after.facts.priority) != rule.threshold(deal.facts.priority):
         after = replace(after, holds=replace(deal.holds, rule_since=now))

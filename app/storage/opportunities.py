@@ -89,7 +89,7 @@ _POSITION_COLUMNS = (
 )
 _FACT_COLUMNS = (
     *FACTS,
-    *("name", "external_id", "tags", "attributes", "expected_close_on"),
+    *("name", "external_id", "tags", "attributes", "expected_close_on", "facts_changed_at"),
 )
 _KEY_COLUMNS = (
     *("workspace_id", "opportunity_id", "version", "pipeline_id", "created_at", "continues"),
@@ -165,6 +165,7 @@ def deal_of(row: Any) -> Opportunity:
         tags=tuple(row["tags"]),
         attributes=json.loads(attributes) if isinstance(attributes, str) else attributes,
         expected_close_on=row["expected_close_on"],
+        facts_changed_at=row["facts_changed_at"],
         position=Position(
             status=Status(row["status"]),
             slot=row["slot"],
@@ -283,6 +284,7 @@ def _facts(deal: Opportunity) -> tuple[Any, ...]:
         list(deal.tags),
         json.dumps(deal.attributes),
         deal.expected_close_on,
+        deal.facts_changed_at,
     )
 
 

@@ -144,6 +144,7 @@ class OpportunityColumns(FactColumns, Owned):
     tags: Named[list[str]] = Column(ARRAY(Text))
     attributes: Named[dict[str, Any]] = Column(Json)
     expected_close_on: Named[date | None] = Column(Date)
+    facts_changed_at: Named[datetime | None] = Column(Instant)  # the last of opportunity_change
     # The projection of the log: domain.journey.Position
     status: Named[str] = Column(Text)
     slot: Named[int] = Column(SmallInteger)

@@ -60,16 +60,18 @@ examples = settings(
 def selections(draw: st.DrawFn, *, period: bool = True) -> Selection:
     """T at, between or after the grid's instants; any period, filters, group and attribution."""
     attribution = draw(st.sampled_from(Attribution))
-    known = CURRENT if attribution is Attribution.CURRENT else FROZEN
+    asked = CURRENT if attribution is Attribution.CURRENT else FROZEN
     filters = {
         Dimension(name): frozenset(draw(st.lists(st.sampled_from(values), min_size=1, max_size=2)))
-        for name, values in draw(st.lists(st.sampled_from(known), max_size=2, unique=True))
+        for name, values in draw(st.lists(st.sampled_from(asked), max_size=2, unique=True))
     }
-    group = draw(st.none() | st.sampled_from([name for name, _ in known]))
+    group = draw(st.none() | st.sampled_from([name for name, _ in asked]))
     start, end = sorted((draw(st.integers(-1, LAST)), draw(st.integers(0, LAST + 2))))
+    known = draw(st.none() | st.integers(1, LAST + 1))
     return Selection(
         as_of=at(draw(st.integers(1, LAST + 3)))
         + draw(st.sampled_from((0, 1))) * timedelta(hours=1),
+        known_at=None if known is None else at(known),
         start=at(start) if period and draw(st.booleans()) else None,
         end=at(end) if period and draw(st.booleans()) else None,
         timezone=draw(st.sampled_from(("UTC", "Pacific/Auckland", "America/New_York"))),
@@ -105,8 +107,7 @@ class Case:
     @cached_property
     def deals(self) -> list[Sighting]:
         """The deals as they were at T, by the definition."""
-        as_of, attribution = self.selection.as_of, self.selection.attribution
-        found = (seen(self.past.latest, d.history, as_of, attribution) for d in self.past.deals)
+        found = (seen(self.past.latest, d.history, self.selection) for d in self.past.deals)
         return [deal for deal in found if deal is not None]
 
 
@@ -272,7 +273,7 @@ async def test_a_group_is_the_same_question_with_that_filter(
         alone = Selection(
             **{
                 name: getattr(case.selection, name)
-                for name in ("as_of", "start", "end", "timezone", "attribution")
+                for name in ("as_of", "known_at", "start", "end", "timezone", "attribution")
             },
             filters=filters,
         )

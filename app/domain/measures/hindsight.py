@@ -1,8 +1,9 @@
 """A deal as it was at an instant T: what figures are made of.
 
-`seen` replays a deal's standing log up to T and takes its facts back to what they were
-(metrics.md, Notation and sections 6 and 7). It is the definition; `storage.queries.population`
-says the same in SQL, mostly from the deal's row, and property tests hold the two together.
+`seen` replays a deal's standing log up to T, as far as it was known at K, and takes its facts
+back to what they were (metrics.md, Notation and sections 6 and 7). It is the definition;
+`storage.queries.population` says the same in SQL, mostly from the deal's row, and property tests
+hold the two together.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,10 +16,26 @@ from typing import Any
 from app.domain import journey
 from app.domain.durations import microseconds
 from app.domain.journey import Facts, Status, Transition, TransitionKind
-from app.domain.measures.selection import Attribution, Bearer
+from app.domain.measures.selection import Attribution, Bearer, Selection
 from app.domain.pipeline import Pipeline
 
 _FROZEN = ("amount", "currency", "probability", "owner", "team", "source", "priority")
+
+
+@dataclass(frozen=True, slots=True)
+class Logged:
+    """A row of the log: the move, when it was recorded, and when it was voided."""
+
+    move: Transition
+    recorded_at: datetime
+    voided_at: datetime | None = None
+
+    def stands(self, known_at: datetime | None) -> bool:
+        """Whether it stood at that instant; None: whether it stands now."""
+        if known_at is None:
+            return self.voided_at is None
+        unvoided = self.voided_at is None or self.voided_at >= known_at
+        return self.recorded_at < known_at and unvoided
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,22 +45,36 @@ class FactChange:
     field: str
     old: Any
     occurred_at: datetime
+    recorded_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Deed:
+    """An activity, as far as an idle clock looks at it."""
+
+    kind: str
+    occurred_at: datetime
+    recorded_at: datetime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DealHistory:
     """All that is known of one deal.
 
-    `transitions` stand, in the order of their seq; `facts`, `tags` and `attributes` are those of
-    now; `changes` are in the order in which they occurred; `activities` are kind and instant.
+    `log` is in the order of seq, voided moves included; `facts`, `tags` and `attributes` are those
+    of now; `changes` are in the order in which they occurred, and were recorded.
     """
 
-    transitions: Sequence[Transition]
+    log: Sequence[Logged]
     facts: Facts
     tags: tuple[str, ...] = ()
     attributes: Mapping[str, Any] = field(default_factory=dict)
     changes: Sequence[FactChange] = ()
-    activities: Sequence[tuple[str, datetime]] = ()
+    activities: Sequence[Deed] = ()
+
+    def standing(self, known_at: datetime | None = None) -> list[Transition]:
+        """The moves that stand now, or that stood at `known_at`."""
+        return [entry.move for entry in self.log if entry.stands(known_at)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,21 +108,24 @@ class Sighting:
     bearer: Bearer
     last: Transition
     visits: Sequence[SeenVisit]
-    activities: Sequence[tuple[str, datetime]]
+    activities: Sequence[Deed]
 
 
-def seen(
-    pipeline: Pipeline, deal: DealHistory, as_of: datetime, attribution: Attribution
-) -> Sighting | None:
-    """The deal at `as_of`; None where it had not been opened before. `pipeline` is the latest."""
-    log = [move for move in deal.transitions if move.occurred_at < as_of]
+def seen(pipeline: Pipeline, deal: DealHistory, selection: Selection) -> Sighting | None:
+    """The deal at T; None where it had not been opened before. `pipeline` is the latest."""
+    as_of, known_at = selection.as_of, selection.known_at
+    log = [move for move in deal.standing(known_at) if move.occurred_at < as_of]
     if not log:
         return None
     here = journey.position(pipeline, log)
     moves = [move for move in log if not _is_link(move)]
     last = moves[-1]
     closed = here.status is not Status.OPEN
-    undone = _undone(deal.changes, here.closed_at if closed else as_of, inclusive=not closed)
+    undone = {
+        change.field: change.old
+        for change in reversed(deal.changes)
+        if _is_undone(change, as_of, here.closed_at) or not _is_known(change, known_at)
+    }
     facts = last.facts
     if not closed:
         facts = replace(deal.facts, **{k: v for k, v in undone.items() if k in _FROZEN})
@@ -102,7 +136,7 @@ def seen(
         opened_at=here.opened_at,
     )
     frozen = Bearer(**_bearing(last.facts), opened_at=here.opened_at)
-    by_move = attribution is Attribution.AT_MOVE
+    by_move = selection.attribution is Attribution.AT_MOVE
     return Sighting(
         status=here.status,
         slot=here.slot,
@@ -120,7 +154,11 @@ def seen(
         bearer=frozen if by_move else current,
         last=last,
         visits=tuple(_visits(moves, current, by_move=by_move)),
-        activities=[(kind, at) for kind, at in deal.activities if at < as_of],
+        activities=[
+            deed
+            for deed in deal.activities
+            if deed.occurred_at < as_of and _is_known(deed, known_at)
+        ],
     )
 
 
@@ -134,20 +172,17 @@ def _is_link(move: Transition) -> bool:
     return move.kind is TransitionKind.HANDED_OFF and move.entered_at is None
 
 
-def _undone(
-    changes: Sequence[FactChange], since: datetime | None, *, inclusive: bool
-) -> Mapping[str, Any]:
-    """Each fact's value before its first change from `since` on.
+def _is_undone(change: FactChange, as_of: datetime, closed_at: datetime | None) -> bool:
+    """Whether the fact was still the old one.
 
     A change at T itself has not occurred before T. One at the very instant of the close came with
     it: imported rows state facts and moves together.
     """
-    before: dict[str, Any] = {}
-    for change in changes:
-        assert since is not None  # a closed deal has a close
-        if change.occurred_at > since or (inclusive and change.occurred_at == since):
-            before.setdefault(change.field, change.old)
-    return before
+    return change.occurred_at >= as_of if closed_at is None else change.occurred_at > closed_at
+
+
+def _is_known(happened: FactChange | Deed, known_at: datetime | None) -> bool:
+    return known_at is None or happened.recorded_at < known_at
 
 
 def _bearing(facts: Facts) -> dict[str, Any]:

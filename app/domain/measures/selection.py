@@ -51,9 +51,13 @@ class Dimension:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Selection:
-    """T, the period `[start, end)` (None: open), filters (all must pass; of one, any value)."""
+    """T, the period `[start, end)` (None: open), filters (all must pass; of one, any value).
+
+    `known_at`: only what had been recorded before counts (None: all that has been).
+    """
 
     as_of: datetime
+    known_at: datetime | None = None
     start: datetime | None = None
     end: datetime | None = None
     timezone: str = "UTC"

@@ -87,7 +87,10 @@ def is_idle(stage: Stage, deal: Sighting, at: datetime) -> bool:
     started = deal.moved_at
     if stage.idle.clock is IdleClock.INACTIVITY:
         started = max(
-            [started, *(at for kind, at in deal.activities if kind in stage.idle.qualifying)]
+            [
+                started,
+                *(d.occurred_at for d in deal.activities if d.kind in stage.idle.qualifying),
+            ]
         )
     due = crossing(stage.idle, deal.facts.priority, started)
     return due is not None and due <= at

@@ -1,160 +1,35 @@
-"""Figures: how deals move through a pipeline, exactly as docs/metrics.md defines them.
+"""Figures: how deals move through a pipeline, exactly as docs/metrics.md defines them."""
 
-Every route asks in the same way: what is selected, whether the caller holds the answer already
-(one look at the last event, before anything is counted), then the whole, then its groups.
-"""
-
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from datetime import datetime
 from functools import partial
-from hashlib import sha256
-from typing import Annotated, Any, Final, TypeVar
+from typing import Annotated
 
-from fastapi import APIRouter, Depends, Path, Query, Request, Response
-from sqlalchemy.ext.asyncio import AsyncConnection
+from fastapi import APIRouter, Query
 
 from app.domain import funnel
-from app.domain.access import Principal, Scope
-from app.domain.errors import Breach, Invalid
 from app.domain.measures.closings import DealPopulation, WinRate
-from app.domain.measures.ranking import Ranking
-from app.domain.measures.selection import Value
-from app.http import conditional
-from app.http.deps import Allowed, DatabaseDep
+from app.http.inquiry import CallerDep
 from app.http.schemas import funnel as stages
 from app.http.schemas import outcomes
-from app.http.schemas.common import Key
 from app.http.schemas.metric_queries import (
     ClosingsQuery,
     CycleTimeQuery,
     FunnelQuery,
-    MetricQuery,
     SnapshotQuery,
     TimeInStageQuery,
-    present_minute,
 )
 from app.http.schemas.metrics import (
     ClosingsPolicy,
     FunnelPolicy,
     SnapshotPolicy,
     TimeInStagePolicy,
-    in_order,
-    policy,
 )
 from app.http.strictness import StrictRoute
-from app.storage import events, pipelines
-from app.storage.engine import Database
-from app.storage.queries import closings, question, snapshot, stage_time
+from app.storage.queries import closings, snapshot, stage_time
 from app.storage.queries import funnel as funnels
-from app.storage.queries.question import Asked
 
 router = APIRouter(
     route_class=StrictRoute, prefix="/v1/pipelines/{pipeline}/metrics", tags=["metrics"]
 )
-
-MOST_GROUPS: Final = 1_000
-"""With more of them an answer is no figure any more, but an export."""
-
-T = TypeVar("T")
-Counted = Callable[..., Awaitable[Mapping[Value, T]]]
-"""A query of `storage.queries`: it takes a connection, what is asked, and whether by group."""
-
-
-@dataclass(frozen=True, slots=True)
-class Inquiry:
-    """One question on one connection, which the caller does not hold the answer to.
-
-    `now` is the database's clock.
-    """
-
-    connection: AsyncConnection
-    asked: Asked
-    now: datetime
-
-    @property
-    def ranking(self) -> Ranking:
-        return self.asked.ranking
-
-    @property
-    def policy(self) -> dict[str, Any]:
-        """What all policies say."""
-        return policy(self.asked.selection, self.ranking.pipeline.revision)
-
-    async def whole(self, count: Counted[T]) -> T | None:
-        """The figures of all that is selected; None where that is nothing."""
-        return (await count(self.connection, self.asked, grouped=False)).get(None)
-
-    async def groups(self, count: Counted[T]) -> list[tuple[Value, T]] | None:
-        """The figures of each group, in order; None where nothing is grouped. Raises Invalid."""
-        if self.asked.selection.group_by is None:
-            return None
-        found = await count(self.connection, self.asked, grouped=True)
-        if len(found) > MOST_GROUPS:
-            problem = f"That makes {len(found)} groups, more than {MOST_GROUPS}; filter first."
-            raise Invalid(problem, [Breach("?group_by", "out_of_range", problem)])
-        return [(value, found[value]) for value in in_order(found)]
-
-
-@dataclass(frozen=True, slots=True)
-class Caller:
-    """Who asks about which pipeline, and which answer is held already."""
-
-    request: Request
-    response: Response
-    principal: Principal
-    database: Database
-    pipeline: str
-    if_none_match: str | None
-
-    @asynccontextmanager
-    async def asks(self, query: MetricQuery) -> AsyncIterator[Inquiry]:
-        """The question, unless its answer is unchanged: then a 304 goes out from here.
-
-        Raises NotFound, and Invalid for what cannot be asked.
-        """
-        workspace = self.principal.workspace_id
-        async with self.database.read(workspace, report=True) as connection:
-            latest = await pipelines.read_current(connection, workspace, self.pipeline)
-            # The database's own clock: no move that is visible here can lie behind it.
-            now = await question.clock(connection)
-            selection = query.selection(latest, now)
-            parts = [
-                await events.change_token(connection, workspace, latest.pipeline_id),
-                str(latest.revision),
-                self.request.url.path,
-                *map(repr, sorted(self.request.query_params.multi_items())),
-            ]
-            if query.ages and selection.as_of > now:
-                parts.append(present_minute(now).isoformat())
-            token = sha256("\n".join(parts).encode(errors="surrogatepass")).hexdigest()[:32]
-            conditional.offer(self.response, conditional.opaque(token), self.if_none_match)
-            if query.revision is None:
-                pipeline = await pipelines.in_force_at(
-                    connection, workspace, latest.pipeline_id, selection.as_of
-                )
-            else:
-                found = await pipelines.read_revision(
-                    connection, workspace, latest.pipeline_id, query.revision
-                )
-                pipeline = found.pipeline
-            asked = Asked(workspace, Ranking(pipeline, latest), selection)
-            yield Inquiry(connection, asked, now)
-
-
-async def _caller(
-    request: Request,
-    response: Response,
-    pipeline: Annotated[Key, Path(description="The pipeline's key.")],
-    principal: Annotated[Principal, Depends(Allowed(Scope.METRICS_READ))],
-    database: DatabaseDep,
-    if_none_match: conditional.IfNoneMatch = None,
-) -> Caller:
-    return Caller(request, response, principal, database, pipeline, if_none_match)
-
-
-CallerDep = Annotated[Caller, Depends(_caller)]
 
 
 @router.get("/funnel")

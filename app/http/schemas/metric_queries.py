@@ -101,8 +101,13 @@ class MetricQuery(Query):
 
     as_of: Instant | None = Field(
         default=None,
-        description="Only what had occurred before this instant counts. Left out: the end of the"
-        " present minute, so that all that has happened does.",
+        description="Only what had occurred before this instant counts. Left out: `known_at`, else"
+        " the end of the present minute, so that all that has happened does.",
+    )
+    known_at: Instant | None = Field(
+        default=None,
+        description="Only what had been recorded before this instant, and not voided before it,"
+        " counts: the answer of that time once more. Left out: all that is known.",
     )
     revision: Annotated[int, Field(ge=1, le=2_147_483_647)] | None = Field(
         default=None,
@@ -151,7 +156,8 @@ class MetricQuery(Query):
         timezone = self.timezone or pipeline.timezone
         start, end = self.period(timezone)
         return Selection(
-            as_of=self.as_of or present_minute(now),
+            as_of=self.as_of or self.known_at or present_minute(now),
+            known_at=self.known_at,
             start=start,
             end=end,
             timezone=timezone,
@@ -204,8 +210,10 @@ class MetricQuery(Query):
             start, end = self.period(timezone)
             if start is not None and end is not None and end < start:
                 yield Breach("?to", "out_of_range", "The period ends before it begins.")
-        if self.as_of is not None and self.as_of > present_minute(now):
-            yield Breach("?as_of", "out_of_range", "What is to come cannot be counted yet.")
+        for name in ("as_of", "known_at"):
+            instant = getattr(self, name)
+            if instant is not None and instant > present_minute(now):
+                yield Breach(f"?{name}", "out_of_range", "What is to come cannot be counted yet.")
         if self.revision is not None and self.revision > pipeline.revision:
             detail = f"The pipeline has revisions 1 to {pipeline.revision}."
             yield Breach("?revision", "out_of_range", detail)

@@ -37,6 +37,7 @@ POLICY: Final[dict[str, Any]] = {
     "from": "2026-01-01T00:00:00Z",
     "to": "2026-04-01T00:00:00Z",
     "as_of": "2026-07-01T00:00:00Z",
+    "known_at": None,
     "timezone": "UTC",
     "revision": 3,
     "attribution": "current",
@@ -102,6 +103,9 @@ class MetricPolicy(Response):
     """By what rules the figures were made: what was asked, with every default filled in."""
 
     as_of: Instant = Field(description="Only what had occurred before this instant counts.")
+    known_at: Instant | None = Field(
+        description="Only what had been recorded before this instant counts. Null: all that is."
+    )
     timezone: str
     revision: int = Field(description="The definition that gave the order of the stages.")
     attribution: Attribution
@@ -149,6 +153,7 @@ def policy(selection: Selection, revision: int) -> dict[str, Any]:
         "from": selection.start,
         "to": selection.end,
         "as_of": selection.as_of,
+        "known_at": selection.known_at,
         "timezone": selection.timezone,
         "revision": revision,
         "attribution": selection.attribution,

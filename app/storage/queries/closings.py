@@ -85,7 +85,7 @@ async def losses(
         CROSS JOIN LATERAL (
             SELECT t.from_slot, t.loss_reason FROM transition AS t
             WHERE t.workspace_id = :workspace AND t.opportunity_id = d.opportunity_id
-              AND t.voided_at IS NULL AND t.occurred_at = d.closed_at AND t.kind <> 'handed_off'
+              AND {question.standing()} AND t.occurred_at = d.closed_at AND t.kind <> 'handed_off'
             ORDER BY t.seq DESC LIMIT 1
         ) AS lost
         WHERE {_in_population(question, population)} AND d.status = 'lost'

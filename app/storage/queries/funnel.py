@@ -86,7 +86,7 @@ async def observed_steps(
             SELECT c."group", {entries}
             FROM cohort AS c JOIN transition AS t
               ON t.workspace_id = :workspace AND t.opportunity_id = c.opportunity_id
-            WHERE t.voided_at IS NULL AND t.occurred_at < :as_of AND t.kind <> 'handed_off'
+            WHERE {question.standing()} AND t.occurred_at < :as_of AND t.kind <> 'handed_off'
             GROUP BY c.opportunity_id, c."group"
         )
         SELECT e."group", {onward} FROM entries AS e GROUP BY 1""",
@@ -110,7 +110,7 @@ async def visit_steps(
             SELECT c."group", t.from_slot, t.to_slot, t.kind, count(*) AS moves
             FROM cohort AS c JOIN transition AS t
               ON t.workspace_id = :workspace AND t.opportunity_id = c.opportunity_id
-            WHERE t.voided_at IS NULL AND t.occurred_at < :as_of
+            WHERE {question.standing()} AND t.occurred_at < :as_of
             GROUP BY 1, 2, 3, 4
         )
         SELECT e."group", s.slot,

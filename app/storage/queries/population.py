@@ -1,22 +1,35 @@
 """The deals of a pipeline as they were at T: the relation that every metric counts.
 
-The deal's row tells of *now*. It answers for T where `stage_entered_at < T` and no fact has changed
-since (of a closed deal: since its close); every other deal is replayed from its transitions, and
-its facts are taken back by the change log (metrics.md, section 7). Both halves are one relation in
-one statement. What it says is defined by `domain.measures.hindsight.seen`.
+The deal's row tells of *now*. It answers for T where `stage_entered_at < T`, no fact has changed
+since (of a closed deal: since its close), and nothing of the deal was written since `known_at`;
+every other deal is replayed from its transitions, and its facts are taken back by the change log
+(metrics.md, section 7). Both halves are one relation in one statement. What it says is defined by
+`domain.measures.hindsight.seen`.
 
 Its columns: `opportunity_id, status, slot, opened_at, entered_at, moved_at, closed_at, reach_mask,
-open_time` (of a closed deal, in microseconds), the facts `amount, currency, probability, priority`,
-and what is filtered and grouped by: `by_owner, by_team, by_source, by_priority, by_currency, tags,
-attributes`.
+open_time` (of completed visits in open stages, in microseconds), the facts `amount, currency,
+probability, priority`, and what is filtered and grouped by: `by_owner, by_team, by_source,
+by_priority, by_currency, tags, attributes`.
 """
+
+from typing import Final
 
 from app.domain.pipeline import StageKind
 from app.storage.queries.question import Question, microseconds
 
-BORNE = ("owner", "team", "source", "priority", "currency")
-_LINK = "(t.kind = 'handed_off' AND t.entered_at IS NULL)"
-_OF_PIPELINE = "{0}.workspace_id = :workspace AND {0}.pipeline_id = :pipeline"
+BORNE: Final = ("owner", "team", "source", "priority", "currency")
+_LINK: Final = "(t.kind = 'handed_off' AND t.entered_at IS NULL)"
+_OF_PIPELINE: Final = "o.workspace_id = :workspace AND o.pipeline_id = :pipeline"
+
+# Whose row does not tell the facts at T, though the deal has not moved since? Two conditions, each
+# with an index of its own: of a closed deal a fact was changed after the close, of an open one
+# since T.
+_AMENDED: Final = (
+    "o.facts_changed_at > o.closed_at",
+    "o.closed_at IS NULL AND o.facts_changed_at >= :as_of",
+)
+_UNAMENDED: Final = """(o.facts_changed_at IS NULL OR o.facts_changed_at <= o.closed_at
+            OR (o.closed_at IS NULL AND o.facts_changed_at < :as_of))"""
 
 
 def deals(
@@ -24,15 +37,13 @@ def deals(
     *,
     facts: bool,
     narrowed: str = "",
-    changed_since: str | None = None,
     by_move: bool = False,
     joined: bool = False,
 ) -> str:
     """`WITH … deals AS (…)`, to go on with a SELECT from `deals AS d`, or with another table.
 
     `facts`: whether the metric itself looks at what deals are. `narrowed`: ` AND …` on the deal's
-    row `o`, true of every deal that can be in the population. `changed_since`: no change of a fact
-    before that instant matters (default: the period's start). `by_move`: filters and groups look
+    row `o`, true of every deal that can be in the population. `by_move`: filters and groups look
     at what the deal's last move froze. `joined`: the relation is to be joined with another table.
 
     Where statistics are older than an import, the planner takes every relation for one row and
@@ -40,18 +51,13 @@ def deals(
     that is scanned alone is left open, so that the period reaches the index.
     """
     facts = facts or question.asks_facts
-    since = changed_since
-    if since is None and question.selection.start is not None:
-        since = ":start"
-    candidates = f"{_OF_PIPELINE.format('o')} AND o.opened_at < :as_of{narrowed}"
-    parts = []
-    if facts:
-        parts.append(f"amended AS MATERIALIZED ({_amended(since)})")
-    parts.append(
-        f"replayed AS MATERIALIZED ({_replayed(candidates, facts=facts, everything=by_move)})"
-    )
-    parts.append(f"past AS MATERIALIZED ({_past()})")
-    halves = [_from_log(facts=facts, by_move=by_move)]
+    candidates = f"{_OF_PIPELINE} AND o.opened_at < :as_of{narrowed}"
+    replayed = _replayed(question, candidates, facts=facts, everything=by_move)
+    parts = [
+        f"replayed AS MATERIALIZED ({replayed})",
+        f"past AS MATERIALIZED ({_past(question)})",
+    ]
+    halves = [_from_log(question, facts=facts, by_move=by_move)]
     if not by_move:
         halves.insert(0, _from_rows(question, candidates, facts=facts))
     once = "MATERIALIZED " if joined else ""
@@ -59,38 +65,28 @@ def deals(
     return "WITH " + ", ".join(parts)
 
 
-def _amended(since: str | None) -> str:
-    """When was a fact of a deal changed last?"""
-    recent = "" if since is None else f" AND c.occurred_at >= {since}"
-    return f"""
-        SELECT c.opportunity_id, max(c.occurred_at) AS changed_at FROM opportunity_change AS c
-        WHERE {_OF_PIPELINE.format("c")}{recent}
-        GROUP BY c.opportunity_id"""
-
-
-_CHANGED_SINCE = (
-    "a.opportunity_id = o.opportunity_id AND a.changed_at >= coalesce(o.closed_at, :as_of)"
-)
-
-
-def _replayed(candidates: str, *, facts: bool, everything: bool) -> str:
+def _replayed(question: Question, candidates: str, *, facts: bool, everything: bool) -> str:
     """Whose row does not answer for T?"""
-    if everything:
-        return f"SELECT o.opportunity_id FROM opportunity AS o WHERE {candidates}"
-    moved = f"""
-        SELECT o.opportunity_id FROM opportunity AS o
-        WHERE {candidates} AND o.stage_entered_at >= :as_of"""
-    if not facts:
-        return moved
-    return f"""{moved} UNION ALL
-        SELECT o.opportunity_id FROM amended AS a JOIN opportunity AS o ON {_CHANGED_SINCE}
-        WHERE {candidates} AND o.stage_entered_at < :as_of"""
+    settled = ""
+    conditions = [] if everything else ["o.stage_entered_at >= :as_of"]
+    if facts and not everything:
+        conditions += [f"o.stage_entered_at < :as_of AND {amended}" for amended in _AMENDED]
+    branches = [f"{candidates} AND {condition}" for condition in conditions] or [candidates]
+    if question.selection.known_at is not None:
+        # What was written since may be the very opening: nothing of the row narrows these.
+        settled = " AND o.updated_at < :known_at"
+        branches = [f"{branch}{settled}" for branch in branches]
+        branches.append(f"{_OF_PIPELINE} AND o.updated_at >= :known_at")
+    return " UNION ALL ".join(
+        f"SELECT o.opportunity_id FROM opportunity AS o WHERE {branch}" for branch in branches
+    )
 
 
-def _past() -> str:
+def _past(question: Question) -> str:
     """What does the log say of these deals up to T?"""
     return f"""
         SELECT t.opportunity_id, bit_or(CAST(1 AS bigint) << (t.to_slot - 1)) AS reach_mask,
+               min(t.occurred_at) AS opened_at,
                max(t.seq) FILTER (WHERE NOT {_LINK}) AS last_seq,
                max(t.occurred_at) FILTER (
                    WHERE NOT {_LINK} AND t.kind <> 'rearranged'
@@ -99,7 +95,7 @@ def _past() -> str:
                    FILTER (WHERE t.from_slot = ANY(:open_slots)), 0) AS open_time
         FROM replayed AS r JOIN transition AS t
           ON t.workspace_id = :workspace AND t.opportunity_id = r.opportunity_id
-        WHERE t.voided_at IS NULL AND t.occurred_at < :as_of
+        WHERE {question.standing()} AND t.occurred_at < :as_of
         GROUP BY t.opportunity_id"""
 
 
@@ -107,18 +103,20 @@ def _from_rows(question: Question, candidates: str, *, facts: bool) -> str:
     """The half whose rows answer."""
     closed = question.ranking.slots(StageKind.WON) + question.ranking.slots(StageKind.LOST)
     time_closed = "".join(f" - coalesce(o.dwell[{slot}], 0)" for slot in closed)
-    unchanged = f"AND NOT EXISTS (SELECT FROM amended AS a WHERE {_CHANGED_SINCE})" if facts else ""
+    unchanged = f" AND {_UNAMENDED}" if facts else ""
+    unwritten = "" if question.selection.known_at is None else " AND o.updated_at < :known_at"
+    until = "coalesce(o.closed_at, o.stage_entered_at)"
     return f"""
         SELECT o.opportunity_id, o.status, o.slot, o.opened_at, o.stage_entered_at AS entered_at,
                o.moved_at, o.closed_at, o.reach_mask,
-               {microseconds("o.closed_at - o.opened_at")}{time_closed} AS open_time,
+               {microseconds(f"{until} - o.opened_at")}{time_closed} AS open_time,
                o.amount, o.currency, o.probability, o.priority,
                {", ".join(f"o.{name} AS by_{name}" for name in BORNE)}, o.tags, o.attributes
         FROM opportunity AS o
-        WHERE {candidates} AND o.stage_entered_at < :as_of {unchanged}"""
+        WHERE {candidates} AND o.stage_entered_at < :as_of{unchanged}{unwritten}"""
 
 
-def _from_log(*, facts: bool, by_move: bool) -> str:
+def _from_log(question: Question, *, facts: bool, by_move: bool) -> str:
     """The half that is replayed; `last` is the move that brought the deal where it stood."""
 
     def fact(name: str, kind: str = "text") -> str:
@@ -132,14 +130,14 @@ def _from_log(*, facts: bool, by_move: bool) -> str:
     undone = ""
     tags, attributes = "o.tags", "o.attributes"
     if facts:
-        undone = f"LEFT JOIN LATERAL ({_undone()}) AS undone ON TRUE"
+        undone = f"LEFT JOIN LATERAL ({_undone(question)}) AS undone ON TRUE"
         tags = """CASE WHEN NOT undone.facts ? 'tags' OR undone.facts IS NULL THEN o.tags
             ELSE ARRAY(SELECT jsonb_array_elements_text(coalesce(
                 nullif(undone.facts -> 'tags', 'null'), '[]'))) END"""
         attributes = """CASE WHEN undone.facts ? 'attributes' THEN undone.facts -> 'attributes'
             ELSE o.attributes END"""
     return f"""
-        SELECT o.opportunity_id, at.status, last.to_slot AS slot, o.opened_at,
+        SELECT o.opportunity_id, at.status, last.to_slot AS slot, past.opened_at,
                last.occurred_at AS entered_at, past.moved_at,
                CASE WHEN at.status <> 'open' THEN last.occurred_at END AS closed_at,
                past.reach_mask, past.open_time,
@@ -158,13 +156,14 @@ def _from_log(*, facts: bool, by_move: bool) -> str:
         {undone}"""
 
 
-def _undone() -> str:
+def _undone(question: Question) -> str:
     """What was each fact of the deal before its first change since T, or since its close?"""
-    return """
+    unheard = "" if question.selection.known_at is None else " OR c.recorded_at >= :known_at"
+    return f"""
         SELECT jsonb_object_agg(first.field, first.old) AS facts FROM (
             SELECT DISTINCT ON (c.field) c.field, c.old FROM opportunity_change AS c
             WHERE c.workspace_id = :workspace AND c.opportunity_id = past.opportunity_id
-              AND CASE WHEN at.status = 'open' THEN c.occurred_at >= :as_of
-                  ELSE c.occurred_at > last.occurred_at END
+              AND (CASE WHEN at.status = 'open' THEN c.occurred_at >= :as_of
+                  ELSE c.occurred_at > last.occurred_at END{unheard})
             ORDER BY c.field, c.occurred_at, c.change_id
         ) AS first"""

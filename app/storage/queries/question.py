@@ -82,6 +82,7 @@ class Question:
             "workspace": asked.workspace,
             "pipeline": asked.ranking.pipeline.pipeline_id,
             "as_of": asked.selection.as_of,
+            "known_at": asked.selection.known_at,
             "start": asked.selection.start,
             "end": asked.selection.end,
             "open_slots": list(slots(StageKind.OPEN)),
@@ -116,6 +117,14 @@ class Question:
         since = f" AND {column} >= :start" if self.selection.start is not None else ""
         until = f" AND {column} < :end" if self.selection.end is not None else ""
         return since + until
+
+    def standing(self, t: str = "t") -> str:
+        """The transitions of the log `t` that stand, as it was known."""
+        if self.selection.known_at is None:
+            return f"{t}.voided_at IS NULL"
+        return (
+            f"{t}.recorded_at < :known_at AND ({t}.voided_at IS NULL OR {t}.voided_at >= :known_at)"
+        )
 
     def filters(self) -> str:
         """` AND …` for each filtered dimension."""

@@ -30,7 +30,10 @@ async def standings(
     aged_until = question.bind(min(asked.selection.as_of, now))
     join, group = question.group()
     population = deals(
-        question, facts=True, changed_since=":as_of", by_move=question.asks_moved_facts
+        question,
+        facts=True,
+        narrowed=" AND (o.closed_at IS NULL OR o.closed_at >= :as_of)",
+        by_move=question.asks_moved_facts,
     )
     buckets = len(BUCKET_SHARES)
     rows = await question.rows(
@@ -103,7 +106,7 @@ def _boundaries(question: Question) -> str:
         FROM transition AS t
         WHERE t.workspace_id = :workspace AND t.pipeline_id = :pipeline
           AND t.from_slot = ANY(:open_slots) AND t.entered_at IS NOT NULL
-          AND t.voided_at IS NULL AND t.occurred_at >= {year_before} AND t.occurred_at < :as_of
+          AND {question.standing()} AND t.occurred_at >= {year_before} AND t.occurred_at < :as_of
         GROUP BY t.from_slot"""
 
 
@@ -154,9 +157,13 @@ def _last_activity(question: Question) -> str:
     stages = [question.ranking.stage(slot) for slot in question.ranking.slots(StageKind.OPEN)]
     if all(stage.idle.clock is not IdleClock.INACTIVITY for stage in stages):
         return "CROSS JOIN (SELECT CAST(NULL AS timestamptz) AS at) AS active"
-    return """CROSS JOIN LATERAL (
+    return f"""CROSS JOIN LATERAL (
         SELECT max(a.occurred_at) AS at FROM activity AS a
         WHERE rules.qualifying IS NOT NULL AND a.workspace_id = :workspace
           AND a.opportunity_id = d.opportunity_id AND a.kind = ANY(rules.qualifying)
-          AND a.occurred_at < :as_of
+          AND a.occurred_at < :as_of{_heard(question)}
     ) AS active"""
+
+
+def _heard(question: Question) -> str:
+    return "" if question.selection.known_at is None else " AND a.recorded_at < :known_at"

@@ -62,7 +62,7 @@ def _visits(question: Question, population: VisitPopulation) -> str:
         FROM transition AS t {source}
         WHERE t.workspace_id = :workspace AND t.pipeline_id = :pipeline
           AND t.from_slot = ANY(:open_slots) AND t.entered_at IS NOT NULL
-          AND t.voided_at IS NULL AND t.occurred_at < :as_of
+          AND {question.standing()} AND t.occurred_at < :as_of
           {question.period("t.entered_at" if entered else "t.occurred_at")}"""
     if not entered:
         return completed

@@ -1,0 +1,133 @@
+"""How every metric is asked: what is selected, whether the answer is held already, then the counts.
+
+A route takes a `Caller` and opens `caller.asks(query)`: one look at the pipeline and at its last
+event, before anything is counted, ends in a 304 where the caller holds the answer. Otherwise it has
+an `Inquiry`, which counts the whole and then its groups on one connection, in one snapshot.
+"""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from hashlib import sha256
+from typing import Annotated, Any, Final, TypeVar
+
+from fastapi import Depends, Path, Request, Response
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.domain.access import Principal, Scope
+from app.domain.errors import Breach, Invalid
+from app.domain.measures.ranking import Ranking
+from app.domain.measures.selection import Value
+from app.http import conditional
+from app.http.deps import Allowed, DatabaseDep
+from app.http.schemas.common import Key
+from app.http.schemas.metric_queries import MetricQuery, present_minute
+from app.http.schemas.metrics import in_order, policy
+from app.storage import events, pipelines
+from app.storage.engine import Database
+from app.storage.queries import question
+from app.storage.queries.question import Asked
+
+MOST_GROUPS: Final = 1_000
+"""With more of them an answer is no figure any more, but an export."""
+
+T = TypeVar("T")
+Counted = Callable[..., Awaitable[Mapping[Value, T]]]
+"""A query of `storage.queries`: it takes a connection, what is asked, and whether by group."""
+
+
+@dataclass(frozen=True, slots=True)
+class Inquiry:
+    """One question on one connection, which the caller does not hold the answer to.
+
+    `now` is the database's clock.
+    """
+
+    connection: AsyncConnection
+    asked: Asked
+    now: datetime
+
+    @property
+    def ranking(self) -> Ranking:
+        return self.asked.ranking
+
+    @property
+    def policy(self) -> dict[str, Any]:
+        """What all policies say."""
+        return policy(self.asked.selection, self.ranking.pipeline.revision)
+
+    async def whole(self, count: Counted[T]) -> T | None:
+        """The figures of all that is selected; None where that is nothing."""
+        return (await count(self.connection, self.asked, grouped=False)).get(None)
+
+    async def groups(self, count: Counted[T]) -> list[tuple[Value, T]] | None:
+        """The figures of each group, in order; None where nothing is grouped. Raises Invalid."""
+        if self.asked.selection.group_by is None:
+            return None
+        found = await count(self.connection, self.asked, grouped=True)
+        if len(found) > MOST_GROUPS:
+            problem = f"That makes {len(found)} groups, more than {MOST_GROUPS}; filter first."
+            raise Invalid(problem, [Breach("?group_by", "out_of_range", problem)])
+        return [(value, found[value]) for value in in_order(found)]
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who asks about which pipeline, and which answer is held already."""
+
+    request: Request
+    response: Response
+    principal: Principal
+    database: Database
+    pipeline: str
+    if_none_match: str | None
+
+    @asynccontextmanager
+    async def asks(self, query: MetricQuery) -> AsyncIterator[Inquiry]:
+        """The question, unless its answer is unchanged: then a 304 goes out from here.
+
+        Raises NotFound, and Invalid for what cannot be asked.
+        """
+        workspace = self.principal.workspace_id
+        async with self.database.read(workspace, report=True) as connection:
+            latest = await pipelines.read_current(connection, workspace, self.pipeline)
+            # The database's own clock: no move that is visible here can lie behind it.
+            now = await question.clock(connection)
+            selection = query.selection(latest, now)
+            parts = [
+                await events.change_token(connection, workspace, latest.pipeline_id),
+                str(latest.revision),
+                self.request.url.path,
+                *map(repr, sorted(self.request.query_params.multi_items())),
+            ]
+            if query.ages and selection.as_of > now:
+                parts.append(present_minute(now).isoformat())
+            token = sha256("\n".join(parts).encode(errors="surrogatepass")).hexdigest()[:32]
+            conditional.offer(self.response, conditional.opaque(token), self.if_none_match)
+            if query.revision is None:
+                seen_at = min(filter(None, (selection.as_of, selection.known_at)))
+                pipeline = await pipelines.in_force_at(
+                    connection, workspace, latest.pipeline_id, seen_at
+                )
+            else:
+                found = await pipelines.read_revision(
+                    connection, workspace, latest.pipeline_id, query.revision
+                )
+                pipeline = found.pipeline
+            asked = Asked(workspace, Ranking(pipeline, latest), selection)
+            yield Inquiry(connection, asked, now)
+
+
+async def _caller(
+    request: Request,
+    response: Response,
+    pipeline: Annotated[Key, Path(description="The pipeline's key.")],
+    principal: Annotated[Principal, Depends(Allowed(Scope.METRICS_READ))],
+    database: DatabaseDep,
+    if_none_match: conditional.IfNoneMatch = None,
+) -> Caller:
+    return Caller(request, response, principal, database, pipeline, if_none_match)
+
+
+CallerDep = Annotated[Caller, Depends(_caller)]
