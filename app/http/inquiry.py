@@ -24,9 +24,8 @@ from app.http.deps import Allowed, DatabaseDep
 from app.http.schemas.common import Key
 from app.http.schemas.metric_queries import MetricQuery, present_minute
 from app.http.schemas.metrics import in_order, policy
-from app.storage import events, pipelines
+from app.storage import pipelines
 from app.storage.engine import Database
-from app.storage.queries import question
 from app.storage.queries.question import Asked
 
 MOST_GROUPS: Final = 1_000
@@ -91,12 +90,11 @@ class Caller:
         """
         workspace = self.principal.workspace_id
         async with self.database.read(workspace, report=True) as connection:
-            latest = await pipelines.read_current(connection, workspace, self.pipeline)
-            # The database's own clock: no move that is visible here can lie behind it.
-            now = await question.clock(connection)
+            present = await pipelines.read_present(connection, workspace, self.pipeline)
+            latest, now = present.revision.pipeline, present.now
             selection = query.selection(latest, now)
             parts = [
-                await events.change_token(connection, workspace, latest.pipeline_id),
+                present.change,
                 str(latest.revision),
                 self.request.url.path,
                 *map(repr, sorted(self.request.query_params.multi_items())),
@@ -105,16 +103,17 @@ class Caller:
                 parts.append(present_minute(now).isoformat())
             token = sha256("\n".join(parts).encode(errors="surrogatepass")).hexdigest()[:32]
             conditional.offer(self.response, conditional.opaque(token), self.if_none_match)
-            if query.revision is None:
-                seen_at = min(filter(None, (selection.as_of, selection.known_at)))
-                pipeline = await pipelines.in_force_at(
-                    connection, workspace, latest.pipeline_id, seen_at
-                )
-            else:
+            if query.revision is not None:
                 found = await pipelines.read_revision(
                     connection, workspace, latest.pipeline_id, query.revision
                 )
                 pipeline = found.pipeline
+            elif (seen_at := selection.seen_at) >= present.revision.in_force_at:
+                pipeline = latest
+            else:
+                pipeline = await pipelines.in_force_at(
+                    connection, workspace, latest.pipeline_id, seen_at
+                )
             asked = Asked(workspace, Ranking(pipeline, latest), selection)
             yield Inquiry(connection, asked, now)
 

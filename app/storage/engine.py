@@ -10,7 +10,8 @@ connection, and every effect outside the database waits until `write` has return
 
 Either way a transaction begins in one round trip with the role and the workspace that row-level
 security looks at, and both end with it (`SET LOCAL`): a pooled connection remembers nothing, which
-also makes PgBouncer's transaction mode safe.
+also makes PgBouncer's transaction mode safe. SQLAlchemy would begin lazily, and spend a round trip
+on each of those; so its connections are in autocommit, and `read` itself begins and ends.
 
 **The definition lock.** A writer of deals shares an advisory lock of its workspace, a change of a
 definition takes it alone: it waits for the moves in flight (milliseconds), and a move that begins
@@ -53,6 +54,7 @@ LOST = (
     OSError,
     asyncpg.PostgresConnectionError,
     asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # the server has said goodbye on it while it lay in the pool
     asyncpg.AdminShutdownError,
     asyncpg.CrashShutdownError,
     asyncpg.CannotConnectNowError,
@@ -188,7 +190,7 @@ class _Session:
         named = make_url("postgresql+asyncpg://" + url.split("://", 1)[1])
         return create_async_engine(
             named.difference_update_query(["pgbouncer"]),
-            isolation_level="REPEATABLE READ",
+            isolation_level="AUTOCOMMIT",  # a read begins its transaction itself
             pool_size=size,
             max_overflow=0,
             pool_timeout=POOL_WAIT,
@@ -312,12 +314,33 @@ class Database:
         Without a workspace nothing is visible to the app's role; the jobs' role sees of every
         workspace the little that its policies show.
         """
+        statements = opening(workspace, role=role, timeouts=self._stated(timeouts))
+        begin = "; ".join(["BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", *statements])
         with told_plainly():
             async with (self._reports if report else self._engine).connect() as connection:
-                await connection.execution_options(postgresql_readonly=True)
-                for statement in opening(workspace, role=role, timeouts=self._stated(timeouts)):
-                    await connection.exec_driver_sql(statement)
-                yield connection
+                await _tell(connection, begin)
+                try:
+                    yield connection
+                finally:
+                    if not connection.invalidated:
+                        await _tell(connection, "ROLLBACK")
+
+
+async def _tell(connection: AsyncConnection, statements: str) -> None:
+    """Send statements past SQLAlchemy; it must hear of it where that leaves the connection broken.
+
+    So does a request that is given up in the middle of one. One that died in the pool is replaced.
+    """
+    raw = (await connection.get_raw_connection()).driver_connection
+    if raw is None or raw.is_closed():
+        await connection.invalidate()
+        raw = (await connection.get_raw_connection()).driver_connection
+    assert raw is not None  # it is open
+    try:
+        await raw.execute(statements)
+    except BaseException:
+        await connection.invalidate()
+        raise
 
 
 @contextmanager

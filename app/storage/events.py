@@ -183,19 +183,13 @@ LAST_CHANGE: Final = """
 SELECT e.epoch || '.' || e.xid || '.' || e.n || CASE
     WHEN e.xid < pg_snapshot_xmin(pg_current_snapshot()) THEN ''
     ELSE '.' || pg_current_snapshot() END
-FROM event AS e WHERE e.workspace_id = :workspace AND e.pipeline_id = :pipeline
+FROM event AS e WHERE e.workspace_id = p.workspace_id AND e.pipeline_id = p.pipeline_id
 ORDER BY e.epoch DESC, e.xid DESC, e.n DESC LIMIT 1
 """
+"""Of the pipeline `p`: a text that differs whenever its data visible here differ, by one index
+look-up.
 
-
-async def change_token(connection: AsyncConnection, workspace: UUID, pipeline_id: UUID) -> str:
-    """A text that differs whenever the pipeline's data visible here differ: one index look-up.
-
-    Every change leaves an event. The last one alone would not do while transactions are running:
-    one with a lower id may commit later and leave the last event as it was. So as long as the last
-    event is not settled, the snapshot itself is part of the token.
-    """
-    found = await connection.execute(
-        text(LAST_CHANGE), {"workspace": workspace, "pipeline": pipeline_id}
-    )
-    return str(found.scalar() or "0")
+Every change leaves an event. The last one alone would not do while transactions are running: one
+with a lower id may commit later and leave the last event as it was. So as long as the last event is
+not settled, the snapshot itself is part of the text.
+"""

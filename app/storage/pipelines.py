@@ -14,13 +14,14 @@ from typing import Any
 from uuid import UUID
 
 import asyncpg
-from sqlalchemy import Row, Select, and_, func, or_, select
+from sqlalchemy import Row, Select, and_, func, or_, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.domain.errors import AlreadyExists, Breach, Invalid, NotFound
 from app.domain.pipeline import Pipeline
 from app.storage import tables
 from app.storage.engine import Connection
+from app.storage.events import LAST_CHANGE
 from app.storage.pipeline_document import decode, encode
 
 MOST_KEPT = 1024
@@ -37,6 +38,12 @@ CURRENT = """
 -- Which revision of the pipeline of that key holds now?
 SELECT pipeline_id, revision FROM pipeline WHERE workspace_id = $1 AND key = $2
 """
+
+PRESENT = text(f"""
+-- Which revision of the pipeline holds, what time is it, and what happened last?
+SELECT p.pipeline_id, p.revision, clock_timestamp() AS now, ({LAST_CHANGE}) AS change
+FROM pipeline AS p WHERE p.workspace_id = :workspace AND p.key = :key
+""")
 
 ANY = """
 -- Has the workspace a pipeline at all?
@@ -69,6 +76,18 @@ class Revision:
     in_force_at: datetime
     created_at: datetime
     """When the pipeline was made, whatever its revision."""
+
+
+@dataclass(frozen=True, slots=True)
+class Present:
+    """How things stand: the revision that holds, the database's clock, the mark of the last change.
+
+    `change` differs whenever the pipeline's data visible here differ.
+    """
+
+    revision: Revision
+    now: datetime
+    change: str
 
 
 class Kept:
@@ -166,6 +185,16 @@ async def read_current_revision(connection: AsyncConnection, workspace: UUID, ke
     if row is None:
         raise _no_pipeline(key)
     return await read_revision(connection, workspace, row.pipeline_id, row.revision)
+
+
+async def read_present(connection: AsyncConnection, workspace: UUID, key: str) -> Present:
+    """The pipeline of that key, what time it is, and whether anything has happened. NotFound."""
+    asked = {"workspace": workspace, "key": key}
+    row = (await connection.execute(PRESENT, asked)).one_or_none()
+    if row is None:
+        raise _no_pipeline(key)
+    revision = await read_revision(connection, workspace, row.pipeline_id, row.revision)
+    return Present(revision, row.now, row.change or "")
 
 
 async def read_place(
