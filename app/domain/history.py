@@ -11,11 +11,12 @@ business.
 """
 
 from bisect import bisect_left, bisect_right
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from itertools import groupby
 from typing import Any
 
 from app.domain import journey
@@ -149,16 +150,7 @@ def _recognised(
     if not log:
         yield from (Verdict.APPENDED for _ in rows)
         return
-    held = Counter(
-        (entry.to_slot, entry.occurred_at)
-        for entry in log
-        if entry.kind is not TransitionKind.HANDED_OFF  # ends a visit, enters nothing
-    )
-    present: list[bool] = []
-    for row in rows:
-        place = (row.slot, row.occurred_at)
-        present.append(held[place] > 0)
-        held[place] -= 1
+    present = _present(rows, log)
     # Of rows that bear one instant, those before one that the log has are before the log's end.
     last_present = max((n for n, known in enumerate(present) if known), default=-1)
     end = log[-1].occurred_at
@@ -173,6 +165,41 @@ def _recognised(
             yield Verdict.UNCHANGED
         else:
             yield Verdict.CONFLICT
+
+
+def _present(rows: Sequence[Row], log: Sequence[Transition]) -> list[bool]:
+    """Whether each row is a move that the log has."""
+    held: dict[datetime, list[int]] = defaultdict(list)
+    for entry in log:
+        if entry.kind is not TransitionKind.HANDED_OFF:  # ends a visit, enters nothing
+            held[entry.occurred_at].append(entry.to_slot)
+    found: list[bool] = []
+    for instant, tied in groupby(rows, key=_row_instant):
+        slots = [row.slot for row in tied]
+        entered = held.get(instant, [])
+        found += _in_order(slots, entered) or _in_any_order(slots, entered)
+    return found
+
+
+def _in_order(slots: Sequence[int], entered: Sequence[int]) -> list[bool]:
+    """Which of these are the stages entered, one after the other; none where some are missing.
+
+    A row that repeats the one before it must not pass for a later return to the stage.
+    """
+    found: list[bool] = []
+    for slot in slots:
+        found.append(sum(found) < len(entered) and slot == entered[sum(found)])
+    return found if sum(found) == len(entered) else []
+
+
+def _in_any_order(slots: Sequence[int], entered: Sequence[int]) -> list[bool]:
+    """As many of each stage as were entered: another export may order ties otherwise."""
+    left = Counter(entered)
+    found: list[bool] = []
+    for slot in slots:
+        found.append(left[slot] > 0)
+        left[slot] -= 1
+    return found
 
 
 def _stood(pipeline: Pipeline, log: Sequence[Transition], row: Row) -> list[Stage]:
@@ -193,6 +220,10 @@ def _repeats(stood: Stage, target: Stage) -> bool:
 
 def _instant(entry: Transition) -> datetime:
     return entry.occurred_at
+
+
+def _row_instant(row: Row) -> datetime:
+    return row.occurred_at
 
 
 class _Telling:

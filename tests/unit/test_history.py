@@ -83,6 +83,19 @@ def test_what_is_appended_is_a_chain_and_its_position_is_that_of_the_log(rows: l
     assert read.position == journey.position(SALES, read.appended)
 
 
+def test_a_repeated_row_does_not_pass_for_a_later_return_at_the_same_instant() -> None:
+    rows = [Row(slot, START, {}, None) for slot in (2, 2, 1, 1, 2)]
+    first = reconcile(SALES, rows)
+    assert [move.to_slot for move in first.appended] == [2, 1, 2]
+    again = reconcile(SALES, rows, known_after(first))
+    assert not again.appended
+    assert [verdict is Verdict.PRESENT for verdict in again.verdicts] == [
+        *(True, False),
+        *(True, False),
+        True,
+    ]
+
+
 @given(tied)
 def test_the_same_rows_again_add_nothing_and_count_the_same(rows: list[Row]) -> None:
     first = reconcile(SALES, rows)
