@@ -67,12 +67,13 @@ def commands(first: str | None) -> typer.Typer:
     line.command()(serve)
     if first == "serve":
         return line
-    from app.cli.demo import demo  # noqa: PLC0415 - see above
+    from app.cli.definitions import metric_definitions  # noqa: PLC0415 - see above
+    from app.cli.demo import demo  # noqa: PLC0415
     from app.cli.doctor import doctor  # noqa: PLC0415
     from app.cli.history import import_  # noqa: PLC0415
     from app.cli.keys import keys  # noqa: PLC0415
 
-    for command in (migrate, demo, doctor, openapi):
+    for command in (migrate, demo, doctor, openapi, metric_definitions):
         line.command()(command)
     line.command(name="import")(import_)
     line.add_typer(keys)
