@@ -38,14 +38,10 @@ Counted = Callable[..., Awaitable[Mapping[Value, T]]]
 
 @dataclass(frozen=True, slots=True)
 class Inquiry:
-    """One question on one connection, which the caller does not hold the answer to.
-
-    `now` is the database's clock.
-    """
+    """One question on one connection, which the caller does not hold the answer to."""
 
     connection: AsyncConnection
     asked: Asked
-    now: datetime
 
     @property
     def ranking(self) -> Ranking:
@@ -83,15 +79,20 @@ class Caller:
     if_none_match: str | None
 
     @asynccontextmanager
-    async def asks(self, query: MetricQuery) -> AsyncIterator[Inquiry]:
+    async def asks(
+        self, query: MetricQuery, *, began: datetime | None = None
+    ) -> AsyncIterator[Inquiry]:
         """The question, unless its answer is unchanged: then a 304 goes out from here.
+
+        `began` is the clock of an earlier question that this one goes on with, as the next page
+        does: T and all ages stay what they were. None: it is asked now.
 
         Raises NotFound, and Invalid for what cannot be asked.
         """
         workspace = self.principal.workspace_id
         async with self.database.read(workspace, report=True) as connection:
             present = await pipelines.read_present(connection, workspace, self.pipeline)
-            latest, now = present.revision.pipeline, present.now
+            latest, now = present.revision.pipeline, began or present.now
             selection = query.selection(latest, now)
             parts = [
                 present.change,
@@ -114,8 +115,8 @@ class Caller:
                 pipeline = await pipelines.in_force_at(
                     connection, workspace, latest.pipeline_id, seen_at
                 )
-            asked = Asked(workspace, Ranking(pipeline, latest), selection)
-            yield Inquiry(connection, asked, now)
+            asked = Asked(workspace, Ranking(pipeline, latest), selection, now)
+            yield Inquiry(connection, asked)
 
 
 async def _caller(

@@ -14,7 +14,7 @@ from app.domain.intervals import Proportion
 from app.domain.journey import Status
 from app.domain.measures.hindsight import Sighting, seen
 from app.domain.measures.ranking import Ranking
-from app.domain.measures.selection import Attribution, month_start, months
+from app.domain.measures.selection import Selection, month_start, months
 from app.domain.pipeline import Flow, LossReason, Pipeline, StageKind
 from tests.factories import stage
 from tests.past_deals import PastDeal, past_deal
@@ -54,7 +54,7 @@ def told(*stays: str, amount: int | None = None, pipeline: Pipeline = PIPELINE) 
 
 
 def at(deals: list[PastDeal], as_of: datetime, pipeline: Pipeline = PIPELINE) -> list[Sighting]:
-    found = (seen(pipeline, deal.history, as_of, Attribution.CURRENT) for deal in deals)
+    found = (seen(pipeline, deal.history, Selection(as_of=as_of)) for deal in deals)
     return [deal for deal in found if deal is not None]
 
 

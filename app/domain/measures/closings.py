@@ -69,7 +69,7 @@ def cycle_times(
     deals: Iterable[Sighting], selection: Selection, population: DealPopulation
 ) -> Mapping[Value, Mapping[Outcome, Summary]]:
     """Microseconds from the first opening to the last close, without the time spent closed."""
-    lengths: dict[Value, dict[Outcome, list[float]]] = defaultdict(lambda: defaultdict(list))
+    lengths: dict[Value, dict[Outcome, list[int]]] = defaultdict(lambda: defaultdict(list))
     for group, deal in closed_deals(deals, selection, population):
         for outcome in (Outcome(deal.status.value), Outcome.ALL):
             lengths[group][outcome].append(deal.open_time)

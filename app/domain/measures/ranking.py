@@ -52,11 +52,14 @@ class Ranking:
 
     def listed(self, found: Container[int]) -> list[Stage]:
         """The open stages that an answer shows: those in use, and others in which it found any."""
+        return [stage for stage in self.shown(found) if stage.is_open]
+
+    def shown(self, found: Container[int]) -> list[Stage]:
+        """The stages of every kind that an answer shows, in order: `listed`, and closed ones."""
         own = self.pipeline.stages
         later = (stage for stage in self.latest.stages if stage.slot not in self.pipeline.by_slot)
         shown = [stage for stage in own if stage.archived_at is None or stage.slot in found]
-        shown += (stage for stage in later if stage.slot in found)
-        return [stage for stage in shown if stage.is_open]
+        return [*shown, *(stage for stage in later if stage.slot in found)]
 
     def furthest(self, status: Status, reach_mask: int) -> int:
         """`r_i(T)`: the highest rank visited, at least 1; k + 1 if and only if the deal is won."""

@@ -67,6 +67,11 @@ class Selection:
     group_by: Dimension | None = None
     attribution: Attribution = Attribution.CURRENT
 
+    @property
+    def seen_at(self) -> datetime:
+        """The instant whose definition counts: nothing later has happened, or was known."""
+        return self.as_of if self.known_at is None else min(self.as_of, self.known_at)
+
     def covers(self, instant: datetime) -> bool:
         """Whether the period holds the instant."""
         return (self.start is None or self.start <= instant) and (

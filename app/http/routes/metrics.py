@@ -10,6 +10,7 @@ from app.domain.measures.closings import DealPopulation, WinRate
 from app.http.inquiry import CallerDep
 from app.http.schemas import funnel as stages
 from app.http.schemas import outcomes
+from app.http.schemas.definitions import DefinitionRef
 from app.http.schemas.metric_queries import (
     ClosingsQuery,
     CycleTimeQuery,
@@ -41,6 +42,7 @@ async def get_funnel(query: Annotated[FunnelQuery, Query()], caller: CallerDep) 
         whole = await inquiry.whole(count)
         groups = await inquiry.groups(count)
     return stages.Funnel(
+        definition=DefinitionRef.of("funnel"),
         policy=FunnelPolicy(
             **inquiry.policy, basis=query.basis, skip=query.skip, reentry=query.reentry
         ),
@@ -61,6 +63,7 @@ async def get_time_in_stage(
         whole = await inquiry.whole(count)
         groups = await inquiry.groups(count)
     return outcomes.TimeInStage(
+        definition=DefinitionRef.of("time-in-stage"),
         policy=TimeInStagePolicy(
             **inquiry.policy, population=query.population, reentry=query.reentry
         ),
@@ -80,6 +83,7 @@ async def get_cycle_time(
         whole = await inquiry.whole(count)
         groups = await inquiry.groups(count)
     return outcomes.CycleTime(
+        definition=DefinitionRef.of("cycle-time"),
         policy=ClosingsPolicy(**inquiry.policy, population=query.population),
         total=outcomes.CycleTimeFigures.of(whole or {}),
         groups=groups
@@ -96,6 +100,7 @@ async def get_win_rate(
         whole = await inquiry.whole(closings.win_rates)
         groups = await inquiry.groups(closings.win_rates)
     return outcomes.WinRate(
+        definition=DefinitionRef.of("win-rate"),
         policy=ClosingsPolicy(**inquiry.policy, population=DealPopulation.CLOSED),
         total=outcomes.WinRateFigures.of(whole or WinRate()),
         groups=groups and [outcomes.WinRateGroup.of(found, value=value) for value, found in groups],
@@ -112,6 +117,7 @@ async def get_loss_reasons(
         whole = await inquiry.whole(closings.losses)
         groups = await inquiry.groups(closings.losses)
     return outcomes.LossReasons(
+        definition=DefinitionRef.of("loss-reasons"),
         policy=ClosingsPolicy(**inquiry.policy, population=DealPopulation.CLOSED),
         total=outcomes.LossReasonFigures.of(whole or [], ranking),
         groups=groups
@@ -126,10 +132,10 @@ async def get_snapshot(
     """The open deals at one instant: where they stand, how old they are there, who is idle."""
     async with caller.asks(query) as inquiry:
         ranking = inquiry.ranking
-        count = partial(snapshot.standings, now=inquiry.now)
-        whole = await inquiry.whole(count)
-        groups = await inquiry.groups(count)
+        whole = await inquiry.whole(snapshot.standings)
+        groups = await inquiry.groups(snapshot.standings)
     return stages.Snapshot(
+        definition=DefinitionRef.of("snapshot"),
         policy=SnapshotPolicy(
             **{name: said for name, said in inquiry.policy.items() if name not in ("from", "to")}
         ),

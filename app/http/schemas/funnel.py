@@ -11,10 +11,13 @@ from app.domain.measures.snapshot import Standing
 from app.domain.measures.sums import NONE, Count, added
 from app.domain.pipeline import StageKind
 from app.http.schemas.common import MoneySum, Response
+from app.http.schemas.definitions import DefinitionRef, defined
 from app.http.schemas.metrics import (
+    CONVERSION_BENCHMARK,
     EUROS,
     POLICY,
     SHARE,
+    ConversionBenchmark,
     FunnelPolicy,
     Share,
     SnapshotPolicy,
@@ -47,6 +50,7 @@ _STAGE: Final[dict[str, Any]] = {
     "conversion_from_start": {**SHARE, "count": 80, "of": 100, "rate": 0.8},
     "conversion_to_won": SHARE,
     "conversion_decided": SHARE,
+    "benchmark": CONVERSION_BENCHMARK,
 }
 _FUNNEL: Final[dict[str, Any]] = {"deals": 100, "stages": [_STAGE]}
 _STANDING: Final[dict[str, Any]] = {
@@ -107,6 +111,9 @@ class FunnelStage(Response):
         description="To the next rank, of those who neither are open nor were handed off."
         " Null at the won rank."
     )
+    benchmark: ConversionBenchmark | None = Field(
+        description="`conversion_to_next` beside the stage's `target_conversion`; null without one."
+    )
 
     @classmethod
     def of(cls, rank: funnel.Rank, ranking: Ranking) -> Self:
@@ -122,6 +129,7 @@ class FunnelStage(Response):
             conversion_from_start=Share.of_(rank.from_start),
             conversion_to_won=rank.to_won and Share.of_(rank.to_won),
             conversion_decided=rank.decided and Share.of_(rank.decided),
+            benchmark=_benchmark(rank, ranking),
         )
 
 
@@ -152,12 +160,14 @@ class Funnel(Response):
 
     model_config = example(
         {
+            "definition": defined("funnel"),
             "policy": {**POLICY, "basis": "cohort", "skip": "implied", "reentry": "first"},
             "total": _FUNNEL,
             "groups": None,
         }
     )
 
+    definition: DefinitionRef
     policy: FunnelPolicy
     total: FunnelFigures
     groups: list[FunnelGroup] | None = Field(description="Null without `group_by`.")
@@ -242,15 +252,23 @@ class Snapshot(Response):
 
     model_config = example(
         {
+            "definition": defined("snapshot"),
             "policy": {k: v for k, v in POLICY.items() if k not in ("from", "to")},
             "total": _SNAPSHOT,
             "groups": None,
         }
     )
 
+    definition: DefinitionRef
     policy: SnapshotPolicy
     total: SnapshotFigures
     groups: list[SnapshotGroup] | None = Field(description="Null without `group_by`.")
+
+
+def _benchmark(rank: funnel.Rank, ranking: Ranking) -> ConversionBenchmark | None:
+    if rank.to_next is None:
+        return None
+    return ConversionBenchmark.of(ranking.path[rank.rank - 1], rank.to_next.rate)
 
 
 def _named(rank: int, ranking: Ranking) -> dict[str, Any]:

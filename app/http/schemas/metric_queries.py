@@ -6,6 +6,7 @@ never ignored: an answer to another question looks just like the right one.
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, date, datetime, time, timedelta
 from functools import cache
 from typing import Annotated, Any, Final, Literal
@@ -16,6 +17,7 @@ from pydantic_core import PydanticCustomError
 
 from app.domain.errors import Breach, Invalid
 from app.domain.funnel import Reentry, Skip
+from app.domain.measures.calendar import By
 from app.domain.measures.closings import DealPopulation
 from app.domain.measures.selection import ATTRIBUTES, Attribution, Dimension, Selection, Value
 from app.domain.measures.stage_time import VisitPopulation, VisitReentry
@@ -27,7 +29,7 @@ MOST_VALUES: Final = 50
 LONGEST_DIMENSION: Final = 111
 """An attribute's name has at most 100 characters."""
 _DAY = re.compile("[0-9]{4}-[0-9]{2}-[0-9]{2}")
-_MONTH = re.compile("(19|2[0-9])[0-9]{2}-(0[1-9]|1[0-2])")
+MONTH = re.compile("(19|2[0-9])[0-9]{2}-(0[1-9]|1[0-2])")
 _MINUTE: Final = timedelta(minutes=1)
 
 _day: TypeAdapter[date] = TypeAdapter(Day)
@@ -55,7 +57,7 @@ def _dimension(text: object) -> object:
 
 
 def _month(text: object) -> object:
-    if not (isinstance(text, str) and _MONTH.fullmatch(text)):
+    if not (isinstance(text, str) and MONTH.fullmatch(text)):
         raise ValueError("a month is written like 2026-03")
     return text
 
@@ -81,9 +83,7 @@ GroupBy = Annotated[
 Wanted = Annotated[str, Field(max_length=200, pattern=r"^[^\x00]*$")]
 """A value that is filtered by; the empty one asks for what bears nothing."""
 
-Month = Annotated[
-    str, BeforeValidator(_month), Field(json_schema_extra={"pattern": _MONTH.pattern})
-]
+Month = Annotated[str, BeforeValidator(_month), Field(json_schema_extra={"pattern": MONTH.pattern})]
 
 
 def _filter(what: str) -> Any:
@@ -237,7 +237,7 @@ class PeriodQuery(MetricQuery):
 
     def period(self, timezone: str) -> tuple[datetime | None, datetime | None]:
         zone = ZoneInfo(timezone)
-        return _instant_of(self.from_, zone), _instant_of(self.to, zone)
+        return instant_of(self.from_, zone), instant_of(self.to, zone)
 
 
 class FunnelQuery(PeriodQuery):
@@ -287,6 +287,41 @@ class ClosingsQuery(PeriodQuery):
     """Deals closed in the period."""
 
 
+class FlowQuery(PeriodQuery):
+    """What moved within the period."""
+
+    basis: Literal["period"] = "period"
+
+    @property
+    def usual_attribution(self) -> Attribution:
+        return Attribution.AT_MOVE
+
+
+class MatrixQuery(FlowQuery):
+    """The moves of the period, from stage to stage."""
+
+
+class CumulativeFlowQuery(PeriodQuery):
+    """Deals in process through the period."""
+
+    from_: Edge = Field(alias="from", description="Begin of the period.")
+    to: Edge | None = Field(
+        default=None, description="End of the period, not in it; left out: `as_of`."
+    )
+    by: By = Field(default=By.MONTH, description="How long a bucket is.")
+    attribution: Literal[Attribution.CURRENT] | None = None
+
+    @property
+    def ages(self) -> bool:
+        return True
+
+    def selection(self, pipeline: Pipeline, now: datetime) -> Selection:
+        asked = super().selection(pipeline, now)
+        if asked.end is not None or asked.start is None:
+            return asked
+        return replace(asked, end=max(asked.start, asked.as_of))
+
+
 class SnapshotQuery(MetricQuery):
     """The open deals at `as_of`."""
 
@@ -305,7 +340,8 @@ def _timezones() -> frozenset[str]:
     return frozenset(available_timezones())
 
 
-def _instant_of(edge: date | None, zone: ZoneInfo) -> datetime | None:
+def instant_of(edge: date | None, zone: ZoneInfo) -> datetime | None:
+    """An end of a period as an instant; a day's is its midnight in the zone."""
     if edge is None or isinstance(edge, datetime):
         return edge
     return datetime.combine(edge, time(), tzinfo=zone).astimezone(UTC)

@@ -9,9 +9,9 @@ from typing import Any, Final, Literal, Self
 
 from pydantic import ConfigDict, Field
 
-from app.domain.durations import Summary
+from app.domain.durations import Quantiles, Summary
 from app.domain.funnel import Reentry, Skip
-from app.domain.intervals import Proportion
+from app.domain.intervals import Proportion, Silence
 from app.domain.measures.closings import DealPopulation
 from app.domain.measures.ranking import Ranking
 from app.domain.measures.selection import Attribution, Selection, Value
@@ -27,11 +27,25 @@ EUROS: Final = [{"amount": "51250.00", "currency": "EUR"}]
 DURATIONS: Final[dict[str, Any]] = {
     "count": 41,
     "mean_seconds": 310240.5,
+    "p25_seconds": 129600.0,
     "p50_seconds": 259200.0,
     "p75_seconds": 432000.0,
     "p90_seconds": 777600.0,
     "p95_seconds": 864000.0,
     "max_seconds": 1209600.0,
+}
+ESTIMATE: Final[dict[str, Any]] = {
+    "cases": 54,
+    "p50_seconds": 345600.0,
+    "p75_seconds": 604800.0,
+    "p90_seconds": 1123200.0,
+    "p95_seconds": None,
+    "reason": "not_reached",
+}
+CONVERSION_BENCHMARK: Final[dict[str, Any]] = {"target": 0.6, "difference": -0.0875}
+DWELL_BENCHMARK: Final[dict[str, Any]] = {
+    "target_seconds": 1209600.0,
+    "difference_seconds": -950400.0,
 }
 POLICY: Final[dict[str, Any]] = {
     "from": "2026-01-01T00:00:00Z",
@@ -80,6 +94,7 @@ class Durations(Response):
 
     count: int
     mean_seconds: float | None
+    p25_seconds: float | None
     p50_seconds: float | None
     p75_seconds: float | None
     p90_seconds: float | None
@@ -91,11 +106,79 @@ class Durations(Response):
         return cls(
             count=summary.count,
             mean_seconds=seconds(summary.mean),
+            p25_seconds=seconds(summary.p25),
             p50_seconds=seconds(summary.p50),
             p75_seconds=seconds(summary.p75),
             p90_seconds=seconds(summary.p90),
             p95_seconds=seconds(summary.p95),
             max_seconds=seconds(summary.longest),
+        )
+
+
+class Estimate(Response):
+    """Quantiles of lengths of which some have not ended yet, those counted as censored."""
+
+    model_config = example(ESTIMATE)
+
+    cases: int = Field(description="The lengths behind it, ended or not.")
+    p50_seconds: float | None
+    p75_seconds: float | None
+    p90_seconds: float | None
+    p95_seconds: float | None
+    reason: Silence | None = Field(
+        description="Why any of them is null: fewer than six have ended (`too_few_cases`), the"
+        " curve does not come so far (`not_reached`), or all were chosen because they have ended"
+        " (`ended_only`)."
+    )
+
+    @classmethod
+    def of(cls, found: Quantiles) -> Self:
+        return cls(
+            cases=found.cases,
+            p50_seconds=seconds(found.p50),
+            p75_seconds=seconds(found.p75),
+            p90_seconds=seconds(found.p90),
+            p95_seconds=seconds(found.p95),
+            reason=found.reason,
+        )
+
+
+class ConversionBenchmark(Response):
+    """How the conversion to the next stage stands to the stage's `target_conversion`."""
+
+    model_config = example(CONVERSION_BENCHMARK)
+
+    target: Rate
+    difference: float | None = Field(
+        description="The rate minus the target: above 0 it is reached. Null without a rate."
+    )
+
+    @classmethod
+    def of(cls, stage: Stage, rate: float | None) -> Self | None:
+        if stage.target_conversion is None:
+            return None
+        target = float(stage.target_conversion)
+        return cls(target=target, difference=None if rate is None else rate - target)
+
+
+class DwellBenchmark(Response):
+    """How the median of the completed visits stands to the stage's `target_dwell`."""
+
+    model_config = example(DWELL_BENCHMARK)
+
+    target_seconds: float
+    difference_seconds: float | None = Field(
+        description="p50 minus the target: below 0 it is reached. Null without completed visits."
+    )
+
+    @classmethod
+    def of(cls, stage: Stage, median: float | None) -> Self | None:
+        if stage.target_dwell is None:
+            return None
+        target, actual = stage.target_dwell.length.total_seconds(), seconds(median)
+        return cls(
+            target_seconds=target,
+            difference_seconds=None if actual is None else actual - target,
         )
 
 

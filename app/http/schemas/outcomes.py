@@ -14,13 +14,18 @@ from app.domain.measures.ranking import Ranking
 from app.domain.measures.sums import total
 from app.domain.pipeline import StageKind
 from app.http.schemas.common import MoneySum, Rate, Response
+from app.http.schemas.definitions import DefinitionRef, defined
 from app.http.schemas.metrics import (
     DURATIONS,
+    DWELL_BENCHMARK,
+    ESTIMATE,
     EUROS,
     POLICY,
     SHARE,
     ClosingsPolicy,
     Durations,
+    DwellBenchmark,
+    Estimate,
     Share,
     TimeInStagePolicy,
     example,
@@ -36,6 +41,8 @@ _STAGE_TIME: Final[dict[str, Any]] = {
     "off_path": False,
     "completed": DURATIONS,
     "open": DURATIONS,
+    "survival": ESTIMATE,
+    "benchmark": DWELL_BENCHMARK,
 }
 _STAGE_TIMES: Final[dict[str, Any]] = {"stages": [_STAGE_TIME]}
 _CYCLES: Final[dict[str, Any]] = {"won": DURATIONS, "lost": DURATIONS, "all": DURATIONS}
@@ -76,6 +83,11 @@ class StageTime(Response):
     off_path: bool
     completed: Durations = Field(description="Visits that had ended.")
     open: Durations = Field(description="Visits under way at `as_of`: their age.")
+    survival: Estimate = Field(
+        description="Both together (Kaplan-Meier): leaving out the open visits makes slow stages"
+        " look fast."
+    )
+    benchmark: DwellBenchmark | None = Field(description="Null without a `target_dwell`.")
 
 
 class TimeInStageFigures(Response):
@@ -94,6 +106,8 @@ class TimeInStageFigures(Response):
                     **naming(stage, ranking),
                     completed=Durations.of(times.get(stage.slot, none).completed),
                     open=Durations.of(times.get(stage.slot, none).open),
+                    survival=Estimate.of(times.get(stage.slot, none).survival),
+                    benchmark=DwellBenchmark.of(stage, times.get(stage.slot, none).completed.p50),
                 )
                 for stage in ranking.listed(times)
             ],
@@ -114,12 +128,14 @@ class TimeInStage(Response):
 
     model_config = example(
         {
+            "definition": defined("time-in-stage"),
             "policy": {**POLICY, "population": "entered", "reentry": "every"},
             "total": _STAGE_TIMES,
             "groups": None,
         }
     )
 
+    definition: DefinitionRef
     policy: TimeInStagePolicy
     total: TimeInStageFigures
     groups: list[TimeInStageGroup] | None = Field(description="Null without `group_by`.")
@@ -151,8 +167,9 @@ class CycleTimeGroup(CycleTimeFigures):
 class CycleTime(Response):
     """How long closed deals took."""
 
-    model_config = example({**_OF_CLOSED, "total": _CYCLES})
+    model_config = example({"definition": defined("cycle-time"), **_OF_CLOSED, "total": _CYCLES})
 
+    definition: DefinitionRef
     policy: ClosingsPolicy
     total: CycleTimeFigures
     groups: list[CycleTimeGroup] | None = Field(description="Null without `group_by`.")
@@ -207,8 +224,9 @@ class WinRateGroup(WinRateFigures):
 class WinRate(Response):
     """How many of the deals closed in a period were won."""
 
-    model_config = example({**_OF_CLOSED, "total": _WINS})
+    model_config = example({"definition": defined("win-rate"), **_OF_CLOSED, "total": _WINS})
 
+    definition: DefinitionRef
     policy: ClosingsPolicy
     total: WinRateFigures
     groups: list[WinRateGroup] | None = Field(description="Null without `group_by`.")
@@ -279,8 +297,9 @@ class LossReasonGroup(LossReasonFigures):
 class LossReasons(Response):
     """Why deals were lost in a period."""
 
-    model_config = example({**_OF_CLOSED, "total": _LOSSES})
+    model_config = example({"definition": defined("loss-reasons"), **_OF_CLOSED, "total": _LOSSES})
 
+    definition: DefinitionRef
     policy: ClosingsPolicy
     total: LossReasonFigures
     groups: list[LossReasonGroup] | None = Field(description="Null without `group_by`.")

@@ -8,38 +8,65 @@ from collections.abc import Mapping
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.domain.durations import NOTHING, Summary
+from app.domain.durations import Summary
 from app.domain.journey import Status
 from app.domain.measures.closings import DealPopulation, Losses, Outcome, WinRate
 from app.domain.measures.selection import Value
 from app.domain.measures.sums import NONE, Count, weighing
+from app.storage.queries.lengths import NONE as NO_LENGTHS
+from app.storage.queries.lengths import PACKED, Lengths, summary, together, unpacked
 from app.storage.queries.population import deals
-from app.storage.queries.question import SUMMARY, Asked, Question, status_of, summary_of
+from app.storage.queries.question import Asked, Question, microseconds, status_of
 
 
 async def cycle_times(
     connection: AsyncConnection, asked: Asked, population: DealPopulation, *, grouped: bool
 ) -> Mapping[Value, Mapping[Outcome, Summary]]:
     """By group and outcome: how long, in microseconds, from the first opening to the last close?"""
+    found = await cycles(connection, asked, population, grouped=grouped)
+    return {
+        group: {
+            **{outcome: summary(of.get(outcome, NO_LENGTHS)) for outcome in Outcome},
+            Outcome.ALL: summary(together(of.values())),
+        }
+        for group, of in found.items()
+    }
+
+
+async def cycles(
+    connection: AsyncConnection, asked: Asked, population: DealPopulation, *, grouped: bool
+) -> Mapping[Value, Mapping[Outcome, Lengths]]:
+    """By group and outcome, won or lost: every cycle."""
     question = Question(asked, grouped=grouped)
-    join, group = question.group()
+    join, group = question.group(counted_at(population))
     rows = await question.rows(
         connection,
-        f"""{_closed(question, population, facts=False)},
-        closed AS (
-            SELECT {group} AS "group", d.status, d.open_time
-            FROM deals AS d {join} WHERE {_in_population(question, population)}
-        )
-        SELECT c."group", c.status, {SUMMARY.format("c.open_time")}
-        FROM closed AS c GROUP BY GROUPING SETS ((c."group"), (c."group", c.status))""",
+        f"""{closed(question, population, facts=False)}
+        SELECT {group} AS "group", d.status, {PACKED.format("d.open_time")} AS lengths
+        FROM deals AS d {join} WHERE {in_population(question, population)} GROUP BY 1, 2""",
     )
-    found: dict[Value, dict[Outcome, Summary]] = defaultdict(
-        lambda: dict.fromkeys(Outcome, NOTHING)
-    )
+    found: dict[Value, dict[Outcome, Lengths]] = defaultdict(dict)
     for row in rows:
-        outcome = Outcome.ALL if row.status is None else Outcome(row.status)
-        found[row.group][outcome] = summary_of(row)
+        found[row.group][Outcome(row.status)] = unpacked(row.lengths)
     return found
+
+
+async def lifetimes(
+    connection: AsyncConnection, asked: Asked
+) -> tuple[Mapping[Status, Lengths], Lengths]:
+    """How long did the deals opened in the period run, by how they ended, and the open ones?"""
+    question = Question(asked, grouped=False)
+    age = f"greatest({microseconds(':aged_until - d.entered_at')}, 0)"
+    ran = f"d.open_time + CASE WHEN d.status = 'open' THEN {age} ELSE 0 END"
+    opened = closed(question, DealPopulation.OPENED, facts=False)
+    rows = await question.rows(
+        connection,
+        f"""{opened}
+        SELECT d.status, {PACKED.format(ran)} AS lengths FROM deals AS d
+        WHERE TRUE{question.period("d.opened_at")}{question.filters()} GROUP BY 1""",
+    )
+    found = {status_of(row): unpacked(row.lengths) for row in rows}
+    return found, found.pop(Status.OPEN, NO_LENGTHS)
 
 
 async def win_rates(
@@ -47,15 +74,15 @@ async def win_rates(
 ) -> Mapping[Value, WinRate]:
     """By group: how many of the deals closed in the period were won, how many lost?"""
     question = Question(asked, grouped=grouped)
-    join, group = question.group()
     population = DealPopulation.CLOSED
+    join, group = question.group(counted_at(population))
     rows = await question.rows(
         connection,
-        f"""{_closed(question, population, facts=True)}
+        f"""{closed(question, population, facts=True)}
         SELECT {group} AS "group", d.status,
                CASE WHEN d.amount IS NOT NULL THEN d.currency END AS currency,
                count(*) AS deals, sum(d.amount) AS amount
-        FROM deals AS d {join} WHERE {_in_population(question, population)}
+        FROM deals AS d {join} WHERE {in_population(question, population)}
         GROUP BY 1, 2, 3""",
     )
     found: dict[Value, dict[Status, Count]] = defaultdict(lambda: defaultdict(lambda: NONE))
@@ -72,23 +99,17 @@ async def losses(
 ) -> Mapping[Value, list[Losses]]:
     """By group: from which stages were deals lost in the period, and why?"""
     question = Question(asked, grouped=grouped)
-    join, group = question.group()
     population = DealPopulation.CLOSED
+    join, group = question.group(counted_at(population))
     rows = await question.rows(
         connection,
-        f"""{_closed(question, population, facts=True)}
+        f"""{closed(question, population, facts=True)}
         SELECT {group} AS "group", lost.from_slot, lost.loss_reason,
                CASE WHEN d.amount IS NOT NULL THEN d.currency END AS currency,
                count(*) AS deals, sum(d.amount) AS amount
         FROM deals AS d {join}
-        -- The move that lost it is the last one at the instant of its close.
-        CROSS JOIN LATERAL (
-            SELECT t.from_slot, t.loss_reason FROM transition AS t
-            WHERE t.workspace_id = :workspace AND t.opportunity_id = d.opportunity_id
-              AND {question.standing()} AND t.occurred_at = d.closed_at AND t.kind <> 'handed_off'
-            ORDER BY t.seq DESC LIMIT 1
-        ) AS lost
-        WHERE {_in_population(question, population)} AND d.status = 'lost'
+        CROSS JOIN LATERAL ({lost_by(question)}) AS lost
+        WHERE {in_population(question, population)} AND d.status = 'lost'
         GROUP BY 1, 2, 3, 4""",
     )
     found: dict[Value, dict[tuple[int | None, str | None], Count]] = defaultdict(
@@ -103,7 +124,22 @@ async def losses(
     }
 
 
-def _closed(question: Question, population: DealPopulation, *, facts: bool) -> str:
+def lost_by(question: Question) -> str:
+    """The move that lost the deal `d`: the last one at the instant of its close."""
+    return f"""
+        SELECT t.from_slot, t.loss_reason FROM transition AS t
+        WHERE t.workspace_id = :workspace AND t.opportunity_id = d.opportunity_id
+          AND {question.standing()} AND t.occurred_at = d.closed_at AND t.kind <> 'handed_off'
+        ORDER BY t.seq DESC LIMIT 1"""
+
+
+def counted_at(population: DealPopulation) -> str:
+    """The column of the instant by which a deal is in the period."""
+    return "d.closed_at" if population is DealPopulation.CLOSED else "d.opened_at"
+
+
+def closed(question: Question, population: DealPopulation, *, facts: bool) -> str:
+    """The relation of the deals that closed ones are found among."""
     narrowed = ""
     if population is DealPopulation.OPENED:
         narrowed = question.period("o.opened_at")
@@ -112,7 +148,7 @@ def _closed(question: Question, population: DealPopulation, *, facts: bool) -> s
     return deals(question, facts=facts, narrowed=narrowed, by_move=question.asks_moved_facts)
 
 
-def _in_population(question: Question, population: DealPopulation) -> str:
-    column = "closed_at" if population is DealPopulation.CLOSED else "opened_at"
-    period = question.period(f"d.{column}")
+def in_population(question: Question, population: DealPopulation) -> str:
+    """Which of them are won or lost, in the period, and pass the filters?"""
+    period = question.period(counted_at(population))
     return f"d.status IN ('won', 'lost'){period}{question.filters()}"

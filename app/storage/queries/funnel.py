@@ -43,7 +43,7 @@ async def tallies(
 ) -> Mapping[Value, list[Tally]]:
     """By group: how many deals of each status and reach mask are there, and what are they worth?"""
     question = Question(asked, grouped=grouped)
-    join, group = question.group()
+    join, group = question.group("d.opened_at")
     rows = await question.rows(
         connection,
         f"""{_deals(question)}
@@ -139,7 +139,7 @@ def _deals(question: Question) -> str:
 
 def _cohort(question: Question) -> str:
     """`cohort`: each deal with the groups in which it counts."""
-    join, group = question.group()
+    join, group = question.group("d.opened_at")
     return f"""{_deals(question)},
         cohort AS MATERIALIZED (
             SELECT d.opportunity_id, {group} AS "group"

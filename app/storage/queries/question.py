@@ -13,10 +13,9 @@ from typing import Any
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import Row, func, select, text
+from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.domain.durations import NOTHING, QUANTILES, Summary
 from app.domain.journey import Status
 from app.domain.measures.ranking import Ranking
 from app.domain.measures.selection import (
@@ -32,13 +31,6 @@ from app.domain.pipeline import StageKind
 EARLIEST = datetime(1900, 1, 1, tzinfo=UTC)
 """No instant of the service lies before it."""
 
-# The summary of a column of microseconds, in the order of `summary_of`.
-SUMMARY = (
-    "count({0}) AS number, avg({0}) AS mean, max({0}) AS longest,"
-    f" percentile_cont(ARRAY[{', '.join(map(str, QUANTILES))}])"
-    " WITHIN GROUP (ORDER BY {0}) AS quantiles"
-)
-
 _PARAMETER = re.compile(r"(?<!:):(\w+)")
 
 
@@ -47,27 +39,24 @@ def microseconds(interval: str) -> str:
     return f"round(date_part('epoch', {interval}) * 1e6)"
 
 
-async def clock(connection: AsyncConnection) -> datetime:
-    """The database's clock."""
-    now: datetime = (await connection.execute(select(func.clock_timestamp()))).scalar_one()
-    return now
-
-
-def summary_of(row: Row[Any] | None) -> Summary:
-    """The columns of `SUMMARY` as the domain sees them."""
-    if row is None or not row.number:
-        return NOTHING
-    p50, p75, p90, p95 = row.quantiles
-    return Summary(row.number, row.mean, p50, p75, p90, p95, row.longest)
-
-
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """Whose deals, by which definition, through which selection."""
+    """Whose deals, by which definition, through which selection, at what time of the clock.
+
+    `buckets` are the boundaries that cut the period, both of its ends among them; then the groups
+    are the buckets, named by their number from 1, and `selection.group_by` has no part.
+    """
 
     workspace: UUID
     ranking: Ranking
     selection: Selection
+    now: datetime
+    buckets: tuple[datetime, ...] = ()
+
+    @property
+    def aged_until(self) -> datetime:
+        """To which instant what is under way has aged: nothing ages ahead of the clock."""
+        return min(self.selection.as_of, self.now)
 
 
 class Question:
@@ -76,13 +65,15 @@ class Question:
     def __init__(self, asked: Asked, *, grouped: bool) -> None:
         self.ranking = asked.ranking
         self.selection = asked.selection
-        self.group_by = asked.selection.group_by if grouped else None
+        self.buckets = asked.buckets if grouped else ()
+        self.group_by = asked.selection.group_by if grouped and not self.buckets else None
         slots = asked.ranking.slots
         self._values: dict[str, Any] = {
             "workspace": asked.workspace,
             "pipeline": asked.ranking.pipeline.pipeline_id,
             "as_of": asked.selection.as_of,
             "known_at": asked.selection.known_at,
+            "aged_until": asked.aged_until,
             "start": asked.selection.start,
             "end": asked.selection.end,
             "open_slots": list(slots(StageKind.OPEN)),
@@ -133,8 +124,15 @@ class Question:
             for dimension, wanted in self.selection.filters.items()
         )
 
-    def group(self) -> tuple[str, str]:
-        """What `d` is joined with to be grouped, and the group's expression."""
+    def group(self, counted: str | None = None) -> tuple[str, str]:
+        """What `d` is joined with to be grouped, and the group's expression.
+
+        `counted` is the column of the one instant that the period must hold, and so the bucket.
+        """
+        if self.buckets:
+            assert counted is not None, "what is counted at no instant lies in no bucket"
+            boundaries = self.bind(list(self.buckets))
+            return "", f"CAST(width_bucket({counted}, CAST({boundaries} AS timestamptz[])) AS text)"
         if self.group_by is None:
             return "", "CAST(NULL AS text)"
         if self.group_by.name == "tag":

@@ -6,7 +6,6 @@ Counted by the database as `domain.measures.snapshot` defines it.
 import json
 from collections import defaultdict
 from collections.abc import Mapping
-from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Row
@@ -23,35 +22,14 @@ from app.storage.queries.question import Asked, Question, microseconds
 
 
 async def standings(
-    connection: AsyncConnection, asked: Asked, *, grouped: bool, now: datetime
+    connection: AsyncConnection, asked: Asked, *, grouped: bool
 ) -> Mapping[Value, Mapping[int, Standing]]:
-    """By group and slot: the open deals that stand there at T; `now` is the database's clock."""
+    """By group and slot: the open deals that stand there at T."""
     question = Question(asked, grouped=grouped)
-    aged_until = question.bind(min(asked.selection.as_of, now))
-    join, group = question.group()
-    population = deals(
-        question,
-        facts=True,
-        narrowed=" AND (o.closed_at IS NULL OR o.closed_at >= :as_of)",
-        by_move=question.asks_moved_facts,
-    )
     buckets = len(BUCKET_SHARES)
     rows = await question.rows(
         connection,
-        f"""{population}, rules AS ({_rules(question)}), boundaries AS ({_boundaries(question)}),
-        standing AS (
-            SELECT {group} AS "group", d.slot, d.amount,
-                   CASE WHEN d.amount IS NOT NULL THEN d.currency END AS currency,
-                   coalesce(d.probability, rules.probability) AS probability,
-                   greatest({microseconds(f"{aged_until} - d.entered_at")}, 0) AS age,
-                   coalesce({microseconds(f"{aged_until} - {_clock_start()}")} >= {_THRESHOLD},
-                            FALSE) AS idle,
-                   boundaries.ends
-            FROM deals AS d {join} JOIN rules ON rules.slot = d.slot
-            LEFT JOIN boundaries ON boundaries.slot = d.slot
-            {_last_activity(question)}
-            WHERE d.status = 'open'{question.filters()}
-        )
+        f"""{standing(question)}
         SELECT s."group", s.slot, grouping(s.currency) = 1 AS is_whole, s.currency,
                count(*) AS deals, sum(s.amount) AS amount,
                sum(s.amount * s.probability) AS weighted,
@@ -78,6 +56,31 @@ async def standings(
         if row.is_whole:
             found[row.group][row.slot] = _standing(row, sums[row.group, row.slot])
     return found
+
+
+def standing(question: Question) -> str:
+    """`WITH … standing AS (…)`: the open deals at T and what the snapshot tells of each."""
+    join, group = question.group()
+    population = deals(
+        question,
+        facts=True,
+        narrowed=" AND (o.closed_at IS NULL OR o.closed_at >= :as_of)",
+        by_move=question.asks_moved_facts,
+    )
+    return f"""{population}, rules AS ({_rules(question)}), boundaries AS ({_boundaries(question)}),
+        standing AS (
+            SELECT {group} AS "group", d.opportunity_id, d.slot, d.amount,
+                   CASE WHEN d.amount IS NOT NULL THEN d.currency END AS currency,
+                   coalesce(d.probability, rules.probability) AS probability,
+                   greatest({microseconds(":aged_until - d.entered_at")}, 0) AS age,
+                   coalesce({microseconds(f":aged_until - {_clock_start()}")} >= {_THRESHOLD},
+                            FALSE) AS idle,
+                   boundaries.ends
+            FROM deals AS d {join} JOIN rules ON rules.slot = d.slot
+            LEFT JOIN boundaries ON boundaries.slot = d.slot
+            {_last_activity(question)}
+            WHERE d.status = 'open'{question.filters()}
+        )"""
 
 
 def _standing(whole: Row[Any], by_currency: list[Row[Any]]) -> Standing:

@@ -1,19 +1,29 @@
-"""How long do visits in open stages last? As `domain.measures.stage_time` defines it.
-
-A transition is the visit that it ended; the visit still open at T is where the deal stood at T.
-"""
+"""How long do visits in open stages last? As `domain.measures.stage_time` defines it."""
 
 from collections import defaultdict
 from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.domain.measures.selection import Attribution, Dimension, Value
+from app.domain.durations import Quantiles
+from app.domain.intervals import Silence
+from app.domain.measures.selection import Value
 from app.domain.measures.stage_time import StageTime, VisitPopulation, VisitReentry
-from app.storage.queries.population import BORNE, deals
-from app.storage.queries.question import SUMMARY, Asked, Question, microseconds, summary_of
+from app.storage.queries.lengths import NONE, PACKED, Lengths, summary, survival, unpacked
+from app.storage.queries.question import Asked, Question, microseconds
+from app.storage.queries.visits import asks_deals, visits
 
-_BEARING = (*(f"by_{name}" for name in BORNE), "tags", "attributes", "opened_at")
+_STANDS_OPEN: Final = " AND (o.closed_at IS NULL OR o.closed_at >= :as_of)"
+
+
+@dataclass(frozen=True, slots=True)
+class Stays:
+    """The lengths of the completed stays, and the ages of the open ones."""
+
+    ended: Lengths
+    running: Lengths
 
 
 async def stage_times(
@@ -25,67 +35,54 @@ async def stage_times(
     grouped: bool,
 ) -> Mapping[Value, Mapping[int, StageTime]]:
     """By group and slot: how long did the completed stays last, how old are the open ones?"""
-    question = Question(asked, grouped=grouped)
-    join, group = question.group()
-    stays = f"""
-        SELECT {group} AS "group", d.opportunity_id, d.slot, d.lasted, d.is_open
-        FROM visits AS d {join} WHERE TRUE{question.filters()}"""
-    if reentry is VisitReentry.SUM:
-        stays = f"""
-            SELECT v."group", v.slot, sum(v.lasted) AS lasted, bool_or(v.is_open) AS is_open
-            FROM ({stays}) AS v GROUP BY v."group", v.opportunity_id, v.slot"""
-    rows = await question.rows(
-        connection,
-        f"""{deals(question, facts=False, joined=_asks_current(question))},
-        visits AS ({_visits(question, population)}), stays AS ({stays})
-        SELECT s."group", s.slot, s.is_open, {SUMMARY.format("s.lasted")}
-        FROM stays AS s GROUP BY 1, 2, 3""",
-    )
-    completed = {(row.group, row.slot): row for row in rows if not row.is_open}
-    still_open = {(row.group, row.slot): row for row in rows if row.is_open}
     found: dict[Value, dict[int, StageTime]] = defaultdict(dict)
-    for key in completed.keys() | still_open.keys():
-        group_value, slot = key
-        found[group_value][slot] = StageTime(
-            completed=summary_of(completed.get(key)), open=summary_of(still_open.get(key))
-        )
+    every = await stays(connection, asked, population, reentry, grouped=grouped)
+    for (group, slot), these in every.items():
+        estimate = Quantiles(len(these.ended), reason=Silence.ENDED_ONLY)
+        if population is VisitPopulation.ENTERED:
+            estimate = survival(these.ended, these.running)
+        found[group][slot] = StageTime(summary(these.ended), summary(these.running), estimate)
     return found
 
 
-def _visits(question: Question, population: VisitPopulation) -> str:
-    """The visits of the population, completed or open at T, with what each bears."""
+async def stays(
+    connection: AsyncConnection,
+    asked: Asked,
+    population: VisitPopulation,
+    reentry: VisitReentry,
+    *,
+    grouped: bool,
+    slot: int | None = None,
+) -> Mapping[tuple[Value, int], Stays]:
+    """By group and slot: every length; of one stage alone, where its slot is given."""
+    question = Question(asked, grouped=grouped)
     entered = population is VisitPopulation.ENTERED
-    bearing, source = _completed_bearing(question)
-    completed = f"""
-        SELECT t.opportunity_id, t.from_slot AS slot, FALSE AS is_open,
-               {microseconds("t.occurred_at - t.entered_at")} AS lasted, {bearing}
-        FROM transition AS t {source}
-        WHERE t.workspace_id = :workspace AND t.pipeline_id = :pipeline
-          AND t.from_slot = ANY(:open_slots) AND t.entered_at IS NOT NULL
-          AND {question.standing()} AND t.occurred_at < :as_of
-          {question.period("t.entered_at" if entered else "t.occurred_at")}"""
-    if not entered:
-        return completed
-    return f"""{completed}
-        UNION ALL
-        SELECT d.opportunity_id, d.slot, TRUE, {microseconds(":as_of - d.entered_at")},
-               {", ".join(f"d.{name}" for name in _BEARING)}
-        FROM deals AS d WHERE d.status = 'open'{question.period("d.entered_at")}"""
-
-
-def _completed_bearing(question: Question) -> tuple[str, str]:
-    """What a completed visit bears, and whence; only what is asked for is looked up."""
-    if _asks_current(question):
-        bearing = ", ".join(f"d.{name}" for name in _BEARING)
-        return bearing, "JOIN deals AS d ON d.opportunity_id = t.opportunity_id"
-    frozen = ", ".join(f"t.{name} AS by_{name}" for name in BORNE)
-    none = "CAST(NULL AS text[]) AS tags, CAST(NULL AS jsonb) AS attributes"
-    if Dimension("opened_month") in question.dimensions:
-        own = "o.workspace_id = :workspace AND o.opportunity_id = t.opportunity_id"
-        return f"{frozen}, {none}, o.opened_at", f"JOIN opportunity AS o ON {own}"
-    return f"{frozen}, {none}, CAST(NULL AS timestamptz) AS opened_at", ""
-
-
-def _asks_current(question: Question) -> bool:
-    """Whether completed visits are filtered or grouped by what the deal bears at T."""
-    return question.asks_facts and question.selection.attribution is Attribution.CURRENT
+    join, group = question.group("d.entered_at" if entered else "d.left_at")
+    slots = ":open_slots" if slot is None else f"ARRAY[CAST({question.bind(slot)} AS int)]"
+    until = "coalesce(d.left_at, :aged_until)"
+    lengths = f"""
+        SELECT {group} AS "group", d.opportunity_id, d.slot, d.left_at IS NULL AS is_open,
+               greatest({microseconds(f"{until} - d.entered_at")}, 0) AS lasted
+        FROM visits AS d {join} WHERE TRUE{question.filters()}"""
+    if reentry is VisitReentry.SUM:
+        lengths = f"""
+            SELECT v."group", v.slot, sum(v.lasted) AS lasted, bool_or(v.is_open) AS is_open
+            FROM ({lengths}) AS v GROUP BY v."group", v.opportunity_id, v.slot"""
+    counted = "t.entered_at" if entered else "t.occurred_at"
+    under_way = f" AND d.status = 'open' AND d.slot = ANY({slots}){question.period('d.entered_at')}"
+    relation = visits(
+        question,
+        left=f" AND t.from_slot = ANY({slots}){question.period(counted)}",
+        under_way=under_way if entered else None,
+        narrowed="" if asks_deals(question) else _STANDS_OPEN,
+    )
+    rows = await question.rows(
+        connection,
+        f"""{relation}
+        SELECT s."group", s.slot, s.is_open, {PACKED.format("s.lasted")} AS lengths
+        FROM ({lengths}) AS s GROUP BY 1, 2, 3""",
+    )
+    found: dict[tuple[Value, int], dict[bool, Lengths]] = defaultdict(dict)
+    for row in rows:
+        found[row.group, row.slot][row.is_open] = unpacked(row.lengths)
+    return {key: Stays(of.get(False, NONE), of.get(True, NONE)) for key, of in found.items()}

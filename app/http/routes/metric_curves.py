@@ -1,0 +1,70 @@
+"""Curves of the pipeline: how long deals stay in a stage, how soon they are won."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+
+from app.domain.errors import Breach, Invalid
+from app.domain.measures.curves import cycle_curve, stage_curve
+from app.domain.measures.ranking import Ranking
+from app.domain.measures.stage_time import VisitPopulation
+from app.domain.pipeline import Stage
+from app.http.inquiry import CallerDep
+from app.http.schemas.curves import (
+    CycleCurvePolicy,
+    CycleCurveQuery,
+    CycleTimeCurve,
+    StageCurvePolicy,
+    StageCurveQuery,
+    TimeInStageCurve,
+)
+from app.http.strictness import StrictRoute
+from app.storage.queries.closings import lifetimes
+from app.storage.queries.stage_time import stays
+
+router = APIRouter(
+    route_class=StrictRoute, prefix="/v1/pipelines/{pipeline}/metrics", tags=["metrics"]
+)
+
+
+@router.get("/time-in-stage/curve")
+async def get_time_in_stage_curve(
+    query: Annotated[StageCurveQuery, Query()], caller: CallerDep
+) -> TimeInStageCurve:
+    """The share of visits that last longer than so long, those under way taken into account."""
+    async with caller.asks(query) as inquiry:
+        stage = _open_stage(inquiry.ranking, query.stage)
+        found = await stays(
+            inquiry.connection,
+            inquiry.asked,
+            VisitPopulation.ENTERED,
+            query.reentry,
+            grouped=False,
+            slot=stage.slot,
+        )
+    these = found.get((None, stage.slot))
+    ended, running = (these.ended.tolist(), these.running.tolist()) if these else ([], [])
+    policy = StageCurvePolicy(**inquiry.policy, stage=stage.key, reentry=query.reentry)
+    curve = stage_curve(ended, running)
+    return TimeInStageCurve.of(curve, stage, inquiry.ranking, policy=policy)
+
+
+@router.get("/cycle-time/curve")
+async def get_cycle_time_curve(
+    query: Annotated[CycleCurveQuery, Query()], caller: CallerDep
+) -> CycleTimeCurve:
+    """The share of the deals opened in the period that were won, lost or handed off so soon."""
+    async with caller.asks(query) as inquiry:
+        ended, running = await lifetimes(inquiry.connection, inquiry.asked)
+    curve = cycle_curve(
+        {status: lengths.tolist() for status, lengths in ended.items()}, running.tolist()
+    )
+    return CycleTimeCurve.of(curve, policy=CycleCurvePolicy(**inquiry.policy))
+
+
+def _open_stage(ranking: Ranking, key: str) -> Stage:
+    stage = next((s for s in ranking.latest.stages if s.key == key and s.is_open), None)
+    if stage is None:
+        detail = f"The pipeline has no open stage {key!r}."
+        raise Invalid(detail, [Breach("?stage", "not_one_of", detail)])
+    return ranking.stage(stage.slot)

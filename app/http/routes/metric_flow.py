@@ -1,0 +1,84 @@
+"""Figures about what moved in a period: flow, matrix and cumulative flow."""
+
+from functools import partial
+from typing import Annotated, Final
+
+from fastapi import APIRouter, Query
+
+from app.domain.errors import Breach, Invalid
+from app.domain.measures import cumulative_flow
+from app.http.inquiry import CallerDep
+from app.http.schemas import cumulative_flow as cumulative
+from app.http.schemas import flow
+from app.http.schemas.definitions import DefinitionRef
+from app.http.schemas.metric_queries import CumulativeFlowQuery, FlowQuery, MatrixQuery
+from app.http.strictness import StrictRoute
+from app.storage.queries import cumulative_flow as cumulative_flows
+from app.storage.queries import flow as flows
+
+MOST_BUCKETS_IN_ALL: Final = 20_000
+"""Groups times buckets."""
+
+router = APIRouter(
+    route_class=StrictRoute, prefix="/v1/pipelines/{pipeline}/metrics", tags=["metrics"]
+)
+
+
+@router.get("/flow")
+async def get_flow(query: Annotated[FlowQuery, Query()], caller: CallerDep) -> flow.Flow:
+    """What came into each stage in the period, and what went out of it and where to."""
+    async with caller.asks(query) as inquiry:
+        ranking = inquiry.ranking
+        whole = await inquiry.whole(flows.stage_flows)
+        groups = await inquiry.groups(flows.stage_flows)
+    return flow.Flow(
+        definition=DefinitionRef.of("flow"),
+        policy=flow.FlowPolicy(**inquiry.policy, basis=query.basis),
+        total=flow.FlowFigures.of(whole or {}, ranking),
+        groups=groups
+        and [flow.FlowGroup.of(found, ranking, value=value) for value, found in groups],
+    )
+
+
+@router.get("/matrix")
+async def get_matrix(query: Annotated[MatrixQuery, Query()], caller: CallerDep) -> flow.Matrix:
+    """From which stage deals moved to which in the period, how often, and after how long."""
+    async with caller.asks(query) as inquiry:
+        ranking = inquiry.ranking
+        whole = await inquiry.whole(flows.moves)
+        groups = await inquiry.groups(flows.moves)
+    return flow.Matrix(
+        definition=DefinitionRef.of("matrix"),
+        policy=flow.FlowPolicy(**inquiry.policy, basis=query.basis),
+        total=flow.MatrixFigures.of(whole or {}, ranking),
+        groups=groups
+        and [flow.MatrixGroup.of(found, ranking, value=value) for value, found in groups],
+    )
+
+
+@router.get("/cumulative-flow")
+async def get_cumulative_flow(
+    query: Annotated[CumulativeFlowQuery, Query()], caller: CallerDep
+) -> cumulative.CumulativeFlow:
+    """Arrivals, departures and work in progress by day, week, month or quarter; Little's law."""
+    async with caller.asks(query) as inquiry:
+        ranking = inquiry.ranking
+        bounds = cumulative_flow.boundaries(inquiry.asked.selection, query.by)
+        count = partial(cumulative_flows.cumulative_flows, by=query.by)
+        whole = await inquiry.whole(count)
+        groups = await inquiry.groups(count)
+    if groups and len(groups) * (len(bounds) - 1) > MOST_BUCKETS_IN_ALL:
+        problem = f"That makes {len(groups)} groups of {len(bounds) - 1} buckets; filter first."
+        raise Invalid(problem, [Breach("?group_by", "out_of_range", problem)])
+    return cumulative.CumulativeFlow(
+        definition=DefinitionRef.of("cumulative-flow"),
+        policy=cumulative.CumulativeFlowPolicy(**inquiry.policy, by=query.by),
+        total=cumulative.CumulativeFlowFigures.of(
+            whole or cumulative_flow.nothing(bounds), ranking
+        ),
+        groups=groups
+        and [
+            cumulative.CumulativeFlowGroup.of(found, ranking, value=value)
+            for value, found in groups
+        ],
+    )

@@ -1,0 +1,51 @@
+"""What pace and conversion are worth: velocity and bottlenecks."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+
+from app.domain.measures.bottlenecks import Inputs
+from app.http.inquiry import CallerDep
+from app.http.schemas import worth
+from app.http.schemas.definitions import DefinitionRef
+from app.http.schemas.series_queries import BottlenecksQuery, VelocityQuery
+from app.http.strictness import StrictRoute
+from app.storage.queries.worth import bottleneck_inputs, velocities
+
+router = APIRouter(
+    route_class=StrictRoute, prefix="/v1/pipelines/{pipeline}/metrics", tags=["metrics"]
+)
+
+
+@router.get("/velocity")
+async def get_velocity(
+    query: Annotated[VelocityQuery, Query()], caller: CallerDep
+) -> worth.Velocity:
+    """How much money the pipeline brings in a day, by currency, and the four inputs."""
+    async with caller.asks(query) as inquiry:
+        whole = await inquiry.whole(velocities)
+        groups = await inquiry.groups(velocities)
+    return worth.Velocity(
+        definition=DefinitionRef.of("velocity"),
+        policy=worth.WorthPolicy(**inquiry.policy),
+        total=worth.VelocityFigures.of(whole or {}),
+        groups=groups and [worth.VelocityGroup.of(found, value=value) for value, found in groups],
+    )
+
+
+@router.get("/bottlenecks")
+async def get_bottlenecks(
+    query: Annotated[BottlenecksQuery, Query()], caller: CallerDep
+) -> worth.Bottlenecks:
+    """What a point of conversion, or a quartile of speed, would be worth at each stage."""
+    async with caller.asks(query) as inquiry:
+        ranking = inquiry.ranking
+        whole = await inquiry.whole(bottleneck_inputs)
+        groups = await inquiry.groups(bottleneck_inputs)
+    return worth.Bottlenecks(
+        definition=DefinitionRef.of("bottlenecks"),
+        policy=worth.WorthPolicy(**inquiry.policy),
+        total=worth.BottlenecksFigures.of(whole or Inputs(), ranking),
+        groups=groups
+        and [worth.BottlenecksGroup.of(found, ranking, value=value) for value, found in groups],
+    )

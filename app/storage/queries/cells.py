@@ -1,0 +1,354 @@
+"""Which deals or visits does a count count? Page by page, as `domain.measures.cells` defines it.
+
+Two statements: the first finds what the cell holds, in the order of the deals and of their visits;
+the second shows the deals of the page as they were at T. What only the log can tell is looked up
+deal by deal, in their order, until the page is full: a page of few costs little, whatever the
+period holds.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+from uuid import UUID
+
+from sqlalchemy import Row
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.domain.journey import Facts, Status, TransitionKind
+from app.domain.measures.cells import (
+    Cell,
+    ClosedCell,
+    CohortCell,
+    Counted,
+    Look,
+    StandingCell,
+    Stay,
+    VisitCell,
+)
+from app.storage.queries.closings import closed, in_population, lost_by
+from app.storage.queries.population import BORNE, deals
+from app.storage.queries.question import Asked, Question, microseconds, status_of
+from app.storage.queries.snapshot import standing
+from app.storage.queries.visits import visits
+
+Place = tuple[UUID, int]
+"""Where something stands in the list: its deal, and the number of the move that ended its visit."""
+
+_UNDER_WAY: Final = 2_147_483_647
+"""The number of the move that is still to end a visit: such a visit comes last of the deal's."""
+
+_WHOLE: Final = """0 AS seq, CAST(NULL AS smallint) AS slot, CAST(NULL AS float8) AS lasted,
+    CAST(NULL AS timestamptz) AS entered_at, CAST(NULL AS timestamptz) AS left_at"""
+"""The columns of a stay, where the whole deal is what is counted."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listed:
+    """One thing that a cell counts: a deal as it was at T, and the stay of it that is meant.
+
+    The name and the caller's own id alone are those of now; the probability is not among the facts.
+    """
+
+    place: Place
+    name: str
+    external_id: str | None
+    status: Status
+    slot: int
+    facts: Facts
+    opened_at: datetime
+    entered_at: datetime
+    closed_at: datetime | None
+    stay: Stay | None
+
+
+async def listed(
+    connection: AsyncConnection,
+    asked: Asked,
+    cell: Cell,
+    *,
+    after: Place | None,
+    limit: int,
+) -> list[Listed]:
+    """What the cell holds after that place; `asked.now` is the clock of the first page."""
+    question = Question(asked, grouped=False)
+    since = beyond = ""
+    if after is not None:
+        deal, seq = (question.bind(part) for part in after)
+        since = f" AND d.opportunity_id >= CAST({deal} AS uuid)"
+        beyond = f"WHERE (h.opportunity_id, h.seq) > (CAST({deal} AS uuid), CAST({seq} AS int))"
+    population, held = _held(question, cell, since)
+    rows = await question.rows(
+        connection,
+        f"""{population}
+        SELECT h.opportunity_id, h.seq, h.slot, h.entered_at, h.left_at, h.lasted
+        FROM ({held}) AS h {beyond}
+        ORDER BY h.opportunity_id, h.seq LIMIT {question.bind(limit)}""",
+    )
+    shown = await _shown(connection, asked, [row.opportunity_id for row in rows])
+    return [_listed(row, shown[row.opportunity_id]) for row in rows]
+
+
+async def _shown(
+    connection: AsyncConnection, asked: Asked, ids: Sequence[UUID]
+) -> dict[UUID, Row[Any]]:
+    """What were these deals at T?"""
+    question = Question(asked, grouped=False)
+    wanted = f"= ANY(CAST({question.bind([*ids])} AS uuid[]))"
+    rows = await question.rows(
+        connection,
+        f"""{deals(question, facts=True, narrowed=f" AND o.opportunity_id {wanted}", joined=True)}
+        SELECT d.opportunity_id, d.status, d.slot, d.opened_at, d.entered_at, d.closed_at,
+               d.amount, {", ".join(f"d.by_{name} AS {name}" for name in BORNE)},
+               o.name, o.external_id
+        FROM deals AS d JOIN opportunity AS o
+          ON o.workspace_id = :workspace AND o.opportunity_id = d.opportunity_id
+        WHERE d.opportunity_id {wanted}""",
+    )
+    return {row.opportunity_id: row for row in rows}
+
+
+def _listed(held: Row[Any], deal: Row[Any]) -> Listed:
+    return Listed(
+        place=(held.opportunity_id, held.seq),
+        name=deal.name,
+        external_id=deal.external_id,
+        status=status_of(deal),
+        slot=deal.slot,
+        facts=Facts(amount=deal.amount, **{name: getattr(deal, name) for name in BORNE}),
+        opened_at=deal.opened_at,
+        entered_at=deal.entered_at,
+        closed_at=deal.closed_at,
+        stay=None
+        if held.slot is None
+        else Stay(
+            slot=held.slot,
+            entered_at=held.entered_at,
+            left_at=held.left_at,
+            lasted=int(held.lasted),
+        ),
+    )
+
+
+def _held(question: Question, cell: Cell, since: str) -> tuple[str, str]:
+    """A `WITH …`, and what the cell holds of it: `opportunity_id, seq`, the columns of a stay.
+
+    `since`: ` AND …` on the deals `d`, which no deal of the page can fail.
+    """
+    match cell:
+        case CohortCell():
+            return _cohort(question, cell, since)
+        case ClosedCell():
+            return _closed(question, cell, since)
+        case StandingCell():
+            return _standing(question, cell)
+        case VisitCell(counted=Counted.COHORT):
+            return _visits_of_cohort(question, cell, since)
+        case VisitCell():
+            return _visits(question, cell)
+
+
+def _cohort(question: Question, cell: CohortCell, since: str) -> tuple[str, str]:
+    looks = " OR ".join(f"({_look(question, look)})" for look in cell.looks)
+    steps = [look.stepped for look in cell.looks if look.stepped is not None]
+    candidates = f"""
+        SELECT d.opportunity_id FROM deals AS d
+        WHERE {_in_cohort(question)}{since} AND ({looks})"""
+    test = " OR ".join(_stepped(question, *step) for step in steps)
+    return _opened(question), _passing(candidates, test)
+
+
+def _passing(candidates: str, test: str) -> str:
+    """The deals among the candidates that pass a test of which only the log knows.
+
+    OFFSET keeps the order before the test: it is made of as many deals as it takes to fill a page.
+    """
+    if not test:
+        return f"SELECT d.opportunity_id, {_WHOLE} FROM ({candidates}) AS d"
+    return f"""
+        SELECT d.opportunity_id, {_WHOLE}
+        FROM ({candidates} ORDER BY d.opportunity_id OFFSET 0) AS d WHERE {test}"""
+
+
+def _in_cohort(question: Question) -> str:
+    """Which deals were opened in the period and pass the filters?"""
+    return f"TRUE{question.period('d.opened_at')}{question.filters()}"
+
+
+def _opened(question: Question) -> str:
+    """The relation of the deals that were opened in the period."""
+    return deals(
+        question,
+        facts=False,
+        narrowed=question.period("o.opened_at"),
+        by_move=question.asks_moved_facts,
+    )
+
+
+def _look(question: Question, look: Look) -> str:
+    conditions = [_reached(question, look.at_least)]
+    if look.at_most is not None:
+        conditions.append(f"NOT {_reached(question, look.at_most + 1)}")
+    if look.statuses is not None:
+        conditions.append(f"d.status = ANY({question.bind(sorted(look.statuses))})")
+    if look.visited:
+        conditions.append(_visited(question, look.visited))
+    if look.unvisited:
+        conditions.append(f"NOT {_visited(question, look.unvisited)}")
+    if look.stepped is not None:
+        # The masks rule out most deals before the log is asked.
+        conditions += [_visited(question, 1 << (slot - 1)) for slot in look.stepped]
+    return " AND ".join(conditions)
+
+
+def _reached(question: Question, rank: int) -> str:
+    """Whether the furthest rank is at least this: only who is won is at the won one."""
+    ranking = question.ranking
+    if rank == 1:
+        return "TRUE"
+    if rank > ranking.won_rank:
+        return "FALSE"
+    ranks = ranking.by_slot.items()
+    mask = sum(1 << (slot - 1) for slot, own in ranks if rank <= own < ranking.won_rank)
+    return f"(d.status = 'won' OR {_visited(question, mask)})"
+
+
+def _visited(question: Question, mask: int) -> str:
+    return f"(d.reach_mask & CAST({question.bind(mask)} AS bigint) <> 0)"
+
+
+def _stepped(question: Question, here: int, following: int) -> str:
+    """Whether the deal `d` entered the one stage, and after its first time there the other."""
+    return f"""(
+        SELECT max(t.seq) FILTER (WHERE t.to_slot = {following})
+            > min(t.seq) FILTER (WHERE t.to_slot = {here})
+        FROM transition AS t
+        WHERE t.workspace_id = :workspace AND t.opportunity_id = d.opportunity_id
+          AND {question.standing()} AND t.occurred_at < :as_of AND t.kind <> 'handed_off')"""
+
+
+def _closed(question: Question, cell: ClosedCell, since: str) -> tuple[str, str]:
+    candidates = f"""
+        SELECT d.opportunity_id, d.closed_at FROM deals AS d
+        WHERE {in_population(question, cell.population)}{since}
+          AND d.status = ANY({question.bind(sorted(cell.statuses))})"""
+    why = [
+        _among(question, f"lost.{column}", kind, values)
+        for column, kind, values in (
+            ("from_slot", "smallint", cell.from_slots),
+            ("loss_reason", "text", cell.reasons),
+        )
+        if values is not None
+    ]
+    test = f"EXISTS (SELECT FROM ({lost_by(question)}) AS lost WHERE {' AND '.join(why)})"
+    return closed(question, cell.population, facts=False), _passing(candidates, test if why else "")
+
+
+def _among(question: Question, column: str, kind: str, values: frozenset[Any]) -> str:
+    named = question.bind([value for value in values if value is not None])
+    none = f" OR {column} IS NULL" if None in values else ""
+    return f"({column} = ANY(CAST({named} AS {kind}[])){none})"
+
+
+def _standing(question: Question, cell: StandingCell) -> tuple[str, str]:
+    conditions = ""
+    if cell.slot is not None:
+        conditions += f" AND s.slot = {question.bind(cell.slot)}"
+    if cell.idle:
+        conditions += " AND s.idle"
+    if cell.unweighted:
+        conditions += " AND s.amount IS NOT NULL AND s.probability IS NULL"
+    if cell.bucket is not None:
+        conditions += f" AND width_bucket(s.age, s.ends) = {question.bind(cell.bucket)}"
+    return (
+        standing(question),
+        f"""
+        SELECT s.opportunity_id, {_WHOLE} FROM standing AS s WHERE TRUE{conditions}""",
+    )
+
+
+def _ways(question: Question, cell: VisitCell) -> tuple[str, str | None]:
+    """` AND …` on the moves `t` that ended a visit of the cell, and on the deals `d` still in one.
+
+    None where no visit under way can be of the cell.
+    """
+    left = f" AND t.from_slot = {question.bind(cell.slot)}"
+    left += _in_period(question, cell.counted, "t.entered_at", "t.occurred_at")
+    if cell.ended_by is not None:
+        left += f" AND t.kind = ANY({question.bind(sorted(cell.ended_by))})"
+    if cell.to_slot is not None:
+        gone = TransitionKind.HANDED_OFF.value  # it keeps the stage, and leads nowhere
+        left += f" AND t.to_slot = {question.bind(cell.to_slot)} AND t.kind <> '{gone}'"
+    if cell.counted is Counted.LEFT or cell.ended_by is not None or cell.to_slot is not None:
+        return left, None
+    here = _in_period(question, cell.counted, "d.entered_at", None)
+    return left, f" AND d.slot = {question.bind(cell.slot)}{here}"
+
+
+def _stay(v: str) -> str:
+    """The columns of a stay, of the visit `v`."""
+    lasted = microseconds(f"coalesce({v}.left_at, :aged_until) - {v}.entered_at")
+    return f"""coalesce({v}.seq, {_UNDER_WAY}) AS seq, {v}.slot, greatest({lasted}, 0) AS lasted,
+               {v}.entered_at, {v}.left_at"""
+
+
+def _visits(question: Question, cell: VisitCell) -> tuple[str, str]:
+    left, under_way = _ways(question, cell)
+    narrowed = "" if question.selection.end is None else " AND o.opened_at < :end"
+    stays = f"""
+        SELECT d.opportunity_id, {_stay("d")} FROM visits AS d WHERE TRUE{question.filters()}"""
+    if cell.summed:
+        stays = f"""
+            SELECT v.opportunity_id, min(v.seq) AS seq, v.slot, min(v.entered_at) AS entered_at,
+                   CASE WHEN bool_and(v.left_at IS NOT NULL) THEN max(v.left_at) END AS left_at,
+                   sum(v.lasted) AS lasted
+            FROM ({stays}) AS v GROUP BY v.opportunity_id, v.slot"""
+    if cell.ended is not None:
+        over = "IS NOT NULL" if cell.ended else "IS NULL"
+        stays = f"SELECT v.* FROM ({stays}) AS v WHERE v.left_at {over}"
+    return visits(question, left=left, under_way=under_way, narrowed=narrowed), stays
+
+
+def _visits_of_cohort(question: Question, cell: VisitCell, since: str) -> tuple[str, str]:
+    """The visits of the deals opened in the period, whatever the visits bear."""
+    left, under_way = _ways(question, cell)
+    visited = _visited(question, 1 << (cell.slot - 1))
+    halves = [
+        f"""
+        SELECT t.seq, t.from_slot AS slot, t.entered_at, t.occurred_at AS left_at
+        FROM transition AS t
+        WHERE t.workspace_id = :workspace AND t.opportunity_id = d.opportunity_id
+          AND t.entered_at IS NOT NULL AND {question.standing()} AND t.occurred_at < :as_of{left}"""
+    ]
+    if under_way is not None:
+        here = f"d.status <> 'handed_off'{under_way}"
+        halves.append(f"SELECT NULL, d.slot, d.entered_at, NULL WHERE {here}")
+    return (
+        _opened(question),
+        f"""
+        SELECT d.opportunity_id, {_stay("v")}
+        FROM (
+            SELECT d.opportunity_id, d.status, d.slot, d.entered_at FROM deals AS d
+            WHERE {_in_cohort(question)}{since} AND {visited}
+            ORDER BY d.opportunity_id OFFSET 0
+        ) AS d CROSS JOIN LATERAL ({" UNION ALL ".join(halves)}) AS v""",
+    )
+
+
+def _in_period(question: Question, counted: Counted, entered: str, left: str | None) -> str:
+    """` AND …`: whether a visit is of the population, by its own instants; `left` None: not yet."""
+    match counted:
+        case Counted.COHORT:
+            return ""
+        case Counted.ENTERED:
+            return question.period(entered)
+        case Counted.LEFT:
+            assert left is not None, "what has not ended did not end in the period"
+            return question.period(left)
+        case Counted.AT_START if question.selection.start is None:
+            return " AND FALSE"
+        case Counted.AT_START:
+            edge = ":start"
+        case Counted.AT_END:
+            edge = ":as_of" if question.selection.end is None else ":end"
+    return f" AND {entered} < {edge}" + ("" if left is None else f" AND {left} >= {edge}")

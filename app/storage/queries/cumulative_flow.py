@@ -1,0 +1,154 @@
+"""How many deals arrived and departed, bucket by bucket, and how many were in process?
+
+Counted by the database as `domain.measures.cumulative_flow` defines it. A visit's row tells where
+the deal went, and not whence it came: arrivals follow from who was there before and after, and who
+departed, for nobody comes or goes otherwise.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Row
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.domain.measures.calendar import By
+from app.domain.measures.cumulative_flow import Bucket, CumulativeFlow, boundaries
+from app.domain.measures.selection import Value
+from app.domain.pipeline import StageKind
+from app.storage.queries.population import deals
+from app.storage.queries.question import Asked, Question, microseconds
+from app.storage.queries.visits import visits
+
+_DEPARTS = "('won', 'lost', 'handed_off')"
+_FROM_OUTSIDE = "(a.from_slot IS NULL OR a.from_slot <> ALL(:open_slots))"
+
+
+async def cumulative_flows(
+    connection: AsyncConnection, asked: Asked, by: By, *, grouped: bool
+) -> Mapping[Value, CumulativeFlow]:
+    """By group: the buckets of the deals that were in process at some time in the period."""
+    question = Question(asked, grouped=grouped)
+    bounds = boundaries(asked.selection, by)
+    counted: dict[Value, _Counted] = defaultdict(_Counted)
+    for row in await _visits_by_bucket(connection, question, bounds):
+        counted[row.group].add(row)
+    ended = await _stays_ended(connection, question, bounds)
+    return {
+        group: found.flow(bounds, stays_ended=ended.get(group, 0))
+        for group, found in counted.items()
+    }
+
+
+@dataclass(slots=True)
+class _Counted:
+    """Visits by bucket and slot; bucket 0 is before the period, 1 the first in it."""
+
+    entered: Counter[tuple[int, int]] = field(default_factory=Counter)
+    left: Counter[tuple[int, int]] = field(default_factory=Counter)
+    departed: Counter[int] = field(default_factory=Counter)
+    time_in_process: int = 0
+
+    def add(self, row: Row[Any]) -> None:
+        if row.by_entry:
+            self.entered[row.came, row.slot] += row.visits
+            self.time_in_process += int(row.time_in_process)
+        elif row.went is not None:
+            self.left[row.went, row.slot] += row.visits
+            self.departed[row.went] += row.departures
+
+    def flow(self, bounds: Sequence[datetime], *, stays_ended: int) -> CumulativeFlow:
+        slots = {slot for _, slot in self.entered}
+        standing = Counter({slot: self.entered[0, slot] for slot in slots})
+        at_start = in_progress = standing.total()
+        found = []
+        for bucket in range(1, len(bounds)):
+            entries = Counter({slot: self.entered[bucket, slot] for slot in slots})
+            left = Counter({slot: self.left[bucket, slot] for slot in slots})
+            standing = standing + entries - left  # none falls below nothing
+            departures = self.departed[bucket]
+            arrivals = standing.total() - in_progress + departures
+            found.append(Bucket(arrivals, departures, +entries, standing))
+            in_progress = standing.total()
+        return CumulativeFlow(bounds, at_start, found, self.time_in_process, stays_ended)
+
+
+async def _visits_by_bucket(
+    connection: AsyncConnection, question: Question, bounds: Sequence[datetime]
+) -> Sequence[Row[Any]]:
+    """How many visits were entered in each bucket, how many left, and how much time is between?"""
+    join, group = question.group()
+    start, end = question.bind(bounds[0]), question.bind(bounds[-1])
+    cuts = f"CAST({question.bind(list(bounds))} AS timestamptz[])"
+    earliest = question.bind(min(bounds[0], question.selection.as_of))
+    touching = visits(
+        question,
+        left=f" AND t.from_slot = ANY(:open_slots) AND t.occurred_at >= {start}"
+        f" AND t.entered_at < {end}",
+        under_way=f" AND d.status = 'open' AND d.entered_at < {end}",
+        narrowed=f" AND (o.closed_at IS NULL OR o.closed_at >= {earliest})",
+    )
+    within = f"least(coalesce(d.left_at, {end}), {end}) - greatest(d.entered_at, {start})"
+    return await question.rows(
+        connection,
+        f"""{touching},
+        placed AS (
+            SELECT {group} AS "group", d.slot, width_bucket(d.entered_at, {cuts}) AS came,
+                   width_bucket(d.left_at, {cuts}) AS went, d.kind IN {_DEPARTS} AS departs,
+                   CAST({microseconds(within)} AS bigint) AS lasted
+            FROM visits AS d {join} WHERE TRUE{question.filters()}
+        )
+        SELECT p."group", p.slot, p.came, p.went, grouping(p.came) = 0 AS by_entry,
+               count(*) AS visits, count(*) FILTER (WHERE p.departs) AS departures,
+               sum(p.lasted) AS time_in_process
+        FROM placed AS p
+        GROUP BY GROUPING SETS ((p."group", p.slot, p.came), (p."group", p.slot, p.went))""",
+    )
+
+
+async def _stays_ended(
+    connection: AsyncConnection, question: Question, bounds: Sequence[datetime]
+) -> Mapping[Value, int]:
+    """By group: how long, in all, were the stays that ended in the period, from their arrival on?
+
+    Of a deal that was never reopened its row tells when it arrived; of another, the log.
+    """
+    join, group = question.group()
+    start, end = question.bind(bounds[0]), question.bind(bounds[-1])
+    population, deal = "", ""
+    if question.dimensions:
+        population = deals(question, facts=False, joined=True)
+        deal = "JOIN deals AS d ON d.opportunity_id = t.opportunity_id"
+    lasted = microseconds("t.occurred_at - arrived.at")
+    rows = await question.rows(
+        connection,
+        f"""{population}
+        SELECT {group} AS "group", sum(CAST({lasted} AS bigint)) AS lasted
+        FROM transition AS t JOIN opportunity AS o
+          ON o.workspace_id = :workspace AND o.opportunity_id = t.opportunity_id
+        {deal} {join}
+        CROSS JOIN LATERAL (SELECT CASE WHEN {_never_reopened(question)} THEN o.opened_at ELSE (
+            SELECT a.occurred_at FROM transition AS a
+            WHERE a.workspace_id = :workspace AND a.opportunity_id = t.opportunity_id
+              AND a.seq < t.seq AND {question.standing("a")}
+              AND a.to_slot = ANY(:open_slots) AND {_FROM_OUTSIDE}
+            ORDER BY a.seq DESC LIMIT 1
+        ) END AS at) AS arrived
+        WHERE t.workspace_id = :workspace AND t.pipeline_id = :pipeline
+          AND t.entered_at IS NOT NULL AND {question.standing()}
+          AND t.from_slot = ANY(:open_slots) AND t.kind IN {_DEPARTS}
+          AND t.occurred_at >= {start} AND t.occurred_at < {end}{question.filters()}
+        GROUP BY 1""",
+    )
+    return {row.group: int(row.lasted) for row in rows if row.lasted is not None}
+
+
+def _never_reopened(question: Question) -> str:
+    """Whether the row of `o` says that no visit of a closed stage has ended."""
+    closed = question.ranking.slots(StageKind.WON) + question.ranking.slots(StageKind.LOST)
+    told = [f"o.dwell[{slot}] IS NULL" for slot in closed]
+    if question.selection.known_at is not None:
+        told.append("o.updated_at < :known_at")
+    return " AND ".join(told)

@@ -1,0 +1,402 @@
+"""Velocity, bottlenecks, trend and compare over HTTP: figures on a small past, and refusals."""
+
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+from uuid import UUID, uuid4
+
+import httpx
+import pytest
+
+from app.domain.definition import Definition, begin
+from app.domain.intervals import Proportion, newcombe
+from app.domain.pipeline import Flow, LossReason, Pipeline, StageKind
+from app.storage.engine import Database
+from tests.factories import stage
+from tests.past_deals import PastDeal, define, insert, past_deal
+
+BEGIN = datetime(2024, 1, 1, tzinfo=UTC)
+"""A Monday, one hour old in Berlin."""
+DAY = 86_400
+WEEKS = {"from": "2024-01-01", "to": "2024-01-15", "by": "week"}
+
+
+def day(number: float) -> datetime:
+    return BEGIN + timedelta(days=number)
+
+
+@pytest.fixture
+async def sales(database: Database, workspace: UUID) -> Pipeline:
+    """lead → offer → won or lost, with a stage beside the path; its days begin in Berlin."""
+    lost = stage("lost", 0, StageKind.LOST, loss_reasons=(LossReason("price", "Too dear"),))
+    parked = stage("parked", 0, off_path=True)
+    won = stage("won", 0, StageKind.WON)
+    pipeline = begin(
+        Definition(
+            key="sales",
+            name="Sales",
+            flow=Flow.FREE,
+            stages=(stage("lead", 0), stage("offer", 0), parked, won, lost),
+            timezone="Europe/Berlin",
+        ),
+        uuid4(),
+        day(0),
+    )
+    await define(database, workspace, pipeline, day(0))
+    return pipeline
+
+
+def deal(pipeline: Pipeline, *stays: tuple[str, float], **facts: Any) -> PastDeal:
+    return past_deal(pipeline, [(key, day(number)) for key, number in stays], **facts)
+
+
+@pytest.fixture
+async def past(database: Database, workspace: UUID, sales: Pipeline) -> Pipeline:
+    """January 2024: three deals won, one lost, two open, in euros, in yen and without a price."""
+    deals = [
+        deal(sales, ("lead", 1), ("offer", 3), ("won", 5), amount=Decimal(100), currency="EUR"),
+        deal(sales, ("lead", 1), ("offer", 5), ("won", 9), amount=Decimal(300), currency="EUR"),
+        deal(sales, ("lead", 2), ("offer", 4), ("lost", 8), amount=Decimal(50), currency="EUR"),
+        deal(sales, ("lead", 2), amount=Decimal(70), currency="EUR", owner="ada"),
+        deal(sales, ("offer", 9), owner="ben"),
+        deal(sales, ("lead", 10), ("won", 20), amount=Decimal(1000), currency="JPY"),
+    ]
+    await insert(database, workspace, sales, deals)
+    return sales
+
+
+async def asked(client: httpx.AsyncClient, metric: str, **parameters: Any) -> Any:
+    answer = await client.get(f"/v1/pipelines/sales/metrics/{metric}", params=parameters)
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+async def refused(client: httpx.AsyncClient, metric: str, **parameters: Any) -> Any:
+    answer = await client.get(f"/v1/pipelines/sales/metrics/{metric}", params=parameters)
+    assert answer.status_code == 422, answer.text
+    return [(error["pointer"], error["code"]) for error in answer.json()["errors"]]
+
+
+async def test_velocity_is_made_of_four_inputs_of_one_currency(
+    client: httpx.AsyncClient, past: Pipeline
+) -> None:
+    euros, yen, none = (await asked(client, "velocity"))["total"]["currencies"]
+    assert (euros["currency"], euros["open_deals"], euros["won_with_amount"]) == ("EUR", 1, 2)
+    assert (euros["win_rate"]["count"], euros["win_rate"]["of"]) == (2, 3)
+    assert euros["mean_won_amount"] == {"amount": "200.00", "currency": "EUR"}
+    assert euros["mean_won_cycle_seconds"] == 6 * DAY
+    # 1 × 2/3 × 200 ÷ 6, rounded once.
+    assert euros["velocity_per_day"] == {"amount": "22.2222", "currency": "EUR"}
+    assert yen["velocity_per_day"] == {"amount": "0", "currency": "JPY"}
+    assert (none["currency"], none["open_deals"]) == (None, 1)
+    assert (none["win_rate"]["rate"], none["mean_won_amount"]) == (None, None)
+    assert (none["mean_won_cycle_seconds"], none["velocity_per_day"]) == (None, None)
+
+
+async def test_velocity_of_a_period_takes_its_closes_and_all_open_deals(
+    client: httpx.AsyncClient, past: Pipeline
+) -> None:
+    first = await asked(client, "velocity", to="2024-01-08", group_by="owner")
+    (euros, none) = first["total"]["currencies"]
+    # 1 × 1/1 × 100 ÷ 4
+    assert euros["velocity_per_day"] == {"amount": "25.00", "currency": "EUR"}
+    assert none["currency"] is None
+    ada, ben, nobody = first["groups"]
+    assert (ada["value"], ada["currencies"][0]["open_deals"]) == ("ada", 1)
+    assert ada["currencies"][0]["velocity_per_day"] is None
+    assert [row["currency"] for row in ben["currencies"]] == [None]
+    assert (nobody["value"], nobody["currencies"][0]["win_rate"]["of"]) == (None, 1)
+    alone = await asked(client, "velocity", to="2024-01-08", currency="EUR")
+    assert alone["total"]["currencies"] == [euros]
+
+
+async def test_velocity_of_nothing_is_no_row(client: httpx.AsyncClient, sales: Pipeline) -> None:
+    answer = await asked(client, "velocity", group_by="owner")
+    assert (answer["total"], answer["groups"]) == ({"currencies": []}, [])
+
+
+async def test_bottlenecks_are_placed_by_what_a_point_and_a_quartile_would_bring(
+    client: httpx.AsyncClient, past: Pipeline
+) -> None:
+    lead, offer = (await asked(client, "bottlenecks"))["total"]["stages"]
+    assert [row["currency"] for row in lead["worth"]] == ["EUR", "JPY", None]
+    euros, yen, none = lead["worth"]
+    assert (euros["reached"], euros["won_with_amount"]) == (4, 2)
+    assert (
+        euros["next_conversion_to_won"]["count"],
+        euros["next_conversion_to_won"]["of"],
+    ) == (2, 3)
+    # 0.01 × 4 × 2/3 × 200, and at the offer 0.01 × 3 × 1 × 200.
+    assert (euros["worth"]["amount"], euros["place"]) == ("5.3333", 2)
+    assert (offer["worth"][0]["worth"]["amount"], offer["worth"][0]["place"]) == ("6.00", 1)
+    assert offer["worth"][0]["next_conversion_to_won"] is None
+    assert (yen["worth"]["amount"], yen["place"], offer["worth"][1]["place"]) == ("10", 1, 1)
+    assert (none["reached"], none["mean_won_amount"], none["worth"]) == (1, None, None)
+    assert none["place"] is None
+    # Stays in lead: 2, 2, 4 and 10 days of 5 entries; in offer 2, 4 and 4 of 4.
+    assert (lead["entries"], lead["completed"]) == (5, 4)
+    assert (lead["p25_seconds"], lead["p50_seconds"]) == (2 * DAY, 3 * DAY)
+    assert (lead["days_saved"], lead["place"]) == (5.0, 1)
+    assert (offer["days_saved"], offer["place"]) == (4.0, 2)
+
+
+async def test_bottlenecks_without_a_completed_stay_or_a_won_deal_have_no_place(
+    client: httpx.AsyncClient, past: Pipeline
+) -> None:
+    group = (await asked(client, "bottlenecks", group_by="owner"))["groups"][0]
+    lead, offer = group["stages"]
+    assert (group["value"], lead["entries"], lead["completed"]) == ("ada", 1, 0)
+    assert (lead["days_saved"], lead["place"], lead["p50_seconds"]) == (None, None, None)
+    assert (lead["worth"][0]["worth"], lead["worth"][0]["place"]) == (None, None)
+    assert (offer["entries"], offer["place"]) == (0, None)
+
+
+async def test_a_trend_follows_one_figure_from_bucket_to_bucket(
+    client: httpx.AsyncClient, past: Pipeline
+) -> None:
+    answer = await asked(client, "trend", figure="opened", **WEEKS)
+    assert answer["total"]["unit"] == "count"
+    first, second = answer["total"]["points"]
+    assert (first["from"], first["to"]) == ("2023-12-31T23:00:00Z", "2024-01-07T23:00:00Z")
+    assert (first["value"], second["value"], second["to"]) == (4, 2, "2024-01-14T23:00:00Z")
+    assert (first["count"], first["of"], first["low"], first["amount"]) == (4, None, None, None)
+    policy = answer["policy"]
+    assert (policy["figure"], policy["stage"], policy["outcome"]) == ("opened", None, None)
+    assert (policy["by"], policy["to"]) == ("week", "2024-01-14T23:00:00Z")
+
+
+@pytest.mark.parametrize(
+    ("parameters", "expected"),
+    [
+        ({"figure": "win_rate"}, [(1.0, 1, 1), (0.5, 1, 2)]),
+        ({"figure": "won"}, [(1, 1, None), (1, 1, None)]),
+        ({"figure": "open_at_end", "stage": "offer"}, [(2, 2, None), (1, 1, None)]),
+        ({"figure": "exit_forward_rate", "stage": "offer"}, [(1.0, 1, 1), (0.5, 1, 2)]),
+        ({"figure": "entries", "stage": "won"}, [(1, 1, None), (1, 1, None)]),
+        ({"figure": "reached", "stage": "won"}, [(2, 2, None), (1, 1, None)]),
+        ({"figure": "conversion_to_next", "stage": "lead"}, [(0.75, 3, 4), (1.0, 2, 2)]),
+        (
+            {"figure": "time_in_stage_p50", "stage": "lead"},
+            [(2 * DAY, 3, None), (10 * DAY, 1, None)],
+        ),
+        ({"figure": "time_in_stage_mean", "stage": "parked"}, [(None, 0, None)] * 2),
+        ({"figure": "cycle_time_mean"}, [(4 * DAY, 1, None), (7 * DAY, 2, None)]),
+        ({"figure": "cycle_time_p95", "outcome": "lost"}, [(None, 0, None), (6 * DAY, 1, None)]),
+    ],
+)
+async def test_a_trend_can_be_that_of_any_figure(
+    client: httpx.AsyncClient, past: Pipeline, parameters: dict[str, str], expected: Any
+) -> None:
+    points = (await asked(client, "trend", **parameters, **WEEKS))["total"]["points"]
+    assert [(point["value"], point["count"], point["of"]) for point in points] == expected
+
+
+async def test_a_figure_of_visits_bears_what_was_frozen_and_one_of_deals_what_they_bear(
+    client: httpx.AsyncClient, past: Pipeline
+) -> None:
+    of_deals = await asked(client, "trend", figure="reached", stage="lead", **WEEKS)
+    of_visits = await asked(client, "trend", figure="entries", stage="lead", **WEEKS)
+    assert of_deals["policy"]["attribution"] == "current"
+    assert of_visits["policy"]["attribution"] == "at_move"
+
+
+async def test_a_trend_of_money_keeps_its_currencies_apart(
+    client: httpx.AsyncClient, past: Pipeline
+) -> None:
+    answer = await asked(
+        client, "trend", figure="won_amount", **{"from": "2024-01-01"}, to="2024-04-01"
+    )
+    january, february, march = answer["total"]["points"]
+    assert january["amount"] == [
+        {"amount": "400.00", "currency": "EUR"},
+        {"amount": "1000", "currency": "JPY"},
+    ]
+    assert (january["value"], january["count"]) == (None, 3)
+    assert (february["amount"], march["count"]) == ([], 0)
+
+
+async def test_a_bucket_of_a_trend_is_the_answer_to_its_own_period(
+    client: httpx.AsyncClient, past: Pipeline
+) -> None:
+    trend = await asked(client, "trend", figure="conversion_to_won", stage="offer", **WEEKS)
+    for point in trend["total"]["points"]:
+        period = {"from": point["from"], "to": point["to"]}
+        funnel = await asked(client, "funnel", **period)
+        share = funnel["total"]["stages"][1]["conversion_to_won"]
+        assert share["rate"] == point["value"]
+        assert [share[name] for name in ("count", "of", "low", "high")] == [
+            point[name] for name in ("count", "of", "low", "high")
+        ]
+
+
+async def test_a_trend_by_day_has_short_days_where_clocks_are_put_forward(
+    client: httpx.AsyncClient, past: Pipeline
+) -> None:
+    answer = await asked(
+        client, "trend", figure="won", by="day", **{"from": "2024-03-30"}, to="2024-04-02"
+    )
+    assert [point["from"] for point in answer["total"]["points"]] == [
+        "2024-03-29T23:00:00Z",
+        "2024-03-30T23:00:00Z",
+        "2024-03-31T22:00:00Z",
+    ]
+
+
+async def test_a_trend_without_an_end_goes_as_far_as_t(
+    client: httpx.AsyncClient, past: Pipeline
+) -> None:
+    parameters = {"figure": "won", "from": "2024-01-05", "as_of": "2024-01-06T12:00:00Z"}
+    (point,) = (await asked(client, "trend", **parameters))["total"]["points"]
+    assert (point["to"], point["value"]) == ("2024-01-06T12:00:00Z", 1)
+    empty = await asked(client, "trend", figure="won", **{"from": "2024-01-05"}, to="2024-01-05")
+    assert empty["total"]["points"] == []
+
+
+async def test_money_of_two_periods_differs_exactly_and_without_an_interval(
+    client: httpx.AsyncClient, past: Pipeline
+) -> None:
+    weeks = {"from": "2024-01-01", "to": "2024-01-08", "against_from": "2024-01-08"}
+    answer = await asked(client, "compare", figure="won_amount", **weeks)
+    assert (answer["unit"], answer["value"]["count"], answer["against"]["count"]) == ("money", 1, 2)
+    assert (answer["against"]["from"], answer["against"]["to"]) == ("2024-01-07T23:00:00Z", None)
+    assert answer["difference"] == {
+        "value": None,
+        "amount": [
+            {"amount": "-200.00", "currency": "EUR"},
+            {"amount": "-1000", "currency": "JPY"},
+        ],
+        "low": None,
+        "high": None,
+        "method": "subtraction",
+        "reason": "no_interval",
+    }
+
+
+async def test_shares_of_two_periods_differ_with_newcombe_s_interval(
+    client: httpx.AsyncClient, past: Pipeline
+) -> None:
+    weeks = {"from": "2024-01-08", "to": "2024-01-15", "against_to": "2024-01-08"}
+    answer = await asked(client, "compare", figure="win_rate", **weeks)
+    assert (answer["value"]["value"], answer["against"]["value"]) == (0.5, 1.0)
+    expected = newcombe(Proportion(1, 2), Proportion(1, 1))
+    assert expected is not None
+    difference = answer["difference"]
+    assert (difference["value"], difference["method"]) == (-0.5, "newcombe")
+    assert (difference["low"], difference["high"]) == (expected.low, expected.high)
+    assert difference["reason"] is None
+    none = await asked(
+        client, "compare", figure="win_rate", **{**weeks, "against_to": "2024-01-02"}
+    )
+    assert (none["difference"]["value"], none["difference"]["reason"]) == (None, "too_few_cases")
+
+
+async def test_durations_of_two_groups_differ_by_hodges_and_lehmann_s_shift(
+    client: httpx.AsyncClient, database: Database, workspace: UUID, sales: Pipeline
+) -> None:
+    deals = [
+        deal(sales, ("lead", 0), ("offer", number), owner="ada", tags=("hot",))
+        for number in range(1, 7)
+    ]
+    deals += [deal(sales, ("lead", 0), ("offer", 10 + number)) for number in range(1, 7)]
+    deals += [deal(sales, ("lead", 0), ("offer", 1), owner="ben")]
+    await insert(database, workspace, sales, deals)
+    asking = {"figure": "time_in_stage_p50", "stage": "lead"}
+    answer = await asked(client, "compare", **asking, group_by="owner", group="ada", against="")
+    assert (answer["value"]["group"], answer["against"]["group"]) == ("ada", None)
+    assert (answer["value"]["value"], answer["against"]["value"]) == (3.5 * DAY, 13.5 * DAY)
+    difference = answer["difference"]
+    assert (difference["method"], difference["value"]) == ("hodges_lehmann", -10 * DAY)
+    assert difference["low"] < -10 * DAY < difference["high"]
+    few = await asked(client, "compare", **asking, group_by="owner", group="ada", against="ben")
+    assert (few["difference"]["value"], few["difference"]["reason"]) == (None, "too_few_cases")
+    tags = {"group_by": "tag", "group": "hot", "against": "", "attribution": "current"}
+    shared = await asked(client, "compare", **asking, **tags)
+    assert shared["value"]["count"] == 6
+    assert (shared["difference"]["low"], shared["difference"]["reason"]) == (None, "shared_cases")
+
+
+async def test_a_compared_group_is_the_question_filtered_to_it(
+    client: httpx.AsyncClient, past: Pipeline
+) -> None:
+    parameters = {"figure": "reached", "stage": "offer", "group_by": "currency"}
+    answer = await asked(client, "compare", **parameters, group="EUR", against="USD")
+    assert (answer["value"]["value"], answer["against"]["value"]) == (3, 0)
+    assert (answer["difference"]["value"], answer["difference"]["reason"]) == (3, "no_interval")
+    assert answer["policy"]["filters"] == {}
+    assert answer["policy"]["group_by"] == "currency"
+
+
+@pytest.mark.parametrize(
+    ("parameters", "expected"),
+    [
+        ({"figure": "luck"}, [("?figure", "not_one_of")]),
+        ({"figure": "reached"}, [("?stage", "required")]),
+        ({"figure": "reached", "stage": "none"}, [("?stage", "unknown_stage")]),
+        ({"figure": "reached", "stage": "parked"}, [("?stage", "not_one_of")]),
+        ({"figure": "conversion_to_next", "stage": "won"}, [("?stage", "not_one_of")]),
+        ({"figure": "time_in_stage_p50", "stage": "lost"}, [("?stage", "not_one_of")]),
+        ({"figure": "won", "stage": "won"}, [("?stage", "unknown_field")]),
+        ({"figure": "won", "outcome": "won"}, [("?outcome", "unknown_field")]),
+        ({"figure": "won", "by": "hour"}, [("?by", "not_one_of")]),
+        ({"figure": "won", "by": "day", "to": "2025-06-01"}, [("?by", "out_of_range")]),
+        ({"figure": "won", "to": "2023-01-01"}, [("?to", "out_of_range")]),
+        ({"figure": "won", "from": "2030-01-01"}, [("?from", "out_of_range")]),
+        ({"figure": "won", "group_by": "owner"}, [("?group_by", "unknown_field")]),
+        ({"figure": "won", "timezone": "Mars/Base"}, [("?timezone", "unknown_timezone")]),
+    ],
+)
+async def test_what_no_trend_can_be_is_refused_where_it_stands(
+    client: httpx.AsyncClient, past: Pipeline, parameters: dict[str, str], expected: Any
+) -> None:
+    assert await refused(client, "trend", **{"from": "2024-01-01", **parameters}) == expected
+
+
+async def test_a_trend_needs_a_figure_and_a_beginning(
+    client: httpx.AsyncClient, past: Pipeline
+) -> None:
+    assert set(await refused(client, "trend")) == {("?figure", "required"), ("?from", "required")}
+
+
+@pytest.mark.parametrize(
+    ("parameters", "expected"),
+    [
+        ({}, [("?against_from", "required")]),
+        ({"group": "ada"}, [("?group", "unknown_field"), ("?against_from", "required")]),
+        ({"to": "2024-01-09", "against_from": "2024-01-08"}, [("?against_from", "out_of_range")]),
+        ({"against_to": "2024-01-08"}, [("?against_from", "out_of_range")]),
+        (
+            {"to": "2024-01-01", "against_from": "2024-01-09", "against_to": "2024-01-08"},
+            [("?against_to", "out_of_range")],
+        ),
+        ({"group_by": "owner"}, [("?group", "required"), ("?against", "required")]),
+        ({"group_by": "owner", "group": "", "against": ""}, [("?against", "duplicate")]),
+        (
+            {"group_by": "owner", "group": "a", "against": "b", "owner": "c"},
+            [("?owner", "unknown_field")],
+        ),
+        (
+            {"group_by": "owner", "group": "a", "against": "b", "against_to": "2024-01-01"},
+            [("?against_to", "unknown_field")],
+        ),
+        (
+            {"group_by": "opened_month", "group": "2024-01", "against": "soon"},
+            [("?against", "wrong_format")],
+        ),
+    ],
+)
+async def test_what_cannot_be_compared_is_refused_where_it_stands(
+    client: httpx.AsyncClient, past: Pipeline, parameters: dict[str, str], expected: Any
+) -> None:
+    assert await refused(client, "compare", figure="won", **parameters) == expected
+
+
+async def test_an_unchanged_trend_is_not_sent_again(
+    client: httpx.AsyncClient, past: Pipeline
+) -> None:
+    path = "/v1/pipelines/sales/metrics/trend"
+    parameters = {"figure": "opened", **WEEKS}
+    first = await client.get(path, params=parameters)
+    again = await client.get(
+        path, params=parameters, headers={"If-None-Match": first.headers["ETag"]}
+    )
+    assert (again.status_code, again.content) == (304, b"")
