@@ -129,7 +129,8 @@ def _flow(case: Case) -> Opened:
 def _matrix(case: Case) -> Opened:
     found = flow.moves(case.deals, case.selection)
     answer = flow_schemas.MatrixFigures.of(found.get(None, {}), case.ranking).model_dump()
-    counts = {}
+    # A deal that is handed off keeps its stage: nothing moves from a stage to itself.
+    counts = {f"count.{stage.key}.{stage.key}": 0 for stage in case.ranking.latest.stages}
     for cell in answer["cells"]:
         where = f"{cell['from_stage']}.{cell['to_stage'] or HANDED_OFF}"
         counts[f"count.{where}"] = cell["count"]

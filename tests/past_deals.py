@@ -20,8 +20,9 @@ from app.domain import journey
 from app.domain.definition import Definition, begin, revise
 from app.domain.idleness import IdleState, Reset
 from app.domain.journey import Facts, Position, Transition, TransitionKind
-from app.domain.measures.hindsight import DealHistory, Deed, FactChange, Logged
-from app.domain.opportunity import Opportunity
+from app.domain.measures.hindsight import DealHistory, Deed, FactChange, Logged, seen
+from app.domain.measures.selection import Selection
+from app.domain.opportunity import UNTOLD, Opportunity, facts_told
 from app.domain.period import Period
 from app.domain.pipeline import Flow, IdleClock, IdleRule, LossReason, Pipeline, Stage, StageKind
 from app.domain.transition import frozen
@@ -373,6 +374,7 @@ def _rows(workspace: UUID, pipeline: Pipeline, deal: PastDeal) -> list[Part]:
         created_at=here.opened_at,
         updated_at=deal.written_at,
         facts_changed_at=max(changed, default=None),
+        closed_facts=_closed_facts(pipeline, deal, here),
         tags=history.tags,
         attributes=history.attributes,
     )
@@ -433,6 +435,19 @@ def _rows(workspace: UUID, pipeline: Pipeline, deal: PastDeal) -> list[Part]:
         for deed in history.activities
     ]
     return parts
+
+
+def _closed_facts(pipeline: Pipeline, deal: PastDeal, here: Position) -> Any:
+    """What the row keeps of its close: of every other deal nothing, so that the log must tell."""
+    if here.closed_at is None:
+        return None
+    history = deal.history
+    then = seen(pipeline, history, Selection(as_of=at(2 * LAST)))
+    assert then is not None, "it has been opened"
+    kept = facts_told(then.facts, then.bearer.tags, then.bearer.attributes)
+    if kept == facts_told(history.facts, history.tags, history.attributes):
+        return None
+    return kept if deal.opportunity_id.int % 2 else UNTOLD
 
 
 def _json(value: Any) -> str:

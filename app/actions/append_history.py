@@ -15,7 +15,7 @@ from uuid import UUID
 from app.actions import announcements
 from app.actions.move_opportunity import resolving
 from app.actions.read_rows import heard
-from app.domain import history, opportunity
+from app.domain import history, journey, opportunity
 from app.domain.history import FROZEN, Reconciled, Verdict
 from app.domain.idleness import Resolution, idle_state
 from app.domain.journey import Facts, Status
@@ -135,7 +135,7 @@ def _born(setting: Setting, external_id: str, name: str, read: Reconciled) -> Op
     """The deal's first version, which is what all its appended moves have made of it."""
     assert read.position is not None  # something was appended
     facts = _facts(read.facts, Facts())
-    return Opportunity(
+    deal = Opportunity(
         opportunity_id=new_id(),
         pipeline_id=setting.pipeline.pipeline_id,
         version=1,
@@ -155,6 +155,7 @@ def _born(setting: Setting, external_id: str, name: str, read: Reconciled) -> Op
         attributes=read.facts.get("attributes", {}),
         facts_changed_at=_last_change(read, None),
     )
+    return opportunity.recalled(deal, read.appended[-1])
 
 
 def _continue(setting: Setting, found: KnownDeal, rows: list[StagedRow], piece: Piece) -> None:
@@ -193,7 +194,9 @@ def _continue(setting: Setting, found: KnownDeal, rows: list[StagedRow], piece: 
             flag_id=None,
             flagged_at=None,
         )
-        deal = opportunity.clocked(free, pipeline, now)
+        standing = [*known.log[: len(known.log) - len(read.voided)], *read.appended]
+        closing = next(move for move in reversed(standing) if not journey.is_link(move))
+        deal = opportunity.clocked(opportunity.recalled(free, closing), pipeline, now)
     deal, followed = _followed_up(setting, deal, rows, found.activities, piece)
     if deal is before:
         piece.counts["deals_changed"] += followed

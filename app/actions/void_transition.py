@@ -126,17 +126,15 @@ async def _remade(
     The seq goes on counting from the voided row: numbers are never used again.
     """
     before, now = found.deal, found.now
-    position = replace(
-        journey.position(pipeline, [entry.transition for entry in standing]),
-        seq=before.position.seq,
-    )
+    moves = [entry.transition for entry in standing]
+    position = replace(journey.position(pipeline, moves), seq=before.position.seq)
+    closing = next(move for move in reversed(moves) if not journey.is_link(move))
+    remade = opportunity.recalled(replace(before, position=position), closing)
     after = opportunity.clocked(
-        replace(before, position=position, holds=replace(before.holds, snoozed_until=None)),
-        pipeline,
-        now,
+        replace(remade, holds=replace(before.holds, snoozed_until=None)), pipeline, now
     )
     if after.idle.clock_started_at == before.idle.clock_started_at:
-        after = opportunity.clocked(replace(before, position=position), pipeline, now)
+        after = opportunity.clocked(remade, pipeline, now)
         after, cause = opportunity.settled(after, pipeline, now)
         return after, resolving(workspace, before, cause, after)
     parts = resolving(workspace, before, Resolution.NOT_DUE, after)
@@ -148,7 +146,7 @@ async def _remade(
         return after, parts
     if episode.snoozed_until is not None and episode.snoozed_until > now:
         holds = replace(after.holds, snoozed_until=episode.snoozed_until)
-        after = opportunity.clocked(replace(before, position=position, holds=holds), pipeline, now)
+        after = opportunity.clocked(replace(remade, holds=holds), pipeline, now)
         after = replace(after, flag_id=episode.flag_id, flagged_at=None)
     elif after.idle.goes_idle_at is not None and after.idle.goes_idle_at <= now:
         after = replace(after, flag_id=episode.flag_id, flagged_at=now)

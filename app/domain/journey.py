@@ -99,6 +99,11 @@ class Position:
     moved_at: datetime
 
 
+def is_link(transition: Transition) -> bool:
+    """Whether it is a hand-off from a closed stage, which moves nothing: won stays won."""
+    return transition.kind is TransitionKind.HANDED_OFF and transition.entered_at is None
+
+
 def status_in(stage: Stage) -> Status:
     """The status of a deal that stands in the stage."""
     return Status(stage.kind.value)
@@ -161,8 +166,7 @@ def visits(transitions: Iterable[Transition]) -> Iterator[Visit]:
     last: Transition | None = None
     gone = False
     for transition in transitions:
-        is_link = transition.kind is TransitionKind.HANDED_OFF and transition.entered_at is None
-        if is_link:
+        if is_link(transition):
             continue
         if transition.from_slot is not None and transition.entered_at is not None:
             yield Visit(

@@ -7,7 +7,8 @@ deal's row will say, before anything is written.
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import date, datetime
-from typing import Any
+from types import MappingProxyType
+from typing import Any, Final
 from uuid import UUID
 
 from app.domain import journey
@@ -22,12 +23,17 @@ from app.domain.idleness import (
 from app.domain.journey import Facts, Position, Status, Transition
 from app.domain.pipeline import Pipeline
 
+UNTOLD: Final[Mapping[str, Any]] = MappingProxyType({})
+_KEPT: Final = ("amount", "currency", "owner", "team", "source", "priority")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Opportunity:
     """A row of `opportunity`, in the domain's words. Every write of it makes the next `version`.
 
     `facts_changed_at` is when the last change of any of its facts occurred, None where none has.
+    `closed_facts` are those that its close froze, kept where they have changed since (None: they
+    have not), in JSON's types; UNTOLD where only the log can tell them.
     `flag_id` is the unresolved idle flag of the present episode, open or snoozed; `flagged_at` is
     set while it stands open.
     """
@@ -46,6 +52,7 @@ class Opportunity:
     attributes: Mapping[str, Any]
     expected_close_on: date | None = None
     facts_changed_at: datetime | None = None
+    closed_facts: Mapping[str, Any] | None = None
     last_activity_at: datetime | None = None
     holds: Holds = NO_HOLDS
     flag_id: UUID | None = None
@@ -101,6 +108,8 @@ def moved(
     after = replace(
         deal, position=position, holds=replace(deal.holds, snoozed_until=None), flagged_at=None
     )
+    if position.closed_at != deal.position.closed_at:  # a link alone leaves the close as it was
+        after = replace(after, closed_facts=None)
     cause = Resolution.MOVED if position.status is Status.OPEN else Resolution.CLOSED
     resolved = None if deal.flag_id is None else cause
     return clocked(replace(after, flag_id=None), pipeline, now), resolved
@@ -114,10 +123,32 @@ def amended(
     A priority that brings another threshold is a new rule for this deal: it comes into force now.
     """
     after = replace(deal, facts_changed_at=now, **changes)
+    if deal.position.status is not Status.OPEN and deal.closed_facts is None:
+        after = replace(after, closed_facts=facts_told(deal.facts, deal.tags, deal.attributes))
     rule = pipeline.by_slot[deal.position.slot].idle
     if rule.threshold(after.facts.priority) != rule.threshold(deal.facts.priority):
         after = replace(after, holds=replace(deal.holds, rule_since=now))
     return settled(clocked(after, pipeline, now), pipeline, now)
+
+
+def facts_told(facts: Facts, tags: tuple[str, ...], attributes: Mapping[str, Any]) -> Any:
+    """The facts as `closed_facts` keeps them."""
+    told = {name: getattr(facts, name) for name in _KEPT}
+    amount = None if facts.amount is None else str(facts.amount)
+    return {**told, "amount": amount, "tags": list(tags), "attributes": dict(attributes)}
+
+
+def recalled(deal: Opportunity, closing: Transition) -> Opportunity:
+    """The deal after its log was remade, with what is to be kept of the facts at its close.
+
+    `closing` is the move that brought it where it stands.
+    """
+    position, changed_at = deal.position, deal.facts_changed_at
+    if position.closed_at is None:
+        return replace(deal, closed_facts=None)
+    differs = any(getattr(deal.facts, name) != getattr(closing.facts, name) for name in _KEPT)
+    later = changed_at is not None and changed_at > position.closed_at
+    return replace(deal, closed_facts=UNTOLD if differs or later else None)
 
 
 def clocked(deal: Opportunity, pipeline: Pipeline, now: datetime) -> Opportunity:

@@ -79,9 +79,10 @@ def _assignments(columns: Iterable[str], start: int) -> str:
     return ", ".join(f"{column} = ${n}" for n, column in enumerate(columns, start=start))
 
 
-_IDLE_COLUMNS = (
+_EVER_COLUMNS = (
     *("last_activity_at", "idle_rule_since", "snoozed_until", "clock_started_at"),
     *("clock_reset_by", "goes_idle_at", "idle_flag_id", "flagged_at", "updated_at"),
+    "closed_facts",  # a move and a change of facts both bear on it
 )
 _POSITION_COLUMNS = (
     *("status", "slot", "seq", "stage_entered_at", "opened_at", "closed_at", "reach_mask"),
@@ -96,21 +97,21 @@ _KEY_COLUMNS = (
 )
 
 SAVE_CLOCK: Final = (
-    f"UPDATE opportunity SET version = $3, {_assignments(_IDLE_COLUMNS, 4)} {_GUARD}"
+    f"UPDATE opportunity SET version = $3, {_assignments(_EVER_COLUMNS, 4)} {_GUARD}"
 )
 SAVE_POSITION: Final = (
     "UPDATE opportunity SET version = $3, "
-    f"{_assignments((*_IDLE_COLUMNS, *_POSITION_COLUMNS), 4)} {_GUARD}"
+    f"{_assignments((*_EVER_COLUMNS, *_POSITION_COLUMNS), 4)} {_GUARD}"
 )
 SAVE_FACTS: Final = (
     "UPDATE opportunity SET version = $3, "
-    f"{_assignments((*_IDLE_COLUMNS, *_FACT_COLUMNS), 4)} {_GUARD}"
+    f"{_assignments((*_EVER_COLUMNS, *_FACT_COLUMNS), 4)} {_GUARD}"
 )
 SAVE: Final = (
     "UPDATE opportunity SET version = $3, "
-    f"{_assignments((*_IDLE_COLUMNS, *_POSITION_COLUMNS, *_FACT_COLUMNS), 4)} {_GUARD}"
+    f"{_assignments((*_EVER_COLUMNS, *_POSITION_COLUMNS, *_FACT_COLUMNS), 4)} {_GUARD}"
 )
-COLUMNS: Final = (*_KEY_COLUMNS, *_IDLE_COLUMNS, *_POSITION_COLUMNS, *_FACT_COLUMNS)
+COLUMNS: Final = (*_KEY_COLUMNS, *_EVER_COLUMNS, *_POSITION_COLUMNS, *_FACT_COLUMNS)
 INSERT: Final = (
     f"INSERT INTO opportunity ({', '.join(COLUMNS)}) "
     f"VALUES ({', '.join(f'${n}' for n in range(1, len(COLUMNS) + 1))})"
@@ -154,7 +155,6 @@ async def read(
 
 def deal_of(row: Any) -> Opportunity:
     """A row of `opportunity` as the domain sees it."""
-    attributes = row["attributes"]
     return Opportunity(
         opportunity_id=row["opportunity_id"],
         pipeline_id=row["pipeline_id"],
@@ -163,9 +163,10 @@ def deal_of(row: Any) -> Opportunity:
         name=row["name"],
         facts=facts_of(row),
         tags=tuple(row["tags"]),
-        attributes=json.loads(attributes) if isinstance(attributes, str) else attributes,
+        attributes=_json(row["attributes"]),
         expected_close_on=row["expected_close_on"],
         facts_changed_at=row["facts_changed_at"],
+        closed_facts=_json(row["closed_facts"]),
         position=Position(
             status=Status(row["status"]),
             slot=row["slot"],
@@ -193,6 +194,11 @@ def deal_of(row: Any) -> Opportunity:
     )
 
 
+def _json(value: Any) -> Any:
+    """What asyncpg leaves as text, and SQLAlchemy has read already."""
+    return json.loads(value) if isinstance(value, str) else value
+
+
 def facts_of(row: Any) -> Facts:
     """The facts in a row of `opportunity` or of `transition`."""
     return Facts(
@@ -216,29 +222,29 @@ def insert(workspace: UUID, deal: Opportunity) -> Part:
         deal.created_at,
         deal.continues,
     )
-    return Part(INSERT, (*key, *_clock(deal), *_position(deal), *_facts(deal)))
+    return Part(INSERT, (*key, *_ever(deal), *_position(deal), *_facts(deal)))
 
 
 def save_clock(workspace: UUID, deal: Opportunity) -> Part:
     """Saves the idle clock of a deal's next version."""
-    return Part(SAVE_CLOCK, (*_key(workspace, deal), *_clock(deal)), guarded=True)
+    return Part(SAVE_CLOCK, (*_key(workspace, deal), *_ever(deal)), guarded=True)
 
 
 def save_position(workspace: UUID, deal: Opportunity) -> Part:
     """Saves where a deal's next version stands, and its idle clock."""
     return Part(
-        SAVE_POSITION, (*_key(workspace, deal), *_clock(deal), *_position(deal)), guarded=True
+        SAVE_POSITION, (*_key(workspace, deal), *_ever(deal), *_position(deal)), guarded=True
     )
 
 
 def save_facts(workspace: UUID, deal: Opportunity) -> Part:
     """Saves what a deal's next version is, and its idle clock."""
-    return Part(SAVE_FACTS, (*_key(workspace, deal), *_clock(deal), *_facts(deal)), guarded=True)
+    return Part(SAVE_FACTS, (*_key(workspace, deal), *_ever(deal), *_facts(deal)), guarded=True)
 
 
 def save(workspace: UUID, deal: Opportunity) -> Part:
     """Saves all of a deal's next version."""
-    args = (*_key(workspace, deal), *_clock(deal), *_position(deal), *_facts(deal))
+    args = (*_key(workspace, deal), *_ever(deal), *_position(deal), *_facts(deal))
     return Part(SAVE, args, guarded=True)
 
 
@@ -246,7 +252,7 @@ def _key(workspace: UUID, deal: Opportunity) -> tuple[Any, ...]:
     return workspace, deal.opportunity_id, deal.version
 
 
-def _clock(deal: Opportunity) -> tuple[Any, ...]:
+def _ever(deal: Opportunity) -> tuple[Any, ...]:
     return (
         deal.last_activity_at,
         deal.holds.rule_since,
@@ -257,6 +263,7 @@ def _clock(deal: Opportunity) -> tuple[Any, ...]:
         deal.flag_id,
         deal.flagged_at,
         deal.updated_at,
+        None if deal.closed_facts is None else json.dumps(dict(deal.closed_facts)),
     )
 
 

@@ -145,6 +145,7 @@ class OpportunityColumns(FactColumns, Owned):
     attributes: Named[dict[str, Any]] = Column(Json)
     expected_close_on: Named[date | None] = Column(Date)
     facts_changed_at: Named[datetime | None] = Column(Instant)  # the last of opportunity_change
+    closed_facts: Named[dict[str, Any] | None] = Column(Json)  # of its close, if others now
     # The projection of the log: domain.journey.Position
     status: Named[str] = Column(Text)
     slot: Named[int] = Column(SmallInteger)
@@ -376,23 +377,48 @@ opportunity = Table(
         postgresql_where=text("external_id IS NOT NULL"),
     ),
     Index("opportunity_board_ix", "workspace_id", "pipeline_id", "slot", "opportunity_id"),
-    # The metrics' own: they answer for a period from the index alone (docs/decisions/metrics.md).
+    # The metrics' own: they answer for a period by themselves (docs/decisions/metric-speed.md).
     Index(
         "opportunity_opened_ix",
         *("workspace_id", "pipeline_id", "opened_at"),
         postgresql_include=(
-            *("opportunity_id", "stage_entered_at", "closed_at", "status", "reach_mask"),
-            *("amount", "currency"),
+            *("opportunity_id", "stage_entered_at", "closed_at", "status", "slot", "reach_mask"),
+            *("amount", "currency", "facts_changed_at", "owner", "team", "source", "priority"),
         ),
+        postgresql_where=text("closed_facts IS NULL"),
     ),
     Index(
         "opportunity_closed_ix",
         *("workspace_id", "pipeline_id", "closed_at"),
         postgresql_include=(
-            *("opportunity_id", "opened_at", "stage_entered_at", "status", "dwell"),
-            *("amount", "currency"),
+            *("opportunity_id", "opened_at", "stage_entered_at", "status", "dwell", "amount"),
+            *("currency", "facts_changed_at", "owner", "team", "source", "priority"),
         ),
-        postgresql_where=text("closed_at IS NOT NULL"),
+        postgresql_where=text("closed_at IS NOT NULL AND closed_facts IS NULL"),
+    ),
+    Index(
+        "opportunity_kept_ix",
+        *("workspace_id", "pipeline_id", "opened_at", "closed_at"),
+        postgresql_where=text("closed_facts IS NOT NULL"),
+    ),
+    Index(
+        "opportunity_untold_ix",
+        *("workspace_id", "pipeline_id", "opened_at"),
+        postgresql_where=text("closed_facts = '{}'"),
+    ),
+    Index(
+        "opportunity_unsettled_ix",
+        *("workspace_id", "pipeline_id", "facts_changed_at"),
+        postgresql_where=text("closed_at IS NULL AND facts_changed_at IS NOT NULL"),
+    ),
+    Index(
+        "opportunity_open_ix",
+        *("workspace_id", "pipeline_id", "stage_entered_at"),
+        postgresql_include=(
+            *("opportunity_id", "slot", "opened_at", "closed_at", "moved_at", "amount", "currency"),
+            *("probability", "facts_changed_at", "owner", "team", "source", "priority"),
+        ),
+        postgresql_where=text("status = 'open' AND closed_facts IS NULL"),
     ),
     Index("opportunity_entered_ix", "workspace_id", "pipeline_id", "stage_entered_at"),
     Index("opportunity_updated_ix", "workspace_id", "updated_at", "opportunity_id"),
@@ -417,14 +443,25 @@ transition = Table(
     Index(
         "transition_visit_ix",
         *("workspace_id", "pipeline_id", "entered_at"),
-        postgresql_include=("from_slot", "occurred_at"),
+        postgresql_include=(
+            *("from_slot", "occurred_at", "owner", "team", "source", "priority", "currency"),
+        ),
         postgresql_where=text("voided_at IS NULL AND entered_at IS NOT NULL"),
     ),
     Index(
         "transition_left_ix",
         *("workspace_id", "pipeline_id", "occurred_at"),
-        postgresql_include=("from_slot", "entered_at"),
+        postgresql_include=(
+            *("from_slot", "entered_at", "kind", "to_slot"),
+            *("owner", "team", "source", "priority", "currency"),
+        ),
         postgresql_where=text("voided_at IS NULL AND entered_at IS NOT NULL"),
+    ),
+    Index(
+        "transition_lost_ix",
+        *("workspace_id", "pipeline_id", "occurred_at"),
+        postgresql_include=("opportunity_id", "seq", "from_slot", "loss_reason"),
+        postgresql_where=text("voided_at IS NULL AND loss_reason IS NOT NULL"),
     ),
 )
 

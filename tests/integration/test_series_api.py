@@ -1,154 +1,29 @@
-"""Velocity, bottlenecks, trend and compare over HTTP: figures on a small past, and refusals."""
+"""Trend and compare over HTTP: figures on a small past, and what is refused."""
 
-from datetime import UTC, datetime, timedelta
-from decimal import Decimal
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import httpx
 import pytest
 
-from app.domain.definition import Definition, begin
 from app.domain.intervals import Proportion, newcombe
-from app.domain.pipeline import Flow, LossReason, Pipeline, StageKind
+from app.domain.pipeline import Pipeline
 from app.storage.engine import Database
-from tests.factories import stage
-from tests.past_deals import PastDeal, define, insert, past_deal
+from tests.january import DAY, asked, deal, define_sales, insert_january, refused
+from tests.past_deals import insert
 
-BEGIN = datetime(2024, 1, 1, tzinfo=UTC)
-"""A Monday, one hour old in Berlin."""
-DAY = 86_400
 WEEKS = {"from": "2024-01-01", "to": "2024-01-15", "by": "week"}
-
-
-def day(number: float) -> datetime:
-    return BEGIN + timedelta(days=number)
 
 
 @pytest.fixture
 async def sales(database: Database, workspace: UUID) -> Pipeline:
-    """lead → offer → won or lost, with a stage beside the path; its days begin in Berlin."""
-    lost = stage("lost", 0, StageKind.LOST, loss_reasons=(LossReason("price", "Too dear"),))
-    parked = stage("parked", 0, off_path=True)
-    won = stage("won", 0, StageKind.WON)
-    pipeline = begin(
-        Definition(
-            key="sales",
-            name="Sales",
-            flow=Flow.FREE,
-            stages=(stage("lead", 0), stage("offer", 0), parked, won, lost),
-            timezone="Europe/Berlin",
-        ),
-        uuid4(),
-        day(0),
-    )
-    await define(database, workspace, pipeline, day(0))
-    return pipeline
-
-
-def deal(pipeline: Pipeline, *stays: tuple[str, float], **facts: Any) -> PastDeal:
-    return past_deal(pipeline, [(key, day(number)) for key, number in stays], **facts)
+    return await define_sales(database, workspace)
 
 
 @pytest.fixture
 async def past(database: Database, workspace: UUID, sales: Pipeline) -> Pipeline:
-    """January 2024: three deals won, one lost, two open, in euros, in yen and without a price."""
-    deals = [
-        deal(sales, ("lead", 1), ("offer", 3), ("won", 5), amount=Decimal(100), currency="EUR"),
-        deal(sales, ("lead", 1), ("offer", 5), ("won", 9), amount=Decimal(300), currency="EUR"),
-        deal(sales, ("lead", 2), ("offer", 4), ("lost", 8), amount=Decimal(50), currency="EUR"),
-        deal(sales, ("lead", 2), amount=Decimal(70), currency="EUR", owner="ada"),
-        deal(sales, ("offer", 9), owner="ben"),
-        deal(sales, ("lead", 10), ("won", 20), amount=Decimal(1000), currency="JPY"),
-    ]
-    await insert(database, workspace, sales, deals)
+    await insert_january(database, workspace, sales)
     return sales
-
-
-async def asked(client: httpx.AsyncClient, metric: str, **parameters: Any) -> Any:
-    answer = await client.get(f"/v1/pipelines/sales/metrics/{metric}", params=parameters)
-    assert answer.status_code == 200, answer.text
-    return answer.json()
-
-
-async def refused(client: httpx.AsyncClient, metric: str, **parameters: Any) -> Any:
-    answer = await client.get(f"/v1/pipelines/sales/metrics/{metric}", params=parameters)
-    assert answer.status_code == 422, answer.text
-    return [(error["pointer"], error["code"]) for error in answer.json()["errors"]]
-
-
-async def test_velocity_is_made_of_four_inputs_of_one_currency(
-    client: httpx.AsyncClient, past: Pipeline
-) -> None:
-    euros, yen, none = (await asked(client, "velocity"))["total"]["currencies"]
-    assert (euros["currency"], euros["open_deals"], euros["won_with_amount"]) == ("EUR", 1, 2)
-    assert (euros["win_rate"]["count"], euros["win_rate"]["of"]) == (2, 3)
-    assert euros["mean_won_amount"] == {"amount": "200.00", "currency": "EUR"}
-    assert euros["mean_won_cycle_seconds"] == 6 * DAY
-    # 1 × 2/3 × 200 ÷ 6, rounded once.
-    assert euros["velocity_per_day"] == {"amount": "22.2222", "currency": "EUR"}
-    assert yen["velocity_per_day"] == {"amount": "0", "currency": "JPY"}
-    assert (none["currency"], none["open_deals"]) == (None, 1)
-    assert (none["win_rate"]["rate"], none["mean_won_amount"]) == (None, None)
-    assert (none["mean_won_cycle_seconds"], none["velocity_per_day"]) == (None, None)
-
-
-async def test_velocity_of_a_period_takes_its_closes_and_all_open_deals(
-    client: httpx.AsyncClient, past: Pipeline
-) -> None:
-    first = await asked(client, "velocity", to="2024-01-08", group_by="owner")
-    (euros, none) = first["total"]["currencies"]
-    # 1 × 1/1 × 100 ÷ 4
-    assert euros["velocity_per_day"] == {"amount": "25.00", "currency": "EUR"}
-    assert none["currency"] is None
-    ada, ben, nobody = first["groups"]
-    assert (ada["value"], ada["currencies"][0]["open_deals"]) == ("ada", 1)
-    assert ada["currencies"][0]["velocity_per_day"] is None
-    assert [row["currency"] for row in ben["currencies"]] == [None]
-    assert (nobody["value"], nobody["currencies"][0]["win_rate"]["of"]) == (None, 1)
-    alone = await asked(client, "velocity", to="2024-01-08", currency="EUR")
-    assert alone["total"]["currencies"] == [euros]
-
-
-async def test_velocity_of_nothing_is_no_row(client: httpx.AsyncClient, sales: Pipeline) -> None:
-    answer = await asked(client, "velocity", group_by="owner")
-    assert (answer["total"], answer["groups"]) == ({"currencies": []}, [])
-
-
-async def test_bottlenecks_are_placed_by_what_a_point_and_a_quartile_would_bring(
-    client: httpx.AsyncClient, past: Pipeline
-) -> None:
-    lead, offer = (await asked(client, "bottlenecks"))["total"]["stages"]
-    assert [row["currency"] for row in lead["worth"]] == ["EUR", "JPY", None]
-    euros, yen, none = lead["worth"]
-    assert (euros["reached"], euros["won_with_amount"]) == (4, 2)
-    assert (
-        euros["next_conversion_to_won"]["count"],
-        euros["next_conversion_to_won"]["of"],
-    ) == (2, 3)
-    # 0.01 × 4 × 2/3 × 200, and at the offer 0.01 × 3 × 1 × 200.
-    assert (euros["worth"]["amount"], euros["place"]) == ("5.3333", 2)
-    assert (offer["worth"][0]["worth"]["amount"], offer["worth"][0]["place"]) == ("6.00", 1)
-    assert offer["worth"][0]["next_conversion_to_won"] is None
-    assert (yen["worth"]["amount"], yen["place"], offer["worth"][1]["place"]) == ("10", 1, 1)
-    assert (none["reached"], none["mean_won_amount"], none["worth"]) == (1, None, None)
-    assert none["place"] is None
-    # Stays in lead: 2, 2, 4 and 10 days of 5 entries; in offer 2, 4 and 4 of 4.
-    assert (lead["entries"], lead["completed"]) == (5, 4)
-    assert (lead["p25_seconds"], lead["p50_seconds"]) == (2 * DAY, 3 * DAY)
-    assert (lead["days_saved"], lead["place"]) == (5.0, 1)
-    assert (offer["days_saved"], offer["place"]) == (4.0, 2)
-
-
-async def test_bottlenecks_without_a_completed_stay_or_a_won_deal_have_no_place(
-    client: httpx.AsyncClient, past: Pipeline
-) -> None:
-    group = (await asked(client, "bottlenecks", group_by="owner"))["groups"][0]
-    lead, offer = group["stages"]
-    assert (group["value"], lead["entries"], lead["completed"]) == ("ada", 1, 0)
-    assert (lead["days_saved"], lead["place"], lead["p50_seconds"]) == (None, None, None)
-    assert (lead["worth"][0]["worth"], lead["worth"][0]["place"]) == (None, None)
-    assert (offer["entries"], offer["place"]) == (0, None)
 
 
 async def test_a_trend_follows_one_figure_from_bucket_to_bucket(

@@ -118,7 +118,7 @@ def seen(pipeline: Pipeline, deal: DealHistory, selection: Selection) -> Sightin
     if not log:
         return None
     here = journey.position(pipeline, log)
-    moves = [move for move in log if not _is_link(move)]
+    moves = [move for move in log if not journey.is_link(move)]
     last = moves[-1]
     closed = here.status is not Status.OPEN
     undone = {
@@ -165,11 +165,6 @@ def seen(pipeline: Pipeline, deal: DealHistory, selection: Selection) -> Sightin
 def effective_probability(facts: Facts, declared: Decimal | None) -> Decimal | None:
     """An open deal's own probability, else what its stage declares."""
     return declared if facts.probability is None else facts.probability
-
-
-def _is_link(move: Transition) -> bool:
-    """A hand-off from a closed stage moves nothing: won stays won."""
-    return move.kind is TransitionKind.HANDED_OFF and move.entered_at is None
 
 
 def _is_undone(change: FactChange, as_of: datetime, closed_at: datetime | None) -> bool:

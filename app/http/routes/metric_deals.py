@@ -33,6 +33,7 @@ from app.http.schemas.cells import (
     TimeInStageDealPage,
     TimeInStageDealsQuery,
 )
+from app.http.schemas.definitions import DefinitionRef
 from app.http.schemas.flow import FlowPolicy
 from app.http.schemas.metrics import (
     ClosingsPolicy,
@@ -54,6 +55,7 @@ async def list_funnel_deals(
 ) -> FunnelDealPage:
     """The deals behind a count of the funnel; with `reentry=every` the visits behind a rate."""
     policy, opened = await _opened(
+        "funnel",
         query,
         caller,
         pages,
@@ -71,6 +73,7 @@ async def list_time_in_stage_deals(
 ) -> TimeInStageDealPage:
     """The visits behind a count of time in stage."""
     policy, opened = await _opened(
+        "time-in-stage",
         query,
         caller,
         pages,
@@ -88,6 +91,7 @@ async def list_cycle_time_deals(
 ) -> ClosingsDealPage:
     """The deals behind a count of cycle time."""
     policy, opened = await _opened(
+        "cycle-time",
         query,
         caller,
         pages,
@@ -101,7 +105,7 @@ async def list_win_rate_deals(
     query: Annotated[ClosingsDealsQuery, Query()], caller: CallerDep, pages: PagesDep
 ) -> ClosingsDealPage:
     """The deals won, lost or either behind a win rate."""
-    policy, opened = await _opened(query, caller, pages, cell_names.win_rate_cells)
+    policy, opened = await _opened("win-rate", query, caller, pages, cell_names.win_rate_cells)
     return ClosingsDealPage(
         policy=ClosingsPolicy(**policy, population=DealPopulation.CLOSED), **opened
     )
@@ -112,7 +116,9 @@ async def list_loss_reason_deals(
     query: Annotated[ClosingsDealsQuery, Query()], caller: CallerDep, pages: PagesDep
 ) -> ClosingsDealPage:
     """The deals lost for a reason, from a stage, or both."""
-    policy, opened = await _opened(query, caller, pages, cell_names.loss_reason_cells)
+    policy, opened = await _opened(
+        "loss-reasons", query, caller, pages, cell_names.loss_reason_cells
+    )
     return ClosingsDealPage(
         policy=ClosingsPolicy(**policy, population=DealPopulation.CLOSED), **opened
     )
@@ -123,7 +129,7 @@ async def list_snapshot_deals(
     query: Annotated[SnapshotDealsQuery, Query()], caller: CallerDep, pages: PagesDep
 ) -> SnapshotDealPage:
     """The open deals behind a count of the snapshot."""
-    policy, opened = await _opened(query, caller, pages, cell_names.snapshot_cells)
+    policy, opened = await _opened("snapshot", query, caller, pages, cell_names.snapshot_cells)
     own = {name: said for name, said in policy.items() if name not in ("from", "to")}
     return SnapshotDealPage(policy=SnapshotPolicy(**own), **opened)
 
@@ -133,7 +139,7 @@ async def list_flow_deals(
     query: Annotated[FlowDealsQuery, Query()], caller: CallerDep, pages: PagesDep
 ) -> FlowDealPage:
     """The visits behind a count of the flow."""
-    policy, opened = await _opened(query, caller, pages, cell_names.flow_cells)
+    policy, opened = await _opened("flow", query, caller, pages, cell_names.flow_cells)
     return FlowDealPage(policy=FlowPolicy(**policy, basis=query.basis), **opened)
 
 
@@ -142,14 +148,18 @@ async def list_matrix_deals(
     query: Annotated[MatrixDealsQuery, Query()], caller: CallerDep, pages: PagesDep
 ) -> FlowDealPage:
     """The visits behind a count of the matrix."""
-    policy, opened = await _opened(query, caller, pages, cell_names.matrix_cells)
+    policy, opened = await _opened("matrix", query, caller, pages, cell_names.matrix_cells)
     return FlowDealPage(policy=FlowPolicy(**policy, basis=query.basis), **opened)
 
 
 async def _opened(
-    query: CellQuery, caller: Caller, pages: Pages, names: Callable[[Ranking], CellNames]
+    metric: str,
+    query: CellQuery,
+    caller: Caller,
+    pages: Pages,
+    names: Callable[[Ranking], CellNames],
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The policy that metrics share; and the cell, its items and the page."""
+    """The policy that metrics share; and all else that every list bears."""
     request = caller.request
     given = sorted(request.query_params.multi_items())
     listing = pages.of(
@@ -165,12 +175,17 @@ async def _opened(
             inquiry.connection,
             asked,
             _cell(names(asked.ranking), query.cell),
-            after=(place[0], place[1]) if place else None,
+            after=(place[0], place[1], place[2]) if place else None,
             limit=listing.more,
         )
     kept, page = listing.cut(found, lambda held: [asked.now, *held.place])
     items = [CountedDeal.of(held, asked.ranking) for held in kept]
-    return inquiry.policy, {"cell": query.cell, "items": items, "page": page}
+    return inquiry.policy, {
+        "definition": DefinitionRef.of(metric),
+        "cell": query.cell,
+        "items": items,
+        "page": page,
+    }
 
 
 def _cell(names: CellNames, name: str) -> Cell:

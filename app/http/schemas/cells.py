@@ -11,6 +11,7 @@ from pydantic import Field
 from app.domain.measures.cells import Stay
 from app.domain.measures.ranking import Ranking
 from app.http.schemas.common import Id, Instant, Limit, Money, PageInfo, Response
+from app.http.schemas.definitions import DefinitionRef, defined
 from app.http.schemas.flow import FlowPolicy
 from app.http.schemas.metric_queries import (
     ClosingsQuery,
@@ -154,7 +155,7 @@ class CountedDeal(Response):
     def of(cls, held: Listed, ranking: Ranking) -> Self:
         facts = held.facts
         return cls(
-            opportunity_id=held.place[0],
+            opportunity_id=held.opportunity_id,
             external_id=held.external_id,
             name=held.name,
             status=held.status.value,
@@ -177,16 +178,23 @@ Policy = TypeVar("Policy", bound=MetricPolicy)
 class CountedDealPage(Response, Generic[Policy]):
     """A page of what one count counts. Every metric names its own."""
 
+    definition: DefinitionRef
     policy: Policy
     cell: str
-    items: list[CountedDeal] = Field(description="In the order of the deals, and of their visits.")
+    items: list[CountedDeal] = Field(
+        description="Deals in the order of their ids; visits in that of their beginnings, or of"
+        " their ends where those are what is counted."
+    )
     page: PageInfo
 
 
-def _shown(policy: type[MetricPolicy], cell: str, visit: dict[str, Any] | None = None) -> Any:
+def _shown(
+    metric: str, policy: type[MetricPolicy], cell: str, visit: dict[str, Any] | None = None
+) -> Any:
     extra: Any = policy.model_config["json_schema_extra"]
     return example(
         {
+            "definition": defined(metric),
             "policy": extra["examples"][0],
             "cell": cell,
             "items": [{**_DEAL, "visit": visit}],
@@ -198,28 +206,28 @@ def _shown(policy: type[MetricPolicy], cell: str, visit: dict[str, Any] | None =
 class FunnelDealPage(CountedDealPage[FunnelPolicy]):
     """What a count of the funnel counts."""
 
-    model_config = _shown(FunnelPolicy, "reached.quote")
+    model_config = _shown("funnel", FunnelPolicy, "reached.quote")
 
 
 class TimeInStageDealPage(CountedDealPage[TimeInStagePolicy]):
     """What a count of time in stage counts."""
 
-    model_config = _shown(TimeInStagePolicy, "completed.quote", _VISIT)
+    model_config = _shown("time-in-stage", TimeInStagePolicy, "completed.quote", _VISIT)
 
 
 class ClosingsDealPage(CountedDealPage[ClosingsPolicy]):
     """What a count of cycle time, win rate or loss reasons counts."""
 
-    model_config = _shown(ClosingsPolicy, "won")
+    model_config = _shown("win-rate", ClosingsPolicy, "won")
 
 
 class SnapshotDealPage(CountedDealPage[SnapshotPolicy]):
     """What a count of the snapshot counts."""
 
-    model_config = _shown(SnapshotPolicy, "idle.quote")
+    model_config = _shown("snapshot", SnapshotPolicy, "idle.quote")
 
 
 class FlowDealPage(CountedDealPage[FlowPolicy]):
     """What a count of the flow or of the matrix counts."""
 
-    model_config = _shown(FlowPolicy, "exits.quote", _VISIT)
+    model_config = _shown("flow", FlowPolicy, "exits.quote", _VISIT)

@@ -1,9 +1,9 @@
 """Which deals or visits does a count count? Page by page, as `domain.measures.cells` defines it.
 
-Two statements: the first finds what the cell holds, in the order of the deals and of their visits;
-the second shows the deals of the page as they were at T. What only the log can tell is looked up
-deal by deal, in their order, until the page is full: a page of few costs little, whatever the
-period holds.
+Two statements: the first finds what the cell holds, the second shows the deals of the page as they
+were at T. Deals come in the order of their ids, visits in that of the instant by which they are in
+the period, which is an index's order. What only the log can tell is looked up in that order, until
+the page is full: a page costs little, whatever the period holds.
 """
 
 from collections.abc import Sequence
@@ -26,21 +26,25 @@ from app.domain.measures.cells import (
     Stay,
     VisitCell,
 )
-from app.storage.queries.closings import closed, in_population, lost_by
-from app.storage.queries.population import BORNE, deals
+from app.storage.queries.closings import closed, in_population, losing_moves
+from app.storage.queries.population import BORNE, LINK, deals
 from app.storage.queries.question import Asked, Question, microseconds, status_of
 from app.storage.queries.snapshot import standing
 from app.storage.queries.visits import visits
 
-Place = tuple[UUID, int]
-"""Where something stands in the list: its deal, and the number of the move that ended its visit."""
+Place = tuple[datetime, UUID, int]
+"""Where something stands in the list: when, of which deal, and the move that ended its visit.
+
+Where deals are counted, the instant is T and the move 0 for all of them.
+"""
 
 _UNDER_WAY: Final = 2_147_483_647
 """The number of the move that is still to end a visit: such a visit comes last of the deal's."""
 
-_WHOLE: Final = """0 AS seq, CAST(NULL AS smallint) AS slot, CAST(NULL AS float8) AS lasted,
-    CAST(NULL AS timestamptz) AS entered_at, CAST(NULL AS timestamptz) AS left_at"""
-"""The columns of a stay, where the whole deal is what is counted."""
+_WHOLE: Final = """CAST(:as_of AS timestamptz) AS at, 0 AS seq, CAST(NULL AS smallint) AS slot,
+    CAST(NULL AS timestamptz) AS entered_at, CAST(NULL AS timestamptz) AS left_at,
+    CAST(NULL AS float8) AS lasted"""
+"""The columns of place and stay, where the whole deal is what is counted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +65,10 @@ class Listed:
     closed_at: datetime | None
     stay: Stay | None
 
+    @property
+    def opportunity_id(self) -> UUID:
+        return self.place[1]
+
 
 async def listed(
     connection: AsyncConnection,
@@ -74,17 +82,20 @@ async def listed(
     question = Question(asked, grouped=False)
     since = beyond = ""
     if after is not None:
-        deal, seq = (question.bind(part) for part in after)
+        at, deal, seq = (question.bind(part) for part in after)
         since = f" AND d.opportunity_id >= CAST({deal} AS uuid)"
-        beyond = f"WHERE (h.opportunity_id, h.seq) > (CAST({deal} AS uuid), CAST({seq} AS int))"
+        beyond = f"""WHERE h.at >= {at} AND (h.at, h.opportunity_id, h.seq)
+            > ({at}, CAST({deal} AS uuid), CAST({seq} AS int))"""
     population, held = _held(question, cell, since)
     rows = await question.rows(
         connection,
         f"""{population}
-        SELECT h.opportunity_id, h.seq, h.slot, h.entered_at, h.left_at, h.lasted
+        SELECT h.at, h.opportunity_id, h.seq, h.slot, h.entered_at, h.left_at, h.lasted
         FROM ({held}) AS h {beyond}
-        ORDER BY h.opportunity_id, h.seq LIMIT {question.bind(limit)}""",
+        ORDER BY h.at, h.opportunity_id, h.seq LIMIT {question.bind(limit)}""",
     )
+    if not rows:
+        return []
     shown = await _shown(connection, asked, [row.opportunity_id for row in rows])
     return [_listed(row, shown[row.opportunity_id]) for row in rows]
 
@@ -110,7 +121,7 @@ async def _shown(
 
 def _listed(held: Row[Any], deal: Row[Any]) -> Listed:
     return Listed(
-        place=(held.opportunity_id, held.seq),
+        place=(held.at, held.opportunity_id, held.seq),
         name=deal.name,
         external_id=deal.external_id,
         status=status_of(deal),
@@ -131,9 +142,9 @@ def _listed(held: Row[Any], deal: Row[Any]) -> Listed:
 
 
 def _held(question: Question, cell: Cell, since: str) -> tuple[str, str]:
-    """A `WITH …`, and what the cell holds of it: `opportunity_id, seq`, the columns of a stay.
+    """A `WITH …`, and what the cell holds of it: `opportunity_id`, its place and stay.
 
-    `since`: ` AND …` on the deals `d`, which no deal of the page can fail.
+    `since`: ` AND …` on the deals `d`, where they are in the order of their ids.
     """
     match cell:
         case CohortCell():
@@ -240,7 +251,9 @@ def _closed(question: Question, cell: ClosedCell, since: str) -> tuple[str, str]
         )
         if values is not None
     ]
-    test = f"EXISTS (SELECT FROM ({lost_by(question)}) AS lost WHERE {' AND '.join(why)})"
+    own = "lost.opportunity_id = d.opportunity_id AND lost.occurred_at = d.closed_at"
+    lost = f"SELECT FROM ({losing_moves(question)}) AS lost WHERE {' AND '.join((own, *why))}"
+    test = f"EXISTS ({lost})"
     return closed(question, cell.population, facts=False), _passing(candidates, test if why else "")
 
 
@@ -267,11 +280,31 @@ def _standing(question: Question, cell: StandingCell) -> tuple[str, str]:
     )
 
 
+def _visits(question: Question, cell: VisitCell) -> tuple[str, str]:
+    left, under_way = _ways(question, cell)
+    narrowed = "" if question.selection.end is None else " AND o.opened_at < :end"
+    at = "d.left_at" if cell.counted is Counted.LEFT else "d.entered_at"
+    stays = f"""
+        SELECT d.opportunity_id, {at} AS at, {_stay("d")}
+        FROM visits AS d WHERE TRUE{question.filters()}"""
+    if cell.summed:
+        over = {None: "TRUE", True: "s.left_at IS NOT NULL", False: "s.left_at IS NULL"}
+        stays = f"""
+            SELECT s.* FROM (
+                SELECT v.opportunity_id, min(v.at) AS at, min(v.seq) AS seq, v.slot,
+                       sum(v.lasted) AS lasted, min(v.entered_at) AS entered_at,
+                       CASE WHEN bool_and(v.left_at IS NOT NULL) THEN max(v.left_at) END AS left_at
+                FROM ({stays}) AS v GROUP BY v.opportunity_id, v.slot
+            ) AS s WHERE {over[cell.ended]}"""
+    return visits(question, left=left, under_way=under_way, narrowed=narrowed), stays
+
+
 def _ways(question: Question, cell: VisitCell) -> tuple[str, str | None]:
     """` AND …` on the moves `t` that ended a visit of the cell, and on the deals `d` still in one.
 
     None where no visit under way can be of the cell.
     """
+    ended = None if cell.summed else cell.ended  # of a sum, only all parts together tell
     left = f" AND t.from_slot = {question.bind(cell.slot)}"
     left += _in_period(question, cell.counted, "t.entered_at", "t.occurred_at")
     if cell.ended_by is not None:
@@ -279,7 +312,10 @@ def _ways(question: Question, cell: VisitCell) -> tuple[str, str | None]:
     if cell.to_slot is not None:
         gone = TransitionKind.HANDED_OFF.value  # it keeps the stage, and leads nowhere
         left += f" AND t.to_slot = {question.bind(cell.to_slot)} AND t.kind <> '{gone}'"
-    if cell.counted is Counted.LEFT or cell.ended_by is not None or cell.to_slot is not None:
+    if ended is False:
+        left = " AND FALSE"
+    of_ends = cell.counted is Counted.LEFT or cell.ended_by is not None or cell.to_slot is not None
+    if ended or of_ends:
         return left, None
     here = _in_period(question, cell.counted, "d.entered_at", None)
     return left, f" AND d.slot = {question.bind(cell.slot)}{here}"
@@ -292,44 +328,34 @@ def _stay(v: str) -> str:
                {v}.entered_at, {v}.left_at"""
 
 
-def _visits(question: Question, cell: VisitCell) -> tuple[str, str]:
-    left, under_way = _ways(question, cell)
-    narrowed = "" if question.selection.end is None else " AND o.opened_at < :end"
-    stays = f"""
-        SELECT d.opportunity_id, {_stay("d")} FROM visits AS d WHERE TRUE{question.filters()}"""
-    if cell.summed:
-        stays = f"""
-            SELECT v.opportunity_id, min(v.seq) AS seq, v.slot, min(v.entered_at) AS entered_at,
-                   CASE WHEN bool_and(v.left_at IS NOT NULL) THEN max(v.left_at) END AS left_at,
-                   sum(v.lasted) AS lasted
-            FROM ({stays}) AS v GROUP BY v.opportunity_id, v.slot"""
-    if cell.ended is not None:
-        over = "IS NOT NULL" if cell.ended else "IS NULL"
-        stays = f"SELECT v.* FROM ({stays}) AS v WHERE v.left_at {over}"
-    return visits(question, left=left, under_way=under_way, narrowed=narrowed), stays
-
-
 def _visits_of_cohort(question: Question, cell: VisitCell, since: str) -> tuple[str, str]:
-    """The visits of the deals opened in the period, whatever the visits bear."""
+    """The visits of the deals opened in the period, whatever the visits bear.
+
+    All of them are read from the log, so that of the deals themselves the index says enough.
+    """
     left, under_way = _ways(question, cell)
-    visited = _visited(question, 1 << (cell.slot - 1))
+    own = f"""t.workspace_id = :workspace AND t.opportunity_id = d.opportunity_id
+          AND {question.standing()} AND t.occurred_at < :as_of"""
     halves = [
         f"""
         SELECT t.seq, t.from_slot AS slot, t.entered_at, t.occurred_at AS left_at
-        FROM transition AS t
-        WHERE t.workspace_id = :workspace AND t.opportunity_id = d.opportunity_id
-          AND t.entered_at IS NOT NULL AND {question.standing()} AND t.occurred_at < :as_of{left}"""
+        FROM transition AS t WHERE {own} AND t.entered_at IS NOT NULL{left}"""
     ]
     if under_way is not None:
-        here = f"d.status <> 'handed_off'{under_way}"
-        halves.append(f"SELECT NULL, d.slot, d.entered_at, NULL WHERE {here}")
+        halves.append(
+            f"""
+        SELECT NULL, d.slot, d.entered_at, NULL FROM (
+            SELECT t.kind, t.to_slot AS slot, t.occurred_at AS entered_at
+            FROM transition AS t WHERE {own} AND NOT {LINK} ORDER BY t.seq DESC LIMIT 1
+        ) AS d WHERE d.kind <> 'handed_off'{under_way}"""
+        )
     return (
         _opened(question),
         f"""
-        SELECT d.opportunity_id, {_stay("v")}
+        SELECT d.opportunity_id, CAST(:as_of AS timestamptz) AS at, {_stay("v")}
         FROM (
-            SELECT d.opportunity_id, d.status, d.slot, d.entered_at FROM deals AS d
-            WHERE {_in_cohort(question)}{since} AND {visited}
+            SELECT d.opportunity_id FROM deals AS d
+            WHERE {_in_cohort(question)}{since} AND {_visited(question, 1 << (cell.slot - 1))}
             ORDER BY d.opportunity_id OFFSET 0
         ) AS d CROSS JOIN LATERAL ({" UNION ALL ".join(halves)}) AS v""",
     )

@@ -5,6 +5,7 @@ Counted by the database as `domain.measures.closings` defines it.
 
 from collections import defaultdict
 from collections.abc import Mapping
+from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -15,7 +16,7 @@ from app.domain.measures.selection import Value
 from app.domain.measures.sums import NONE, Count, weighing
 from app.storage.queries.lengths import NONE as NO_LENGTHS
 from app.storage.queries.lengths import PACKED, Lengths, summary, together, unpacked
-from app.storage.queries.population import deals
+from app.storage.queries.population import counted, deals
 from app.storage.queries.question import Asked, Question, microseconds, status_of
 
 
@@ -41,14 +42,24 @@ async def cycles(
     join, group = question.group(counted_at(population))
     rows = await question.rows(
         connection,
-        f"""{closed(question, population, facts=False)}
-        SELECT {group} AS "group", d.status, {PACKED.format("d.open_time")} AS lengths
-        FROM deals AS d {join} WHERE {in_population(question, population)} GROUP BY 1, 2""",
+        counted(
+            question,
+            lambda deals: (
+                f"""
+                SELECT {group} AS "group", d.status, {PACKED.format("d.open_time")} AS lengths
+                FROM {deals} AS d {join} WHERE {in_population(question, population)}
+                GROUP BY 1, 2"""
+            ),
+            **_among(question, population, facts=False),
+        ),
     )
-    found: dict[Value, dict[Outcome, Lengths]] = defaultdict(dict)
+    parts: dict[Value, dict[Outcome, list[Lengths]]] = defaultdict(lambda: defaultdict(list))
     for row in rows:
-        found[row.group][Outcome(row.status)] = unpacked(row.lengths)
-    return found
+        parts[row.group][Outcome(row.status)].append(unpacked(row.lengths))
+    return {
+        group: {outcome: together(lengths) for outcome, lengths in of.items()}
+        for group, of in parts.items()
+    }
 
 
 async def lifetimes(
@@ -58,14 +69,22 @@ async def lifetimes(
     question = Question(asked, grouped=False)
     age = f"greatest({microseconds(':aged_until - d.entered_at')}, 0)"
     ran = f"d.open_time + CASE WHEN d.status = 'open' THEN {age} ELSE 0 END"
-    opened = closed(question, DealPopulation.OPENED, facts=False)
     rows = await question.rows(
         connection,
-        f"""{opened}
-        SELECT d.status, {PACKED.format(ran)} AS lengths FROM deals AS d
-        WHERE TRUE{question.period("d.opened_at")}{question.filters()} GROUP BY 1""",
+        counted(
+            question,
+            lambda deals: (
+                f"""
+                SELECT d.status, {PACKED.format(ran)} AS lengths FROM {deals} AS d
+                WHERE TRUE{question.period("d.opened_at")}{question.filters()} GROUP BY 1"""
+            ),
+            **_among(question, DealPopulation.OPENED, facts=False),
+        ),
     )
-    found = {status_of(row): unpacked(row.lengths) for row in rows}
+    parts: dict[Status, list[Lengths]] = defaultdict(list)
+    for row in rows:
+        parts[status_of(row)].append(unpacked(row.lengths))
+    found = {status: together(lengths) for status, lengths in parts.items()}
     return found, found.pop(Status.OPEN, NO_LENGTHS)
 
 
@@ -78,12 +97,18 @@ async def win_rates(
     join, group = question.group(counted_at(population))
     rows = await question.rows(
         connection,
-        f"""{closed(question, population, facts=True)}
-        SELECT {group} AS "group", d.status,
-               CASE WHEN d.amount IS NOT NULL THEN d.currency END AS currency,
-               count(*) AS deals, sum(d.amount) AS amount
-        FROM deals AS d {join} WHERE {in_population(question, population)}
-        GROUP BY 1, 2, 3""",
+        counted(
+            question,
+            lambda deals: (
+                f"""
+                SELECT {group} AS "group", d.status,
+                       CASE WHEN d.amount IS NOT NULL THEN d.currency END AS currency,
+                       count(*) AS deals, sum(d.amount) AS amount
+                FROM {deals} AS d {join} WHERE {in_population(question, population)}
+                GROUP BY 1, 2, 3"""
+            ),
+            **_among(question, population, facts=True),
+        ),
     )
     found: dict[Value, dict[Status, Count]] = defaultdict(lambda: defaultdict(lambda: NONE))
     for row in rows:
@@ -103,14 +128,20 @@ async def losses(
     join, group = question.group(counted_at(population))
     rows = await question.rows(
         connection,
-        f"""{closed(question, population, facts=True)}
-        SELECT {group} AS "group", lost.from_slot, lost.loss_reason,
-               CASE WHEN d.amount IS NOT NULL THEN d.currency END AS currency,
-               count(*) AS deals, sum(d.amount) AS amount
-        FROM deals AS d {join}
-        CROSS JOIN LATERAL ({lost_by(question)}) AS lost
-        WHERE {in_population(question, population)} AND d.status = 'lost'
-        GROUP BY 1, 2, 3, 4""",
+        counted(
+            question,
+            lambda deals: (
+                f"""
+                SELECT {group} AS "group", lost.from_slot, lost.loss_reason,
+                       CASE WHEN d.amount IS NOT NULL THEN d.currency END AS currency,
+                       count(*) AS deals, sum(d.amount) AS amount
+                FROM {deals} AS d {join} JOIN ({losing_moves(question)}) AS lost
+                  ON lost.opportunity_id = d.opportunity_id AND lost.occurred_at = d.closed_at
+                WHERE {in_population(question, population)} AND d.status = 'lost'
+                GROUP BY 1, 2, 3, 4"""
+            ),
+            **_among(question, population, facts=True),
+        ),
     )
     found: dict[Value, dict[tuple[int | None, str | None], Count]] = defaultdict(
         lambda: defaultdict(lambda: NONE)
@@ -124,13 +155,16 @@ async def losses(
     }
 
 
-def lost_by(question: Question) -> str:
-    """The move that lost the deal `d`: the last one at the instant of its close."""
+def losing_moves(question: Question) -> str:
+    """The moves that lost deals in the period: of a deal's at one instant, the last."""
     return f"""
-        SELECT t.from_slot, t.loss_reason FROM transition AS t
-        WHERE t.workspace_id = :workspace AND t.opportunity_id = d.opportunity_id
-          AND {question.standing()} AND t.occurred_at = d.closed_at AND t.kind <> 'handed_off'
-        ORDER BY t.seq DESC LIMIT 1"""
+        SELECT DISTINCT ON (t.opportunity_id, t.occurred_at)
+               t.opportunity_id, t.occurred_at, t.from_slot, t.loss_reason
+        FROM transition AS t
+        WHERE t.workspace_id = :workspace AND t.pipeline_id = :pipeline
+          AND t.loss_reason IS NOT NULL AND {question.standing()}
+          AND t.occurred_at < :as_of{question.period("t.occurred_at")}
+        ORDER BY t.opportunity_id, t.occurred_at, t.seq DESC"""
 
 
 def counted_at(population: DealPopulation) -> str:
@@ -139,13 +173,18 @@ def counted_at(population: DealPopulation) -> str:
 
 
 def closed(question: Question, population: DealPopulation, *, facts: bool) -> str:
-    """The relation of the deals that closed ones are found among."""
+    """`WITH … deals AS (…)`, among which closed ones are found."""
+    return deals(question, **_among(question, population, facts=facts))
+
+
+def _among(question: Question, population: DealPopulation, *, facts: bool) -> dict[str, Any]:
+    """What `population` is told of the deals among which closed ones are found."""
     narrowed = ""
     if population is DealPopulation.OPENED:
         narrowed = question.period("o.opened_at")
     elif question.selection.end is not None:
         narrowed = " AND o.opened_at < :end"
-    return deals(question, facts=facts, narrowed=narrowed, by_move=question.asks_moved_facts)
+    return {"facts": facts, "narrowed": narrowed, "by_move": question.asks_moved_facts}
 
 
 def in_population(question: Question, population: DealPopulation) -> str:

@@ -23,7 +23,7 @@ from app.storage.queries.question import Asked, Question, microseconds
 from app.storage.queries.visits import visits
 
 _DEPARTS = "('won', 'lost', 'handed_off')"
-_FROM_OUTSIDE = "(a.from_slot IS NULL OR a.from_slot <> ALL(:open_slots))"
+_OF_PIPELINE = "o.workspace_id = :workspace AND o.pipeline_id = :pipeline"
 
 
 async def cumulative_flows(
@@ -113,42 +113,65 @@ async def _stays_ended(
 ) -> Mapping[Value, int]:
     """By group: how long, in all, were the stays that ended in the period, from their arrival on?
 
-    Of a deal that was never reopened its row tells when it arrived; of another, the log.
+    Of a deal that was never reopened its row tells; of another, the log.
     """
     join, group = question.group()
     start, end = question.bind(bounds[0]), question.bind(bounds[-1])
-    population, deal = "", ""
+    population, deal = "WITH", ""
     if question.dimensions:
-        population = deals(question, facts=False, joined=True)
-        deal = "JOIN deals AS d ON d.opportunity_id = t.opportunity_id"
-    lasted = microseconds("t.occurred_at - arrived.at")
+        population = f"{deals(question, facts=False, joined=True)},"
+        deal = "JOIN deals AS d ON d.opportunity_id = s.opportunity_id"
+    once = _left_once(question)
     rows = await question.rows(
         connection,
-        f"""{population}
-        SELECT {group} AS "group", sum(CAST({lasted} AS bigint)) AS lasted
-        FROM transition AS t JOIN opportunity AS o
-          ON o.workspace_id = :workspace AND o.opportunity_id = t.opportunity_id
-        {deal} {join}
-        CROSS JOIN LATERAL (SELECT CASE WHEN {_never_reopened(question)} THEN o.opened_at ELSE (
-            SELECT a.occurred_at FROM transition AS a
-            WHERE a.workspace_id = :workspace AND a.opportunity_id = t.opportunity_id
-              AND a.seq < t.seq AND {question.standing("a")}
-              AND a.to_slot = ANY(:open_slots) AND {_FROM_OUTSIDE}
-            ORDER BY a.seq DESC LIMIT 1
-        ) END AS at) AS arrived
-        WHERE t.workspace_id = :workspace AND t.pipeline_id = :pipeline
-          AND t.entered_at IS NOT NULL AND {question.standing()}
-          AND t.from_slot = ANY(:open_slots) AND t.kind IN {_DEPARTS}
-          AND t.occurred_at >= {start} AND t.occurred_at < {end}{question.filters()}
+        f"""{population} returned AS MATERIALIZED ({_returned(question, start, once)}),
+        stays AS (
+            SELECT o.opportunity_id, {microseconds("o.closed_at - o.opened_at")} AS lasted
+            FROM opportunity AS o
+            WHERE {_OF_PIPELINE} AND o.closed_at >= {start} AND o.closed_at < {end} AND {once}
+            UNION ALL
+            SELECT r.opportunity_id, {microseconds("m.occurred_at - m.arrived_at")}
+            FROM returned AS r CROSS JOIN LATERAL (
+                SELECT t.from_slot, t.kind, t.occurred_at,
+                       max(t.occurred_at) FILTER (WHERE t.to_slot = ANY(:open_slots)
+                           AND (t.from_slot IS NULL OR t.from_slot <> ALL(:open_slots))
+                       ) OVER (ORDER BY t.seq) AS arrived_at
+                FROM transition AS t
+                WHERE t.workspace_id = :workspace AND t.opportunity_id = r.opportunity_id
+                  AND {question.standing()}
+            ) AS m
+            WHERE m.from_slot = ANY(:open_slots) AND m.kind IN {_DEPARTS}
+              AND m.occurred_at >= {start} AND m.occurred_at < {end}
+        )
+        SELECT {group} AS "group", sum(CAST(s.lasted AS bigint)) AS lasted
+        FROM stays AS s {deal} {join} WHERE TRUE{question.filters()}
         GROUP BY 1""",
     )
     return {row.group: int(row.lasted) for row in rows if row.lasted is not None}
 
 
-def _never_reopened(question: Question) -> str:
-    """Whether the row of `o` says that no visit of a closed stage has ended."""
+def _left_once(question: Question) -> str:
+    """Is the deal of `o` out of process, never having been reopened?
+
+    Then it was opened when its only stay began, and closed when that ended; one that was opened
+    closed had none, and between the two lies no time. No visit of a closed stage has ended.
+    """
     closed = question.ranking.slots(StageKind.WON) + question.ranking.slots(StageKind.LOST)
-    told = [f"o.dwell[{slot}] IS NULL" for slot in closed]
+    told = ["o.closed_at IS NOT NULL", *(f"o.dwell[{slot}] IS NULL" for slot in closed)]
     if question.selection.known_at is not None:
         told.append("o.updated_at < :known_at")
     return " AND ".join(told)
+
+
+def _returned(question: Question, start: str, once: str) -> str:
+    """Of which deals must the log tell the stays that ended since the start?"""
+    closed = question.ranking.slots(StageKind.WON) + question.ranking.slots(StageKind.LOST)
+    mask = question.bind(sum(1 << (slot - 1) for slot in closed))
+    reopened = f"o.closed_at IS NULL AND o.reach_mask & CAST({mask} AS bigint) <> 0"
+    which = [f"o.closed_at >= {start} AND NOT ({once})", reopened]
+    if question.selection.known_at is not None:
+        which.append("o.updated_at >= :known_at")
+    return " UNION ".join(
+        f"SELECT o.opportunity_id FROM opportunity AS o WHERE {_OF_PIPELINE} AND {condition}"
+        for condition in which
+    )

@@ -13,7 +13,7 @@ from app.domain.funnel import FORWARD, Rank, Reentry, Skip, Tally, measure
 from app.domain.intervals import Proportion
 from app.domain.measures.selection import Value
 from app.domain.measures.sums import weighing
-from app.storage.queries.population import deals
+from app.storage.queries.population import counted, deals
 from app.storage.queries.question import Asked, Question, status_of
 
 
@@ -46,12 +46,21 @@ async def tallies(
     join, group = question.group("d.opened_at")
     rows = await question.rows(
         connection,
-        f"""{_deals(question)}
-        SELECT {group} AS "group", d.status, d.reach_mask,
-               CASE WHEN d.amount IS NOT NULL THEN d.currency END AS currency,
-               count(*) AS deals, sum(d.amount) AS amount
-        FROM deals AS d {join} WHERE TRUE{question.period("d.opened_at")}{question.filters()}
-        GROUP BY 1, 2, 3, 4""",
+        counted(
+            question,
+            lambda deals: (
+                f"""
+                SELECT {group} AS "group", d.status, d.reach_mask,
+                       CASE WHEN d.amount IS NOT NULL THEN d.currency END AS currency,
+                       count(*) AS deals, sum(d.amount) AS amount
+                FROM {deals} AS d {join}
+                WHERE TRUE{question.period("d.opened_at")}{question.filters()}
+                GROUP BY 1, 2, 3, 4"""
+            ),
+            facts=True,
+            narrowed=question.period("o.opened_at"),
+            by_move=question.asks_moved_facts,
+        ),
     )
     found: dict[Value, list[Tally]] = defaultdict(list)
     for row in rows:

@@ -1,9 +1,10 @@
 """The deals of a pipeline as they were at T: the relation that every metric counts.
 
-The deal's row tells of *now*. It answers for T where `stage_entered_at < T`, no fact has changed
-since (of a closed deal: since its close), and nothing of the deal was written since `known_at`;
-every other deal is replayed from its transitions, and its facts are taken back by the change log
-(metrics.md, section 7). Both halves are one relation in one statement. What it says is defined by
+The deal's row tells of *now*. It answers for T where `stage_entered_at < T`, no fact of the open
+deal has changed since, and nothing of the deal was written since `known_at`; of a closed deal whose
+facts have changed since its close it keeps what the close froze (`closed_facts`). Every other deal
+is replayed from its transitions, and its facts are taken back by the change log (metrics.md,
+section 7). All of them are one relation in one statement. What it says is defined by
 `domain.measures.hindsight.seen`.
 
 Its columns: `opportunity_id, status, slot, opened_at, entered_at, moved_at, closed_at, reach_mask,
@@ -12,24 +13,20 @@ probability, priority`, and what is filtered and grouped by: `by_owner, by_team,
 by_priority, by_currency, tags, attributes`.
 """
 
+from collections.abc import Callable
 from typing import Final
 
 from app.domain.pipeline import StageKind
 from app.storage.queries.question import Question, microseconds
 
 BORNE: Final = ("owner", "team", "source", "priority", "currency")
-_LINK: Final = "(t.kind = 'handed_off' AND t.entered_at IS NULL)"
+LINK: Final = "(t.kind = 'handed_off' AND t.entered_at IS NULL)"
 _OF_PIPELINE: Final = "o.workspace_id = :workspace AND o.pipeline_id = :pipeline"
 
-# Whose row does not tell the facts at T, though the deal has not moved since? Two conditions, each
-# with an index of its own: of a closed deal a fact was changed after the close, of an open one
-# since T.
-_AMENDED: Final = (
-    "o.facts_changed_at > o.closed_at",
-    "o.closed_at IS NULL AND o.facts_changed_at >= :as_of",
-)
-_UNAMENDED: Final = """(o.facts_changed_at IS NULL OR o.facts_changed_at <= o.closed_at
-            OR (o.closed_at IS NULL AND o.facts_changed_at < :as_of))"""
+# Whose row does not tell the facts at T, though the deal has not moved since: an open deal of which
+# one was changed since, and a closed one of which the row has not kept what its close froze.
+_AMENDED: Final = "(o.closed_at IS NULL AND o.facts_changed_at >= :as_of)"
+_UNTOLD: Final = "(o.closed_facts = '{}')"
 
 
 def deals(
@@ -50,32 +47,57 @@ def deals(
     would compute it anew for each row of another; MATERIALIZED computes it once. Only the relation
     that is scanned alone is left open, so that the period reaches the index.
     """
+    log, sources = _sources(question, facts=facts, narrowed=narrowed, by_move=by_move)
+    once = "MATERIALIZED " if joined else ""
+    return f"WITH {log}, deals AS {once}({' UNION ALL '.join(sources)})"
+
+
+def counted(
+    question: Question,
+    select: Callable[[str], str],
+    *,
+    facts: bool,
+    narrowed: str = "",
+    by_move: bool = False,
+) -> str:
+    """A statement that asks each part of the relation by itself: `select(part)` counts one part.
+
+    So a group may come in several rows, which the caller adds up. The rows that answer for
+    themselves are most of a million deals, and only apart from the others may several processes
+    count them. The arguments are those of `deals`.
+    """
+    log, sources = _sources(question, facts=facts, narrowed=narrowed, by_move=by_move)
+    first, *others = sources
+    parts = [first, " UNION ALL ".join(others)] if others else [first]
+    return f"WITH {log} " + " UNION ALL ".join(f"({select(f'({part})')})" for part in parts)
+
+
+def _sources(
+    question: Question, *, facts: bool, narrowed: str, by_move: bool
+) -> tuple[str, list[str]]:
+    """What is read from the log, and the parts of the relation, the largest first."""
     facts = facts or question.asks_facts
     candidates = f"{_OF_PIPELINE} AND o.opened_at < :as_of{narrowed}"
     replayed = _replayed(question, candidates, facts=facts, everything=by_move)
-    parts = [
-        f"replayed AS MATERIALIZED ({replayed})",
-        f"past AS MATERIALIZED ({_past(question)})",
-    ]
-    halves = [_from_log(question, facts=facts, by_move=by_move)]
-    if not by_move:
-        halves.insert(0, _from_rows(question, candidates, facts=facts))
-    once = "MATERIALIZED " if joined else ""
-    parts.append(f"deals AS {once}({' UNION ALL '.join(halves)})")
-    return "WITH " + ", ".join(parts)
+    log = f"replayed AS MATERIALIZED ({replayed}), past AS MATERIALIZED ({_past(question)})"
+    from_log = _from_log(question, facts=facts, by_move=by_move)
+    if by_move:
+        return log, [from_log]
+    # Apart, so that the rows that have nothing kept are answered for from an index alone.
+    rows = [_from_rows(question, candidates, facts=facts, kept=kept) for kept in (False, True)]
+    return log, [*rows, from_log]
 
 
 def _replayed(question: Question, candidates: str, *, facts: bool, everything: bool) -> str:
     """Whose row does not answer for T?"""
-    settled = ""
     conditions = [] if everything else ["o.stage_entered_at >= :as_of"]
     if facts and not everything:
-        conditions += [f"o.stage_entered_at < :as_of AND {amended}" for amended in _AMENDED]
+        settled = "o.stage_entered_at < :as_of"
+        conditions += [f"{settled} AND {_AMENDED}", f"{settled} AND {_UNTOLD}"]
     branches = [f"{candidates} AND {condition}" for condition in conditions] or [candidates]
     if question.selection.known_at is not None:
         # What was written since may be the very opening: nothing of the row narrows these.
-        settled = " AND o.updated_at < :known_at"
-        branches = [f"{branch}{settled}" for branch in branches]
+        branches = [f"{branch} AND o.updated_at < :known_at" for branch in branches]
         branches.append(f"{_OF_PIPELINE} AND o.updated_at >= :known_at")
     return " UNION ALL ".join(
         f"SELECT o.opportunity_id FROM opportunity AS o WHERE {branch}" for branch in branches
@@ -87,9 +109,9 @@ def _past(question: Question) -> str:
     return f"""
         SELECT t.opportunity_id, bit_or(CAST(1 AS bigint) << (t.to_slot - 1)) AS reach_mask,
                min(t.occurred_at) AS opened_at,
-               max(t.seq) FILTER (WHERE NOT {_LINK}) AS last_seq,
+               max(t.seq) FILTER (WHERE NOT {LINK}) AS last_seq,
                max(t.occurred_at) FILTER (
-                   WHERE NOT {_LINK} AND t.kind <> 'rearranged'
+                   WHERE NOT {LINK} AND t.kind <> 'rearranged'
                ) AS moved_at,
                coalesce(sum({microseconds("t.occurred_at - t.entered_at")})
                    FILTER (WHERE t.from_slot = ANY(:open_slots)), 0) AS open_time
@@ -99,21 +121,33 @@ def _past(question: Question) -> str:
         GROUP BY t.opportunity_id"""
 
 
-def _from_rows(question: Question, candidates: str, *, facts: bool) -> str:
-    """The half whose rows answer."""
+def _from_rows(question: Question, candidates: str, *, facts: bool, kept: bool) -> str:
+    """The deals whose rows answer; `kept`: those whose rows keep what the close froze."""
     closed = question.ranking.slots(StageKind.WON) + question.ranking.slots(StageKind.LOST)
     time_closed = "".join(f" - coalesce(o.dwell[{slot}], 0)" for slot in closed)
-    unchanged = f" AND {_UNAMENDED}" if facts else ""
-    unwritten = "" if question.selection.known_at is None else " AND o.updated_at < :known_at"
-    until = "coalesce(o.closed_at, o.stage_entered_at)"
+
+    def fact(name: str, kind: str = "text") -> str:
+        return f"CAST(o.closed_facts ->> '{name}' AS {kind})" if kept else f"o.{name}"
+
+    condition = "o.closed_facts IS NOT NULL" if kept else "o.closed_facts IS NULL"
+    if facts:
+        condition += f" AND {_UNTOLD} IS NOT TRUE" if kept else f" AND {_AMENDED} IS NOT TRUE"
+    if question.selection.known_at is not None:
+        condition += " AND o.updated_at < :known_at"
+    tags, attributes = "o.tags", "o.attributes"
+    if kept:
+        tags = "ARRAY(SELECT jsonb_array_elements_text(coalesce(o.closed_facts -> 'tags', '[]')))"
+        attributes = "o.closed_facts -> 'attributes'"
     return f"""
         SELECT o.opportunity_id, o.status, o.slot, o.opened_at, o.stage_entered_at AS entered_at,
                o.moved_at, o.closed_at, o.reach_mask,
-               {microseconds(f"{until} - o.opened_at")}{time_closed} AS open_time,
-               o.amount, o.currency, o.probability, o.priority,
-               {", ".join(f"o.{name} AS by_{name}" for name in BORNE)}, o.tags, o.attributes
+               {microseconds("o.stage_entered_at - o.opened_at")}{time_closed} AS open_time,
+               {fact("amount", "numeric")} AS amount, {fact("currency")} AS currency,
+               o.probability, {fact("priority")} AS priority,
+               {", ".join(f"{fact(name)} AS by_{name}" for name in BORNE)},
+               {tags} AS tags, {attributes} AS attributes
         FROM opportunity AS o
-        WHERE {candidates} AND o.stage_entered_at < :as_of{unchanged}{unwritten}"""
+        WHERE {candidates} AND o.stage_entered_at < :as_of AND {condition}"""
 
 
 def _from_log(question: Question, *, facts: bool, by_move: bool) -> str:

@@ -116,7 +116,7 @@ async def _flow_trend(
         if row.went is not None:
             went[row.went][way_out(TransitionKind(row.kind))] += row.visits
     found = []
-    standing = 0  # entered before the first bucket, and not left before it
+    standing = came[0]  # entered before the first bucket, and not left before it
     for bucket in range(1, len(asked.buckets)):
         here = StageFlow(standing, came[bucket], went[bucket])
         standing += here.entries - here.left
