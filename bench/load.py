@@ -1,13 +1,15 @@
 """Callers that move deals back and forth, in a process of their own: as lean as Python allows.
 
-Each connection has deals of its own and moves them in turn, one request at a time. Reads one JSON
-document (`Load`) and prints another (`Taken`).
+Each connection has deals of its own and moves them in turn, one request at a time: the next as
+soon as the last is answered, or at a given pace. Reads one JSON document (`Load`) and prints
+another (`Taken`).
 
     python -m bench.load < load.json
 """
 
 import asyncio
 import json
+import signal
 import subprocess
 import sys
 from collections import Counter
@@ -34,6 +36,10 @@ class Load:
     deals: Sequence[str]
     run: str
     """Makes this run's idempotency keys its own."""
+    stages: Sequence[str] = STAGES
+    """Between which deals go: first to the one, then to the other."""
+    pace: float | None = None
+    """Moves a second of all connections together, at most; None: as many as are answered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,26 +53,53 @@ class Taken:
     statuses: dict[str, int]
 
 
+class Sending:
+    """A load on its way from another process, once its first move has been answered.
+
+    Raises ValueError where there is not a deal for each connection.
+    """
+
+    def __init__(self, load: Load) -> None:
+        if len(load.deals) < load.connections:
+            raise ValueError(f"{load.connections} connections cannot share {len(load.deals)} deals")
+        self._load = load
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "bench.load"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps(asdict(load)).encode())
+        self._process.stdin.close()
+        assert self._process.stdout is not None
+        self._process.stdout.readline()
+
+    def stopped(self) -> Taken:
+        """Ask for no more, and see what came back."""
+        self._process.terminate()
+        return self.taken()
+
+    def taken(self) -> Taken:
+        """Wait for its end. Raises RuntimeError where any move failed."""
+        assert self._process.stdout is not None
+        with self._process:
+            said = self._process.stdout.read()
+        if self._process.returncode:
+            raise RuntimeError("The load could not be sent.")
+        taken = Taken(**json.loads(said))
+        if set(taken.statuses) != {"201"}:
+            raise RuntimeError(f"{self._load.url} answered {taken.statuses}")
+        return taken
+
+
 def take(load: Load) -> Taken:
     """Send the load from another process. Raises RuntimeError where any move failed."""
-    done = subprocess.run(
-        [sys.executable, "-m", "bench.load"],
-        input=json.dumps(asdict(load)).encode(),
-        capture_output=True,
-        check=True,
-        timeout=load.seconds + 30,
-    )
-    taken = Taken(**json.loads(done.stdout))
-    if set(taken.statuses) != {"201"}:
-        raise RuntimeError(f"{load.url} answered {taken.statuses}")
-    return taken
+    return Sending(load).taken()
 
 
 class _Caller(asyncio.Protocol):
-    """One connection: sends the next move as soon as the last one is answered."""
+    """One connection: sends the next move once the last one is answered, `apart` seconds apart."""
 
-    def __init__(self, requests: Iterator[bytes], ends_at: float, seen: "_Seen") -> None:
-        self._requests, self._ends_at, self._seen = requests, ends_at, seen
+    def __init__(self, requests: Iterator[bytes], apart: float, seen: "_Seen") -> None:
+        self._requests, self._apart, self._seen = requests, apart, seen
         self._answer = b""
         self._sent_at = 0.0
         self.left: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -85,13 +118,18 @@ class _Caller(asyncio.Protocol):
         if len(self._answer) < end + 4 + length:
             return
         now = perf_counter()
+        if not self._seen.latencies:
+            print(flush=True)  # says that the load is under way
         self._seen.latencies.append(now - self._sent_at)
         self._seen.statuses[self._answer[9:12].decode()] += 1
         self._answer = b""
-        if now < self._ends_at:
-            self._send()
-        else:
+        next_at = max(now, self._sent_at + self._apart)
+        if next_at >= self._seen.ends_at:
             self._transport.close()
+        elif next_at > now:
+            asyncio.get_running_loop().call_later(next_at - now, self._send)
+        else:
+            self._send()
 
     def connection_lost(self, exc: Exception | None) -> None:
         if exc is not None:
@@ -104,7 +142,10 @@ class _Caller(asyncio.Protocol):
 
 
 class _Seen:
-    def __init__(self) -> None:
+    """What the callers have seen, and until when they go on."""
+
+    def __init__(self, ends_at: float) -> None:
+        self.ends_at = ends_at
         self.latencies: list[float] = []
         self.statuses: Counter[str] = Counter()
 
@@ -115,7 +156,7 @@ def _requests(load: Load, caller: int) -> Iterator[bytes]:
     host = urlsplit(load.url).netloc
     for n in count():
         deal = deals[n % len(deals)]
-        body = json.dumps({"to_stage": STAGES[n // len(deals) % 2]})
+        body = json.dumps({"to_stage": load.stages[n // len(deals) % 2]})
         yield (
             f"POST /v1/opportunities/{deal}/transitions HTTP/1.1\r\nHost: {host}\r\n"
             f"Authorization: Bearer {load.key}\r\nContent-Type: application/json\r\n"
@@ -125,15 +166,15 @@ def _requests(load: Load, caller: int) -> Iterator[bytes]:
 
 
 async def _run(load: Load) -> Taken:
-    seen = _Seen()
+    began, cpu = perf_counter(), process_time()
+    seen = _Seen(began + load.seconds)
     loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGTERM, lambda: setattr(seen, "ends_at", 0.0))
     address = urlsplit(load.url)
     assert address.hostname is not None
     assert address.port is not None
-    began, cpu = perf_counter(), process_time()
-    callers = [
-        _Caller(_requests(load, n), began + load.seconds, seen) for n in range(load.connections)
-    ]
+    apart = load.connections / load.pace if load.pace else 0.0
+    callers = [_Caller(_requests(load, n), apart, seen) for n in range(load.connections)]
     for caller in callers:
         await loop.create_connection(lambda caller=caller: caller, address.hostname, address.port)  # type: ignore[misc] # mypy cannot type a lambda's default
     await asyncio.gather(*(caller.left for caller in callers))

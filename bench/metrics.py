@@ -1,270 +1,250 @@
-"""Common metrics through the HTTP API, beside DuckDB on the same data in the same process' memory.
+"""Metrics through the HTTP API, beside DuckDB on the same data in this process' memory.
 
-DuckDB, with two threads, answers what the metric's core asks, without interval, policy or JSON: on
-the derived tables (the deal's row with its mask, visits with their ends), and again from nothing
-but the log. Ours is the whole answer over HTTP, key and workspace checked.
+Ours is the whole answer over HTTP, key and workspace checked. DuckDB has two threads, and is asked
+in turn with us: of the tables derived beforehand, and of the record alone. Both must give the same
+figures before anything is timed. Alone first, then while deals are being moved through the API:
+DuckDB stays with the history that it has loaded.
 """
 
-import asyncio
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from datetime import timedelta
+from functools import partial
 from time import perf_counter
 from uuid import UUID
 
-import asyncpg
-import duckdb
+from sqlalchemy import select
 
-from app.actions.load_demo import KEY
-from app.domain.pipeline import StageKind
-from app.storage.engine import connect_arguments
-from bench.client import Client
+from app.domain.api_key import ApiKey
+from app.storage.engine import Database
+from app.storage.tables import opportunity
+from bench import deal_metrics, visit_metrics
+from bench.client import Client, GaveUp
+from bench.duck import Duck, Relations
+from bench.load import Load, Sending, Taken
+from bench.questions import Asked, Metric, differences
 from bench.report import Report
 from bench.stage import Stage, make_workspace, service, stage
 from bench.world import World, load
 
-ROUNDS = 7
-THREADS = 2
-_DEALS = (
-    "opportunity_id, status, slot, stage_entered_at, opened_at, closed_at, reach_mask, amount,"
-    " currency, owner, team, source"
-)
-_LOG = (
-    "opportunity_id, seq, kind, from_slot, entered_at, to_slot, occurred_at, amount, currency,"
-    " probability, owner, team, source"
-)
+METRICS = (*deal_metrics.METRICS, *visit_metrics.METRICS)
+ROUNDS = 5
+RAW_ROUNDS = 3
+QUARTER = timedelta(days=91)
+YEAR = timedelta(days=365)
+DERIVED = "DuckDB, derived tables"
+RAW = "DuckDB, raw log"
+RAW_AIM = "≤ 1 ×, aim 0.2 ×"
+
+CONNECTIONS = 8
+PACE = 150.0
+"""Moves a second while metrics are asked."""
+SHORTEST = 10.0
+LONGEST = 300.0
+"""Seconds of moves, at least and at most."""
+DEALS_MOVED = 4_000
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """One metric: our path, and DuckDB's statements for the derived tables and for the log.
+class Variant:
+    """One way of asking a metric. The common ones are asked again while deals are moved."""
 
-    `{group}` is the column grouped by or a constant, `{where}` a further condition.
-    """
-
-    path: str
-    derived: str
-    raw: str
+    name: str
+    asked: Asked
+    aim: str
+    is_common: bool = False
 
 
 def measure(report: Report, deals: int) -> None:
-    """Time each metric over a quarter and over all history, plain, filtered and grouped."""
+    """Compare every metric over a world of so many deals: alone, then while deals are moved."""
     with stage() as on:
         workspace, key = on.run(make_workspace)
         world = load(on, workspace, deals)
-        report.circumstances = {
-            **report.circumstances,
-            "deals": world.deals,
-            "transitions": world.transitions,
-        }
-        duck = _duck(on, workspace)
+        duck = Duck(on, workspace, world.pipeline, world.until)
         with service(on) as running:
-            client = Client(running.url, key)
-            for asked in _questions(world):
-                _compare(report, client, duck, asked, world)
-            _unchanged(report, client)
+            sides = _Sides(report, Client(running.url, key), duck)
+            sides.compare_alone(world)
+            first, second = world.pipeline.path[:2]
+            found = on.run(partial(_standing, workspace=workspace, world=world, slot=first.slot))
+
+            def sending(deals: Sequence[str]) -> Sending:
+                stages = (second.key, first.key)
+                run, url, connections = deals[0], running.url, min(CONNECTIONS, len(deals))
+                return Sending(Load(url, str(key), connections, LONGEST, deals, run, stages, PACE))
+
+            sides.compare_moving(world, lambda part: sending(found[part::2]))
 
 
-def _compare(
-    report: Report,
-    client: Client,
-    duck: duckdb.DuckDBPyConnection,
-    asked: Asked,
-    world: World,
-) -> None:
-    path = f"/v1/pipelines/{KEY}/metrics/{asked.path}"
-    quarter = world.until - timedelta(days=91)
-    for label, since, more, group, where, aim in (
-        ("quarter", quarter, {}, "0", "true", "≤ 2 ×, 100 ms"),
-        ("all history", world.since, {}, "0", "true", "≤ 2 ×, 300 ms"),
-        ("all, source = referral", world.since, {"source": "referral"}, "0", None, "≤ 6 ×"),
-        ("all, by team", world.since, {"group_by": "team"}, "team", "true", "≤ 6 ×"),
-    ):
-        query: Mapping[str, str] = more
-        if asked.path == "snapshot":
-            if label == "quarter":
-                continue
-        else:
-            query = {"from": f"{since:%Y-%m-%d}", "to": f"{world.until:%Y-%m-%d}", **more}
-        words = {
-            "group": group,
-            "where": where or "source = 'referral'",
-            "since": f"TIMESTAMPTZ '{since:%Y-%m-%d}'",
-            "until": f"TIMESTAMPTZ '{world.until:%Y-%m-%d}'",
-            "now": f"TIMESTAMPTZ '{world.until.isoformat()}'",
+def compare(report: Report, on: Stage, workspace: UUID, key: ApiKey, world: World) -> None:
+    """Compare every metric over a world that is there already, and leave it as it is."""
+    duck = Duck(on, workspace, world.pipeline, world.until)
+    with service(on) as running:
+        _Sides(report, Client(running.url, key), duck).compare_alone(world)
+
+
+def variants(metric: Metric, world: World) -> Iterator[Variant]:
+    """The ways in which a metric is asked."""
+    everything = _all(world)
+    quarter = replace(everything, since=world.until - QUARTER, until=world.until)
+    if metric.has_period:
+        yield Variant("quarter", quarter, "≤ 2 ×, 100 ms", is_common=True)
+        yield Variant("quarter, by owner", replace(quarter, group_by="owner"), "≤ 6 ×")
+    yield Variant("all history", everything, "≤ 2 ×, 300 ms", is_common=True)
+    yield Variant("all, source = referral", replace(everything, source="referral"), "≤ 6 ×")
+    yield Variant("all, by team", replace(everything, group_by="team"), "≤ 6 ×")
+    yield Variant("all, by owner", replace(everything, group_by="owner"), "≤ 6 ×")
+
+
+def _all(world: World) -> Asked:
+    return Asked(pipeline=world.pipeline, as_of=world.until)
+
+
+class _Sides:
+    """Both sides of the comparison, and how many figures they have agreed upon."""
+
+    def __init__(self, report: Report, client: Client, duck: Duck) -> None:
+        self._report, self._client, self._duck = report, client, duck
+        self._figures = 0
+
+    def compare_alone(self, world: World) -> None:
+        """Every metric in every way, while nothing else goes on."""
+        for metric in METRICS:
+            for variant in variants(metric, world):
+                self._compare(metric, variant)
+            self._compare_past(metric, replace(_all(world), as_of=world.until - YEAR))
+        self._unchanged(METRICS[0], _all(world))
+        self._report.circumstances = {
+            **self._report.circumstances,
+            "deals": world.whole.deals,
+            "transitions": world.whole.transitions,
+            "in the pipeline asked about": f"{world.asked.deals} and {world.asked.transitions}",
+            "figures compared": self._figures,
         }
-        ours: list[float] = []
-        derived: list[float] = []
-        raw: list[float] = []
-        for number in range(-1, ROUNDS):  # the first warms all of them up
-            sample = client.timed(path, query)
-            others = [_timed(duck, each.format(**words)) for each in (asked.derived, asked.raw)]
-            if number >= 0:
-                ours.append(sample)
-                derived.append(others[0])
-                raw.append(others[1])
-        name = f"{asked.path}, {label}"
-        report.add(name, "ms", ours, derived, against="DuckDB, derived tables", aim=aim)
-        report.add(name, "ms", ours, raw, against="DuckDB, raw log", aim="≤ 1 ×")
 
+    def _compare(self, metric: Metric, variant: Variant) -> None:
+        """As a dashboard asks, without `as_of`; the figures are checked at the world's end."""
+        asked = variant.asked
+        raw = self._duck.raw(asked.as_of)
+        name = f"{metric.path}, {variant.name}"
+        if not self._check(name, metric, asked, self._duck.derived, raw):
+            return
+        rounds = [
+            (self._ours(metric, asked), self._theirs(metric, asked, self._duck.derived))
+            for _ in range(1 + ROUNDS)
+        ][1:]  # the first has warmed them up
+        ours, derived = zip(*rounds, strict=True)
+        of_log = [self._theirs(metric, asked, raw) for _ in range(RAW_ROUNDS)]
+        self._report.add(name, "ms", ours, derived, against=DERIVED, aim=variant.aim)
+        self._report.add(name, "ms", ours, of_log, against=RAW, aim=RAW_AIM)
 
-def _unchanged(report: Report, client: Client) -> None:
-    path = f"/v1/pipelines/{KEY}/metrics/funnel"
-    client.get(path)
-    etag = client.etag
-    assert etag is not None
-    times = [client.timed(path, If_None_Match=etag) for _ in range(50)]
-    report.add("unchanged answer (304)", "ms", times, aim="≤ 3 ms, aim 1 ms")
-
-
-def _duck(on: Stage, workspace: UUID) -> duckdb.DuckDBPyConnection:
-    """DuckDB with the workspace's deals and log in its memory."""
-    files = {name: on.folder / f"{name}.csv" for name in ("deals", "log")}
-
-    async def export() -> None:
-        connection = await asyncpg.connect(**connect_arguments(on.owner_url))
-        for name, columns, table in (
-            ("deals", _DEALS, "opportunity"),
-            ("log", _LOG, "transition"),
-        ):
-            await connection.copy_from_query(
-                f"SELECT {columns} FROM {table} WHERE workspace_id = $1",
-                workspace,
-                output=files[name],
-                format="csv",
-                header=True,
-            )
-        await connection.close()
-
-    asyncio.run(export())
-    duck = duckdb.connect(":memory:")
-    duck.execute(f"SET threads = {THREADS}")
-    duck.execute("SET TimeZone = 'UTC'")
-    for name, file in files.items():
-        duck.execute(f"CREATE TABLE {name} AS SELECT * FROM read_csv('{file}')")
-        file.unlink()
-    return duck
-
-
-def _timed(duck: duckdb.DuckDBPyConnection, sql: str) -> float:
-    began = perf_counter()
-    duck.execute(sql).fetchall()
-    return (perf_counter() - began) * 1000
-
-
-def _questions(world: World) -> list[Asked]:
-    stages = world.pipeline.stages
-    path = world.pipeline.path
-    words = {
-        "won": ", ".join(str(s.slot) for s in stages if s.kind is StageKind.WON),
-        "open": ", ".join(str(s.slot) for s in stages if s.is_open),
-        "won_rank": world.pipeline.won_rank,
-        "rank": " ".join(
-            f"WHEN reach_mask & {stage.bit} > 0 THEN {rank}"
-            for rank, stage in reversed([*enumerate(path, start=1)])
-        ),
-        "rank_of_slot": " ".join(
-            f"WHEN {stage.slot} THEN {rank}" for rank, stage in enumerate(path, start=1)
-        ),
-        "chance": " ".join(f"WHEN {s.slot} THEN {s.probability or 0}" for s in stages if s.is_open),
-        "figures": "count(*), avg(t), max(t), quantile_cont(t, [0.5, 0.75, 0.9, 0.95])",
-    }
-    words["last"] = LAST % words
-    return [Asked(name, derived % words, raw % words) for name, derived, raw in QUESTIONS]
-
-
-# Of each deal: how far its log has brought it.
-LAST = """
-SELECT opportunity_id, min(occurred_at) AS opened_at, max(occurred_at) AS moved_at,
-       max(CASE to_slot %(rank_of_slot)s ELSE 1 END) AS furthest,
-       arg_max(to_slot, seq) AS slot, arg_max(kind, seq) AS kind,
-       arg_max(amount, seq) AS amount, arg_max(currency, seq) AS currency,
-       arg_max(team, seq) AS team, arg_max(source, seq) AS source
-FROM log GROUP BY opportunity_id
-"""
-
-# Name, statement over the derived tables, statement over the log alone.
-QUESTIONS = (
-    (
-        "funnel",
-        """
-        SELECT {group}, status, currency,
-               CASE WHEN status = 'won' THEN %(won_rank)s %(rank)s ELSE 1 END AS r,
-               count(*), sum(amount)
-        FROM deals WHERE opened_at >= {since} AND opened_at < {until} AND {where} GROUP BY ALL
-        """,
-        """
-        SELECT {group}, slot IN (%(won)s), kind, currency, furthest, count(*), sum(amount)
-        FROM (%(last)s) WHERE opened_at >= {since} AND opened_at < {until} AND {where} GROUP BY ALL
-        """,
-    ),
-    (
-        "time-in-stage",
-        """
-        SELECT {group}, from_slot, true, %(figures)s
-        FROM (SELECT *, epoch(occurred_at) - epoch(entered_at) AS t FROM log
-              WHERE from_slot IN (%(open)s) AND entered_at >= {since} AND entered_at < {until}
-                AND {where})
-        GROUP BY ALL
-        UNION ALL
-        SELECT {group}, slot, false, %(figures)s
-        FROM (SELECT *, epoch({now}) - epoch(stage_entered_at) AS t FROM deals
-              WHERE status = 'open' AND stage_entered_at >= {since} AND stage_entered_at < {until}
-                AND {where})
-        GROUP BY ALL
-        """,
-        """
-        WITH visits AS (
-            SELECT *, lead(occurred_at) OVER (PARTITION BY opportunity_id ORDER BY seq) AS left_at
-            FROM log
+    def _compare_past(self, metric: Metric, asked: Asked) -> None:
+        """As it was at `as_of`: no table that was derived for today says that."""
+        raw = self._duck.raw(asked.as_of)
+        name = f"{metric.path}, as of {asked.as_of:%Y-%m-%d}"
+        if not self._check(name, metric, asked, raw):
+            return
+        self._report.add(
+            name,
+            "ms",
+            [self._ours(metric, asked, in_the_past=True) for _ in range(RAW_ROUNDS)],
+            [self._theirs(metric, asked, raw) for _ in range(RAW_ROUNDS)],
+            against=RAW,
+            aim=RAW_AIM,
         )
-        SELECT {group}, to_slot, left_at IS NULL, %(figures)s
-        FROM (SELECT *, epoch(coalesce(left_at, {now})) - epoch(occurred_at) AS t FROM visits
-              WHERE to_slot IN (%(open)s) AND occurred_at >= {since} AND occurred_at < {until}
-                AND {where})
-        GROUP BY ALL
-        """,
-    ),
-    (
-        "cycle-time",
-        """
-        SELECT {group}, status, %(figures)s
-        FROM (SELECT *, epoch(closed_at) - epoch(opened_at) AS t FROM deals
-              WHERE closed_at >= {since} AND closed_at < {until} AND {where})
-        GROUP BY GROUPING SETS ((1, 2), (1))
-        """,
-        """
-        SELECT {group}, kind, %(figures)s
-        FROM (SELECT *, epoch(moved_at) - epoch(opened_at) AS t FROM (%(last)s)
-              WHERE kind IN ('won', 'lost') AND moved_at >= {since} AND moved_at < {until}
-                AND {where})
-        GROUP BY GROUPING SETS ((1, 2), (1))
-        """,
-    ),
-    (
-        "win-rate",
-        """
-        SELECT {group}, status, currency, count(*), sum(amount) FROM deals
-        WHERE closed_at >= {since} AND closed_at < {until} AND {where} GROUP BY ALL
-        """,
-        """
-        SELECT {group}, kind, currency, count(*), sum(amount) FROM (%(last)s)
-        WHERE kind IN ('won', 'lost') AND moved_at >= {since} AND moved_at < {until} AND {where}
-        GROUP BY ALL
-        """,
-    ),
-    (
-        "snapshot",
-        """
-        SELECT {group}, slot, currency, count(*), sum(amount),
-               sum(amount * CASE slot %(chance)s END),
-               median(epoch({now}) - epoch(stage_entered_at))
-        FROM deals WHERE status = 'open' AND {where} GROUP BY ALL
-        """,
-        """
-        SELECT {group}, slot, currency, count(*), sum(amount),
-               sum(amount * CASE slot %(chance)s END), median(epoch({now}) - epoch(moved_at))
-        FROM (%(last)s) WHERE slot IN (%(open)s) AND {where} GROUP BY ALL
-        """,
-    ),
-)
+
+    def _unchanged(self, metric: Metric, asked: Asked) -> None:
+        """An answer that the caller holds already."""
+        self._client.get(metric.path_in(asked.pipeline))
+        etag = self._client.etag
+        assert etag is not None
+        path = metric.path_in(asked.pipeline)
+        times = [self._client.timed(path, If_None_Match=etag) for _ in range(50)]
+        self._report.add("unchanged answer (304)", "ms", times, aim="≤ 3 ms, aim 1 ms")
+
+    def compare_moving(self, world: World, sending: Callable[[int], Sending]) -> None:
+        """The common questions while deals are moved, those to us and those to DuckDB apart."""
+        common = [
+            (metric, variant)
+            for metric in METRICS
+            for variant in variants(metric, world)
+            if variant.is_common
+        ]
+        derived = self._duck.derived
+        ours, moved = _under(
+            sending(0), [partial(self._ours, metric, variant.asked) for metric, variant in common]
+        )
+        theirs, moved_beside = _under(
+            sending(1),
+            [partial(self._theirs, metric, variant.asked, derived) for metric, variant in common],
+        )
+        for n, (metric, variant) in enumerate(common):
+            name = f"{metric.path}, {variant.name}, deals moving"
+            self._report.add(name, "ms", ours[n], theirs[n], against=DERIVED)
+        for name, unit, figure in (
+            (f"moves meanwhile, of {PACE:.0f}/s sent", "/s", "per_second"),
+            ("their p50", "ms", "p50"),
+            ("their p99", "ms", "p99"),
+        ):
+            values = ([getattr(taken, figure)] for taken in (moved, moved_beside))
+            self._report.add(name, unit, *values, against="while DuckDB is asked")
+
+    def _check(self, name: str, metric: Metric, asked: Asked, *relations: Relations) -> bool:
+        """Whether we answer at all. Raises RuntimeError where DuckDB and we do not agree."""
+        pipeline = asked.pipeline
+        query = asked.query | {"as_of": asked.as_of.isoformat()}
+        began = perf_counter()
+        try:
+            ours = metric.read(pipeline, self._client.get(metric.path_in(pipeline), query))
+        except GaveUp:
+            took = (perf_counter() - began) * 1000
+            theirs = [self._theirs(metric, asked, relations[0])]
+            self._report.add(f"{name}: NO ANSWER", "ms", [took], theirs, against="DuckDB")
+            return False
+        for of in relations:
+            found = metric.found(pipeline, self._duck.rows(*metric.statements(asked, of)))
+            if wrong := differences(ours, found):
+                raise RuntimeError(
+                    f"{name}: {len(wrong)} of {len(found)} figures differ from DuckDB's:"
+                    f" {'; '.join(wrong[:5])}"
+                )
+        self._figures += len(ours)
+        return True
+
+    def _ours(self, metric: Metric, asked: Asked, *, in_the_past: bool = False) -> float:
+        """An answer that is given up counts as long as that has taken."""
+        more = {"as_of": asked.as_of.isoformat()} if in_the_past else {}
+        began = perf_counter()
+        try:
+            return self._client.timed(metric.path_in(asked.pipeline), asked.query | more)
+        except GaveUp:
+            return (perf_counter() - began) * 1000
+
+    def _theirs(self, metric: Metric, asked: Asked, of: Relations) -> float:
+        return self._duck.timed(*metric.statements(asked, of))
+
+
+def _under(
+    sending: Sending, questions: Sequence[Callable[[], float]]
+) -> tuple[list[list[float]], Taken]:
+    """What each question took, round by round, and what became of the load."""
+    began = perf_counter()
+    try:
+        rounds: list[list[float]] = []
+        while len(rounds) < ROUNDS or perf_counter() < began + SHORTEST:
+            rounds.append([ask() for ask in questions])
+    finally:
+        taken = sending.stopped()
+    return [list(times) for times in zip(*rounds, strict=True)], taken
+
+
+async def _standing(database: Database, workspace: UUID, world: World, slot: int) -> list[str]:
+    """Open deals of the asked pipeline that stand there."""
+    async with database.read(workspace) as connection:
+        found = await connection.scalars(
+            select(opportunity.c.opportunity_id)
+            .where(opportunity.c.workspace_id == workspace)
+            .where(opportunity.c.pipeline_id == world.pipeline.pipeline_id)
+            .where(opportunity.c.slot == slot)
+            .limit(DEALS_MOVED)
+        )
+        return [str(each) for each in found]

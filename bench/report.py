@@ -7,6 +7,7 @@ figure beside its aim is for a person to read.
 import json
 import os
 import platform
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -55,19 +56,20 @@ class Report:
         against: str | None = None,
         aim: str | None = None,
     ) -> None:
-        """Add the figure of these rounds."""
-        self.figures.append(
-            Figure(
-                name=name,
-                unit=unit,
-                ours=median(ours),
-                yardstick=median(yardstick) if yardstick else None,
-                against=against,
-                aim=aim,
-                rounds=ours,
-                yardstick_rounds=yardstick,
-            )
+        """Add the figure of these rounds, and say so: a large measurement takes its time."""
+        figure = Figure(
+            name=name,
+            unit=unit,
+            ours=median(ours),
+            yardstick=median(yardstick) if yardstick else None,
+            against=against,
+            aim=aim,
+            rounds=ours,
+            yardstick_rounds=yardstick,
         )
+        self.figures.append(figure)
+        beside = "" if figure.ratio is None else f", {figure.ratio:.2f} × {against}"
+        print(f"{name}: {_short(figure.ours)} {unit}{beside}", file=sys.stderr)
 
     def publish(self) -> None:
         """Print the table, and write the JSON into `bench/results/`."""
