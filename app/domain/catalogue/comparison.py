@@ -89,6 +89,13 @@ COMPARE: Final = MetricDefinition(
             "时长的位移说明整体高出多少，与所问的是哪个分位数无关。",
         ),
         Text(
+            "`attribution` defaults to that of the figure's metric. An interval takes its cases for"
+            " independent. Visits of one deal are not quite: of stages that deals return to often,"
+            " that of stays is somewhat too narrow.",
+            "`attribution` 默认与该数字所属指标相同。区间以各样本相互独立为前提；同一商机的多次停留"
+            "并不完全独立，因此对商机常常返回的阶段，停留时长的区间略偏窄。",
+        ),
+        Text(
             "The two periods may not overlap: what lies in both would be compared with itself.",
             "两个统计期不得重叠：否则重叠部分是在与自身比较。",
         ),

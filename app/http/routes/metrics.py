@@ -132,8 +132,10 @@ async def get_snapshot(
     """The open deals at one instant: where they stand, how old they are there, who is idle."""
     async with caller.asks(query) as inquiry:
         ranking = inquiry.ranking
-        whole = await inquiry.whole(snapshot.standings)
-        groups = await inquiry.groups(snapshot.standings)
+        ends = await snapshot.bucket_ends(inquiry.connection, inquiry.asked)
+        count = partial(snapshot.standings, ends=ends)
+        whole = await inquiry.whole(count)
+        groups = await inquiry.groups(count)
     return stages.Snapshot(
         definition=DefinitionRef.of("snapshot"),
         policy=SnapshotPolicy(

@@ -6,7 +6,7 @@ the period, which is an index's order. What only the log can tell is looked up i
 the page is full: a page costs little, whatever the period holds.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -29,7 +29,7 @@ from app.domain.measures.cells import (
 from app.storage.queries.closings import closed, in_population, losing_moves
 from app.storage.queries.population import BORNE, LINK, deals
 from app.storage.queries.question import Asked, Question, microseconds, status_of
-from app.storage.queries.snapshot import standing
+from app.storage.queries.snapshot import bucket_ends, standing
 from app.storage.queries.visits import visits
 
 Place = tuple[datetime, UUID, int]
@@ -86,7 +86,10 @@ async def listed(
         since = f" AND d.opportunity_id >= CAST({deal} AS uuid)"
         beyond = f"""WHERE h.at >= {at} AND (h.at, h.opportunity_id, h.seq)
             > ({at}, CAST({deal} AS uuid), CAST({seq} AS int))"""
-    population, held = _held(question, cell, since)
+    ends: Mapping[int, list[float]] = {}
+    if isinstance(cell, StandingCell) and cell.bucket is not None:
+        ends = await bucket_ends(connection, asked)
+    population, held = _held(question, cell, since, ends)
     rows = await question.rows(
         connection,
         f"""{population}
@@ -141,10 +144,13 @@ def _listed(held: Row[Any], deal: Row[Any]) -> Listed:
     )
 
 
-def _held(question: Question, cell: Cell, since: str) -> tuple[str, str]:
+def _held(
+    question: Question, cell: Cell, since: str, ends: Mapping[int, list[float]]
+) -> tuple[str, str]:
     """A `WITH …`, and what the cell holds of it: `opportunity_id`, its place and stay.
 
-    `since`: ` AND …` on the deals `d`, where they are in the order of their ids.
+    `since`: ` AND …` on the deals `d`, where they are in the order of their ids. `ends`: where the
+    age buckets end, if one of them is asked for.
     """
     match cell:
         case CohortCell():
@@ -152,7 +158,7 @@ def _held(question: Question, cell: Cell, since: str) -> tuple[str, str]:
         case ClosedCell():
             return _closed(question, cell, since)
         case StandingCell():
-            return _standing(question, cell)
+            return _standing(question, cell, ends)
         case VisitCell(counted=Counted.COHORT):
             return _visits_of_cohort(question, cell, since)
         case VisitCell():
@@ -263,7 +269,9 @@ def _among(question: Question, column: str, kind: str, values: frozenset[Any]) -
     return f"({column} = ANY(CAST({named} AS {kind}[])){none})"
 
 
-def _standing(question: Question, cell: StandingCell) -> tuple[str, str]:
+def _standing(
+    question: Question, cell: StandingCell, ends: Mapping[int, list[float]]
+) -> tuple[str, str]:
     conditions = ""
     if cell.slot is not None:
         conditions += f" AND s.slot = {question.bind(cell.slot)}"
@@ -274,7 +282,7 @@ def _standing(question: Question, cell: StandingCell) -> tuple[str, str]:
     if cell.bucket is not None:
         conditions += f" AND width_bucket(s.age, s.ends) = {question.bind(cell.bucket)}"
     return (
-        standing(question),
+        standing(question, ends),
         f"""
         SELECT s.opportunity_id, {_WHOLE} FROM standing AS s WHERE TRUE{conditions}""",
     )

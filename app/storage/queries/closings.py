@@ -179,12 +179,12 @@ def closed(question: Question, population: DealPopulation, *, facts: bool) -> st
 
 def _among(question: Question, population: DealPopulation, *, facts: bool) -> dict[str, Any]:
     """What `population` is told of the deals among which closed ones are found."""
-    narrowed = ""
+    told = {"facts": facts, "by_move": question.asks_moved_facts}
     if population is DealPopulation.OPENED:
-        narrowed = question.period("o.opened_at")
-    elif question.selection.end is not None:
-        narrowed = " AND o.opened_at < :end"
-    return {"facts": facts, "narrowed": narrowed, "by_move": question.asks_moved_facts}
+        return {**told, "narrowed": question.period("o.opened_at")}
+    before = "" if question.selection.end is None else " AND o.opened_at < :end"
+    unmoved = f" AND o.closed_at IS NOT NULL{question.period('o.closed_at')}"
+    return {**told, "narrowed": before, "unmoved": unmoved}
 
 
 def in_population(question: Question, population: DealPopulation) -> str:

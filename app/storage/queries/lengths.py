@@ -11,6 +11,7 @@ from typing import Final, TypeAlias, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from app.domain import durations
 from app.domain.durations import Quantiles, Risk, Summary, summed_up
 
 Lengths: TypeAlias = NDArray[np.int64]
@@ -37,6 +38,11 @@ def together(several: Iterable[Lengths]) -> Lengths:
 def summary(lengths: Lengths) -> Summary:
     """Count, mean, quantiles and longest, as `domain.durations.summary` defines them."""
     return summed_up(cast("Sequence[int]", lengths), _total(lengths))
+
+
+def quantile(lengths: Lengths, share: float) -> float:
+    """The quantile as `domain.durations` defines it; there is at least one length."""
+    return durations.quantile(cast("Sequence[int]", lengths), share)
 
 
 def risk(ended: Lengths, running: Lengths) -> Risk:

@@ -23,6 +23,9 @@ BORNE: Final = ("owner", "team", "source", "priority", "currency")
 LINK: Final = "(t.kind = 'handed_off' AND t.entered_at IS NULL)"
 _OF_PIPELINE: Final = "o.workspace_id = :workspace AND o.pipeline_id = :pipeline"
 
+OPEN_AT_T: Final = " AND (o.closed_at IS NULL OR o.closed_at >= :as_of)"
+"""True of the row of every deal that was open at T."""
+
 # Whose row does not tell the facts at T, though the deal has not moved since: an open deal of which
 # one was changed since, and a closed one of which the row has not kept what its close froze.
 _AMENDED: Final = "(o.closed_at IS NULL AND o.facts_changed_at >= :as_of)"
@@ -34,20 +37,22 @@ def deals(
     *,
     facts: bool,
     narrowed: str = "",
+    unmoved: str = "",
     by_move: bool = False,
     joined: bool = False,
 ) -> str:
     """`WITH … deals AS (…)`, to go on with a SELECT from `deals AS d`, or with another table.
 
     `facts`: whether the metric itself looks at what deals are. `narrowed`: ` AND …` on the deal's
-    row `o`, true of every deal that can be in the population. `by_move`: filters and groups look
-    at what the deal's last move froze. `joined`: the relation is to be joined with another table.
+    row `o`, true of every deal that can be in the population; `unmoved`: true of those among them
+    that have not moved since T. `by_move`: filters and groups look at what the deal's last move
+    froze. `joined`: the relation is to be joined with another table.
 
     Where statistics are older than an import, the planner takes every relation for one row and
     would compute it anew for each row of another; MATERIALIZED computes it once. Only the relation
     that is scanned alone is left open, so that the period reaches the index.
     """
-    log, sources = _sources(question, facts=facts, narrowed=narrowed, by_move=by_move)
+    log, sources = _sources(question, facts, narrowed, unmoved, by_move)
     once = "MATERIALIZED " if joined else ""
     return f"WITH {log}, deals AS {once}({' UNION ALL '.join(sources)})"
 
@@ -58,6 +63,7 @@ def counted(
     *,
     facts: bool,
     narrowed: str = "",
+    unmoved: str = "",
     by_move: bool = False,
 ) -> str:
     """A statement that asks each part of the relation by itself: `select(part)` counts one part.
@@ -66,35 +72,36 @@ def counted(
     themselves are most of a million deals, and only apart from the others may several processes
     count them. The arguments are those of `deals`.
     """
-    log, sources = _sources(question, facts=facts, narrowed=narrowed, by_move=by_move)
+    log, sources = _sources(question, facts, narrowed, unmoved, by_move)
     first, *others = sources
     parts = [first, " UNION ALL ".join(others)] if others else [first]
     return f"WITH {log} " + " UNION ALL ".join(f"({select(f'({part})')})" for part in parts)
 
 
 def _sources(
-    question: Question, *, facts: bool, narrowed: str, by_move: bool
+    question: Question, facts: bool, narrowed: str, unmoved: str, by_move: bool
 ) -> tuple[str, list[str]]:
     """What is read from the log, and the parts of the relation, the largest first."""
     facts = facts or question.asks_facts
     candidates = f"{_OF_PIPELINE} AND o.opened_at < :as_of{narrowed}"
-    replayed = _replayed(question, candidates, facts=facts, everything=by_move)
+    still = f"{candidates} AND o.stage_entered_at < :as_of{unmoved}"
+    replayed = _replayed(question, candidates, still, facts=facts, everything=by_move)
     log = f"replayed AS MATERIALIZED ({replayed}), past AS MATERIALIZED ({_past(question)})"
     from_log = _from_log(question, facts=facts, by_move=by_move)
     if by_move:
         return log, [from_log]
     # Apart, so that the rows that have nothing kept are answered for from an index alone.
-    rows = [_from_rows(question, candidates, facts=facts, kept=kept) for kept in (False, True)]
+    rows = [_from_rows(question, still, facts=facts, kept=kept) for kept in (False, True)]
     return log, [*rows, from_log]
 
 
-def _replayed(question: Question, candidates: str, *, facts: bool, everything: bool) -> str:
+def _replayed(
+    question: Question, candidates: str, still: str, *, facts: bool, everything: bool
+) -> str:
     """Whose row does not answer for T?"""
-    conditions = [] if everything else ["o.stage_entered_at >= :as_of"]
+    branches = [candidates] if everything else [f"{candidates} AND o.stage_entered_at >= :as_of"]
     if facts and not everything:
-        settled = "o.stage_entered_at < :as_of"
-        conditions += [f"{settled} AND {_AMENDED}", f"{settled} AND {_UNTOLD}"]
-    branches = [f"{candidates} AND {condition}" for condition in conditions] or [candidates]
+        branches += [f"{still} AND {_AMENDED}", f"{still} AND {_UNTOLD}"]
     if question.selection.known_at is not None:
         # What was written since may be the very opening: nothing of the row narrows these.
         branches = [f"{branch} AND o.updated_at < :known_at" for branch in branches]
@@ -121,7 +128,7 @@ def _past(question: Question) -> str:
         GROUP BY t.opportunity_id"""
 
 
-def _from_rows(question: Question, candidates: str, *, facts: bool, kept: bool) -> str:
+def _from_rows(question: Question, still: str, *, facts: bool, kept: bool) -> str:
     """The deals whose rows answer; `kept`: those whose rows keep what the close froze."""
     closed = question.ranking.slots(StageKind.WON) + question.ranking.slots(StageKind.LOST)
     time_closed = "".join(f" - coalesce(o.dwell[{slot}], 0)" for slot in closed)
@@ -147,7 +154,7 @@ def _from_rows(question: Question, candidates: str, *, facts: bool, kept: bool) 
                {", ".join(f"{fact(name)} AS by_{name}" for name in BORNE)},
                {tags} AS tags, {attributes} AS attributes
         FROM opportunity AS o
-        WHERE {candidates} AND o.stage_entered_at < :as_of AND {condition}"""
+        WHERE {still} AND {condition}"""
 
 
 def _from_log(question: Question, *, facts: bool, by_move: bool) -> str:

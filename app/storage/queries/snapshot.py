@@ -17,19 +17,26 @@ from app.domain.measures.snapshot import BUCKET_SHARES, BUCKET_YEAR, Standing
 from app.domain.measures.sums import NONE, Count, weighing
 from app.domain.period import Period
 from app.domain.pipeline import IdleClock, StageKind
-from app.storage.queries.population import deals
+from app.storage.queries.lengths import PACKED, quantile, unpacked
+from app.storage.queries.population import OPEN_AT_T, deals
 from app.storage.queries.question import Asked, Question, microseconds
 
 
 async def standings(
-    connection: AsyncConnection, asked: Asked, *, grouped: bool
+    connection: AsyncConnection,
+    asked: Asked,
+    *,
+    grouped: bool,
+    ends: Mapping[int, list[float]] | None = None,
 ) -> Mapping[Value, Mapping[int, Standing]]:
-    """By group and slot: the open deals that stand there at T."""
+    """By group and slot: the open deals that stand there at T. `ends`: the `bucket_ends`."""
     question = Question(asked, grouped=grouped)
     buckets = len(BUCKET_SHARES)
+    if ends is None:
+        ends = await bucket_ends(connection, asked)
     rows = await question.rows(
         connection,
-        f"""{standing(question)}
+        f"""{standing(question, ends)}
         SELECT s."group", s.slot, grouping(s.currency) = 1 AS is_whole, s.currency,
                count(*) AS deals, sum(s.amount) AS amount,
                sum(s.amount * s.probability) AS weighted,
@@ -58,16 +65,42 @@ async def standings(
     return found
 
 
-def standing(question: Question) -> str:
-    """`WITH … standing AS (…)`: the open deals at T and what the snapshot tells of each."""
+async def bucket_ends(connection: AsyncConnection, asked: Asked) -> Mapping[int, list[float]]:
+    """By slot: at which ages do its buckets end? Whoever made the visits: no filter applies."""
+    question = Question(asked, grouped=False)
+    year_before = question.bind(asked.selection.as_of - BUCKET_YEAR)
+    rows = await question.rows(
+        connection,
+        f"""
+        SELECT t.from_slot AS slot,
+               {PACKED.format(microseconds("t.occurred_at - t.entered_at"))} AS lengths
+        FROM transition AS t
+        WHERE t.workspace_id = :workspace AND t.pipeline_id = :pipeline
+          AND t.from_slot = ANY(:open_slots) AND t.entered_at IS NOT NULL
+          AND {question.standing()} AND t.occurred_at >= {year_before} AND t.occurred_at < :as_of
+        GROUP BY t.from_slot""",
+    )
+    lasted = {row.slot: unpacked(row.lengths) for row in rows}
+    return {
+        slot: [quantile(lengths, share) for share in BUCKET_SHARES]
+        for slot, lengths in lasted.items()
+    }
+
+
+def standing(question: Question, ends: Mapping[int, list[float]]) -> str:
+    """`WITH … standing AS (…)`: the open deals at T and what the snapshot tells of each.
+
+    `ends`: the `bucket_ends`, as far as they are asked for.
+    """
     join, group = question.group()
     population = deals(
         question,
         facts=True,
-        narrowed=" AND (o.closed_at IS NULL OR o.closed_at >= :as_of)",
+        narrowed=OPEN_AT_T,
+        unmoved=" AND o.status = 'open'",
         by_move=question.asks_moved_facts,
     )
-    return f"""{population}, rules AS ({_rules(question)}), boundaries AS ({_boundaries(question)}),
+    return f"""{population}, rules AS ({_rules(question, ends)}),
         standing AS (
             SELECT {group} AS "group", d.opportunity_id, d.slot, d.amount,
                    CASE WHEN d.amount IS NOT NULL THEN d.currency END AS currency,
@@ -75,9 +108,8 @@ def standing(question: Question) -> str:
                    greatest({microseconds(":aged_until - d.entered_at")}, 0) AS age,
                    coalesce({microseconds(f":aged_until - {_clock_start()}")} >= {_THRESHOLD},
                             FALSE) AS idle,
-                   boundaries.ends
+                   rules.ends
             FROM deals AS d {join} JOIN rules ON rules.slot = d.slot
-            LEFT JOIN boundaries ON boundaries.slot = d.slot
             {_last_activity(question)}
             WHERE d.status = 'open'{question.filters()}
         )"""
@@ -99,34 +131,20 @@ def _standing(whole: Row[Any], by_currency: list[Row[Any]]) -> Standing:
     )
 
 
-def _boundaries(question: Question) -> str:
-    """At which ages do a stage's buckets end? Whoever made the visits: no filter applies."""
-    shares = ", ".join(map(str, BUCKET_SHARES))
-    year_before = question.bind(question.selection.as_of - BUCKET_YEAR)
-    return f"""
-        SELECT t.from_slot AS slot, percentile_cont(ARRAY[{shares}]) WITHIN GROUP (
-                   ORDER BY {microseconds("t.occurred_at - t.entered_at")}) AS ends
-        FROM transition AS t
-        WHERE t.workspace_id = :workspace AND t.pipeline_id = :pipeline
-          AND t.from_slot = ANY(:open_slots) AND t.entered_at IS NOT NULL
-          AND {question.standing()} AND t.occurred_at >= {year_before} AND t.occurred_at < :as_of
-        GROUP BY t.from_slot"""
-
-
-def _rules(question: Question) -> str:
+def _rules(question: Question, ends: Mapping[int, list[float]]) -> str:
     """What does the definition say of each open stage?"""
-    rules = question.bind(_rules_json(question.ranking))
+    rules = question.bind(_rules_json(question.ranking, ends))
     return f"""
-        SELECT r.slot, r.probability, r.threshold, r.by_priority, r.qualifying
+        SELECT r.slot, r.probability, r.threshold, r.by_priority, r.qualifying, r.ends
         FROM jsonb_to_recordset(CAST({rules} AS jsonb)) AS r(slot int, probability numeric,
-            threshold float8, by_priority jsonb, qualifying text[])"""
+            threshold float8, by_priority jsonb, qualifying text[], ends float8[])"""
 
 
 _THRESHOLD = """CASE WHEN rules.by_priority ? d.priority
     THEN CAST(rules.by_priority ->> d.priority AS float8) ELSE rules.threshold END"""
 
 
-def _rules_json(ranking: Ranking) -> str:
+def _rules_json(ranking: Ranking, ends: Mapping[int, list[float]]) -> str:
     def length(after: Period | None) -> int | None:
         return None if after is None else round(after.length.total_seconds() * 1e6)
 
@@ -144,6 +162,7 @@ def _rules_json(ranking: Ranking) -> str:
                 "qualifying": list(stage.idle.qualifying)
                 if stage.idle.clock is IdleClock.INACTIVITY
                 else None,
+                "ends": ends.get(stage.slot),
             }
             for stage in stages
         ]

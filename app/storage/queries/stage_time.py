@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -12,10 +12,9 @@ from app.domain.intervals import Silence
 from app.domain.measures.selection import Value
 from app.domain.measures.stage_time import StageTime, VisitPopulation, VisitReentry
 from app.storage.queries.lengths import NONE, PACKED, Lengths, summary, survival, unpacked
+from app.storage.queries.population import OPEN_AT_T
 from app.storage.queries.question import Asked, Question, microseconds
-from app.storage.queries.visits import asks_deals, visits
-
-_STANDS_OPEN: Final = " AND (o.closed_at IS NULL OR o.closed_at >= :as_of)"
+from app.storage.queries.visits import asks_deals, counted, visits
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,30 +58,39 @@ async def stays(
     entered = population is VisitPopulation.ENTERED
     join, group = question.group("d.entered_at" if entered else "d.left_at")
     slots = ":open_slots" if slot is None else f"ARRAY[CAST({question.bind(slot)} AS int)]"
+    ended = question.period("t.entered_at" if entered else "t.occurred_at")
+    left = f"t.from_slot = ANY({slots}){ended}"
+    under_way = f"d.status = 'open' AND d.slot = ANY({slots}){question.period('d.entered_at')}"
     until = "coalesce(d.left_at, :aged_until)"
-    lengths = f"""
-        SELECT {group} AS "group", d.opportunity_id, d.slot, d.left_at IS NULL AS is_open,
-               greatest({microseconds(f"{until} - d.entered_at")}, 0) AS lasted
-        FROM visits AS d {join} WHERE TRUE{question.filters()}"""
-    if reentry is VisitReentry.SUM:
-        lengths = f"""
-            SELECT v."group", v.slot, sum(v.lasted) AS lasted, bool_or(v.is_open) AS is_open
-            FROM ({lengths}) AS v GROUP BY v."group", v.opportunity_id, v.slot"""
-    counted = "t.entered_at" if entered else "t.occurred_at"
-    under_way = f" AND d.status = 'open' AND d.slot = ANY({slots}){question.period('d.entered_at')}"
-    relation = visits(
-        question,
-        left=f" AND t.from_slot = ANY({slots}){question.period(counted)}",
-        under_way=under_way if entered else None,
-        narrowed="" if asks_deals(question) else _STANDS_OPEN,
-    )
-    rows = await question.rows(
-        connection,
-        f"""{relation}
-        SELECT s."group", s.slot, s.is_open, {PACKED.format("s.lasted")} AS lengths
-        FROM ({lengths}) AS s GROUP BY 1, 2, 3""",
+    every = reentry is VisitReentry.EVERY
+
+    def lengths(visits: str) -> str:
+        each = f"""
+            SELECT {group} AS "group", d.opportunity_id, d.slot, d.left_at IS NULL AS is_open,
+                   greatest({microseconds(f"{until} - d.entered_at")}, 0) AS lasted
+            FROM {visits} AS d {join} WHERE TRUE{question.filters()}"""
+        if not every:
+            each = f"""
+                SELECT v."group", v.slot, sum(v.lasted) AS lasted, bool_or(v.is_open) AS is_open
+                FROM ({each}) AS v GROUP BY v."group", v.opportunity_id, v.slot"""
+        return f"""
+            SELECT s."group", s.slot, s.is_open, {PACKED.format("s.lasted")} AS lengths
+            FROM ({each}) AS s GROUP BY 1, 2, 3"""
+
+    bears_deals = asks_deals(question)
+    of_visits: dict[str, Any] = {
+        "left": f" AND {left}",
+        "under_way": f" AND {under_way}" if entered else None,
+        "narrowed": "" if bears_deals else OPEN_AT_T,
+        "unmoved": "" if bears_deals else " AND o.status = 'open'",
+    }
+    # A sum is made of completed visits and the one under way, which are otherwise counted apart.
+    sql = (
+        counted(question, lengths, **of_visits)
+        if every
+        else visits(question, **of_visits) + lengths("visits")
     )
     found: dict[tuple[Value, int], dict[bool, Lengths]] = defaultdict(dict)
-    for row in rows:
+    for row in await question.rows(connection, sql):
         found[row.group, row.slot][row.is_open] = unpacked(row.lengths)
     return {key: Stays(of.get(False, NONE), of.get(True, NONE)) for key, of in found.items()}

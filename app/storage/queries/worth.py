@@ -20,7 +20,7 @@ from app.domain.measures.stage_time import VisitPopulation, VisitReentry
 from app.domain.measures.sums import weighing
 from app.domain.measures.velocity import Velocity
 from app.storage.queries.closings import in_population
-from app.storage.queries.population import deals
+from app.storage.queries.population import OPEN_AT_T, deals
 from app.storage.queries.question import Asked, Question, status_of
 from app.storage.queries.stage_time import stage_times
 
@@ -55,7 +55,7 @@ async def _open_deals(
     """How many deals are open at T?"""
     question = Question(asked, grouped=grouped)
     join, group = question.group()
-    population = _deals(question, " AND (o.closed_at IS NULL OR o.closed_at >= :as_of)")
+    population = _deals(question, OPEN_AT_T, " AND o.status = 'open'")
     rows = await question.rows(
         connection,
         f"""{population}
@@ -124,7 +124,7 @@ async def _cohorts(
     }
 
 
-def _deals(question: Question, narrowed: str) -> str:
+def _deals(question: Question, narrowed: str, unmoved: str = "") -> str:
     """The deals with the currency that a filter by it would look at."""
     by_move = question.selection.attribution is Attribution.AT_MOVE
-    return deals(question, facts=True, narrowed=narrowed, by_move=by_move)
+    return deals(question, facts=True, narrowed=narrowed, unmoved=unmoved, by_move=by_move)
