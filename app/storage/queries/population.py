@@ -68,14 +68,24 @@ def counted(
 ) -> str:
     """A statement that asks each part of the relation by itself: `select(part)` counts one part.
 
-    So a group may come in several rows, which the caller adds up. The rows that answer for
-    themselves are most of a million deals, and only apart from the others may several processes
-    count them. The arguments are those of `deals`.
+    So a group may come in several rows, which the caller adds up. The arguments are those of
+    `deals`.
     """
-    log, sources = _sources(question, facts, narrowed, unmoved, by_move)
-    first, *others = sources
-    parts = [first, " UNION ALL ".join(others)] if others else [first]
-    return f"WITH {log} " + " UNION ALL ".join(f"({select(f'({part})')})" for part in parts)
+    log, found = parts(question, facts=facts, narrowed=narrowed, unmoved=unmoved, by_move=by_move)
+    return f"WITH {log} " + " UNION ALL ".join(f"({select(part)})" for part in found)
+
+
+def parts(
+    question: Question, *, facts: bool, narrowed: str, unmoved: str, by_move: bool
+) -> tuple[str, list[str]]:
+    """What is read from the log, and the relation in parts that can be asked apart.
+
+    The rows that answer for themselves are most of a million deals, and only apart from the others
+    may several processes count them.
+    """
+    log, (first, *others) = _sources(question, facts, narrowed, unmoved, by_move)
+    found = [first, " UNION ALL ".join(others)] if others else [first]
+    return log, [f"({part})" for part in found]
 
 
 def _sources(
