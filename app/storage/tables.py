@@ -420,7 +420,11 @@ opportunity = Table(
         ),
         postgresql_where=text("status = 'open' AND closed_facts IS NULL"),
     ),
-    Index("opportunity_entered_ix", "workspace_id", "pipeline_id", "stage_entered_at"),
+    Index(
+        "opportunity_entered_ix",
+        *("workspace_id", "pipeline_id", "stage_entered_at"),
+        postgresql_include=("opportunity_id", "opened_at", "closed_at"),
+    ),
     Index("opportunity_updated_ix", "workspace_id", "updated_at", "opportunity_id"),
     Index(
         "opportunity_due_ix",

@@ -20,7 +20,13 @@ WORTH = ["amount", "currency"]
 VISIT = "voided_at IS NULL AND entered_at IS NOT NULL"
 
 # By name: table, what follows the place in the key, what is held besides, of which rows.
-CHANGED: dict[str, tuple[str, str, list[str], str]] = {
+CHANGED: dict[str, tuple[str, str, list[str], str | None]] = {
+    "opportunity_entered_ix": (
+        "opportunity",
+        "stage_entered_at",
+        ["opportunity_id", "opened_at", "closed_at"],
+        None,
+    ),
     "opportunity_opened_ix": (
         "opportunity",
         "opened_at",
@@ -97,6 +103,7 @@ ADDED: dict[str, tuple[str, str, list[str], str]] = {
     ),
 }
 BEFORE: dict[str, tuple[str, str, list[str], str | None]] = {
+    "opportunity_entered_ix": ("opportunity", "stage_entered_at", [], None),
     "opportunity_opened_ix": (
         "opportunity",
         "opened_at",

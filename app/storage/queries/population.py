@@ -122,20 +122,26 @@ def _replayed(
 
 
 def _past(question: Question) -> str:
-    """What does the log say of these deals up to T?"""
+    """What does the log say of these deals up to T?
+
+    LATERAL, so that each deal's own log is looked up: they are few of many, whatever the planner
+    takes them for, and a join by hash would read the whole log.
+    """
     return f"""
-        SELECT t.opportunity_id, bit_or(CAST(1 AS bigint) << (t.to_slot - 1)) AS reach_mask,
-               min(t.occurred_at) AS opened_at,
-               max(t.seq) FILTER (WHERE NOT {LINK}) AS last_seq,
-               max(t.occurred_at) FILTER (
-                   WHERE NOT {LINK} AND t.kind <> 'rearranged'
-               ) AS moved_at,
-               coalesce(sum({microseconds("t.occurred_at - t.entered_at")})
-                   FILTER (WHERE t.from_slot = ANY(:open_slots)), 0) AS open_time
-        FROM replayed AS r JOIN transition AS t
-          ON t.workspace_id = :workspace AND t.opportunity_id = r.opportunity_id
-        WHERE {question.standing()} AND t.occurred_at < :as_of
-        GROUP BY t.opportunity_id"""
+        SELECT r.opportunity_id, told.* FROM replayed AS r CROSS JOIN LATERAL (
+            SELECT bit_or(CAST(1 AS bigint) << (t.to_slot - 1)) AS reach_mask,
+                   min(t.occurred_at) AS opened_at,
+                   max(t.seq) FILTER (WHERE NOT {LINK}) AS last_seq,
+                   max(t.occurred_at) FILTER (
+                       WHERE NOT {LINK} AND t.kind <> 'rearranged'
+                   ) AS moved_at,
+                   coalesce(sum({microseconds("t.occurred_at - t.entered_at")})
+                       FILTER (WHERE t.from_slot = ANY(:open_slots)), 0) AS open_time
+            FROM transition AS t
+            WHERE t.workspace_id = :workspace AND t.opportunity_id = r.opportunity_id
+              AND {question.standing()} AND t.occurred_at < :as_of
+        ) AS told
+        WHERE told.last_seq IS NOT NULL"""
 
 
 def _from_rows(question: Question, still: str, *, facts: bool, kept: bool) -> str:
@@ -197,8 +203,11 @@ def _from_log(question: Question, *, facts: bool, by_move: bool) -> str:
                {borne}, {tags} AS tags, {attributes} AS attributes
         FROM past JOIN opportunity AS o
           ON o.workspace_id = :workspace AND o.opportunity_id = past.opportunity_id
-        JOIN transition AS last ON last.workspace_id = :workspace
-         AND last.opportunity_id = past.opportunity_id AND last.seq = past.last_seq
+        CROSS JOIN LATERAL (
+            SELECT t.* FROM transition AS t
+            WHERE t.workspace_id = :workspace AND t.opportunity_id = past.opportunity_id
+              AND t.seq = past.last_seq LIMIT 1
+        ) AS last
         CROSS JOIN LATERAL (SELECT CASE
             WHEN last.kind = 'handed_off' THEN 'handed_off'
             WHEN last.to_slot = ANY(:won_slots) THEN 'won'
