@@ -56,9 +56,12 @@ def etag(version: int) -> str:
     return f'"{version}"'
 
 
-def opaque(token: str) -> str:
-    """The strong entity tag of an answer known by a token of printable ASCII without quotes."""
-    return f'"{token}"'
+def opaque(token: str, *, weak: bool = False) -> str:
+    """The entity tag of an answer known by a token of printable ASCII without quotes.
+
+    A weak one says that the answer means the same, though not every byte of it need be equal.
+    """
+    return f'W/"{token}"' if weak else f'"{token}"'
 
 
 def required(if_match: str | None) -> VersionCheck:
@@ -117,7 +120,8 @@ def _holds(if_none_match: str | None, tag: str) -> bool:
         return False
     if if_none_match.strip() == "*":
         return True
-    return tag.strip('"') in {opaque for _, opaque in _tags("If-None-Match", if_none_match)}
+    held = {opaque for _, opaque in _tags("If-None-Match", if_none_match)}
+    return tag.removeprefix("W/").strip('"') in held
 
 
 def _tags(header: str, text: str) -> list[tuple[str, str]]:

@@ -100,10 +100,13 @@ class Caller:
                 self.request.url.path,
                 *map(repr, sorted(self.request.query_params.multi_items())),
             ]
-            if query.ages and selection.as_of > now:
+            # T moves with the clock, and with it `as_of` in the answer, and every age.
+            moving = selection.as_of > now
+            if query.ages and moving:
                 parts.append(present_minute(now).isoformat())
             token = sha256("\n".join(parts).encode(errors="surrogatepass")).hexdigest()[:32]
-            conditional.offer(self.response, conditional.opaque(token), self.if_none_match)
+            tag = conditional.opaque(token, weak=moving)
+            conditional.offer(self.response, tag, self.if_none_match)
             if query.revision is not None:
                 found = await pipelines.read_revision(
                     connection, workspace, latest.pipeline_id, query.revision

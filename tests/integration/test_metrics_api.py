@@ -18,7 +18,21 @@ from app.storage.engine import Database
 from tests.factories import move, open_deal, stage
 from tests.past_deals import define, insert, past_deal
 
-METRICS = ("funnel", "time-in-stage", "cycle-time", "win-rate", "loss-reasons", "snapshot")
+METRICS: dict[str, dict[str, str]] = {
+    "funnel": {},
+    "flow": {},
+    "matrix": {},
+    "time-in-stage": {},
+    "cycle-time": {},
+    "win-rate": {},
+    "loss-reasons": {},
+    "snapshot": {},
+    "velocity": {},
+    "bottlenecks": {},
+    "cumulative-flow": {"from": "2024-01-01"},
+}
+"""All that take `group_by`, and what one of them cannot do without."""
+AGEING = ("time-in-stage", "snapshot", "cumulative-flow")
 BEGIN = datetime(2024, 1, 1, tzinfo=UTC)
 
 
@@ -277,8 +291,15 @@ async def test_the_answer_of_an_earlier_time_can_be_had_again_to_the_digit(
 ) -> None:
     deal = await open_deal(client, amount={"amount": "10.00", "currency": "EUR"}, owner="ada")
     await move(client, deal["id"], "offer")
-    before = {name: await asked(client, name, group_by="owner") for name in METRICS}
+    before = {
+        name: await asked(client, name, group_by="owner", **needed)
+        for name, needed in METRICS.items()
+    }
     known_at = datetime.now(UTC).isoformat()
+    known = {
+        name: await asked(client, name, group_by="owner", known_at=known_at, **needed)
+        for name, needed in METRICS.items()
+    }
     patch = {"owner": "ben", "amount": {"amount": "99.00", "currency": "EUR"}}
     path = f"/v1/opportunities/{deal['id']}"
     changed = await client.patch(path, json=patch, headers={"If-Match": "*"})
@@ -290,13 +311,14 @@ async def test_the_answer_of_an_earlier_time_can_be_had_again_to_the_digit(
     assert voided.is_success
     await move(client, deal["id"], "lost", loss_reason="price")
     await open_deal(client)
-    for name in ("funnel", "cycle-time", "win-rate", "loss-reasons"):  # these do not age
-        again = await asked(client, name, group_by="owner", known_at=known_at)
+    for name, needed in METRICS.items():
+        again = await asked(client, name, group_by="owner", known_at=known_at, **needed)
+        assert again == known[name]
         assert again["policy"]["as_of"] == again["policy"]["known_at"]
-        for part in ("total", "groups"):
-            assert again[part] == before[name][part]
-        now = await asked(client, name, group_by="owner")
-        assert now["total"] != before[name]["total"]
+        if name not in AGEING:
+            assert all(again[part] == before[name][part] for part in ("total", "groups"))
+            now = await asked(client, name, group_by="owner", **needed)
+            assert now["total"] != before[name]["total"]
     standing = await asked(client, "snapshot", known_at=known_at)
     counts = [(s["key"], s["deals"], s["amount"]) for s in standing["total"]["stages"]]
     assert counts == [
@@ -309,7 +331,7 @@ async def test_an_unchanged_answer_is_a_304_until_something_happens(
     client: httpx.AsyncClient, past: Pipeline, metric: str
 ) -> None:
     path = f"/v1/pipelines/sales/metrics/{metric}"
-    query = {"as_of": "2024-02-01T00:00:00Z"}
+    query = {"as_of": "2024-02-01T00:00:00Z", **METRICS[metric]}
     first = await client.get(path, params=query)
     held = {"If-None-Match": first.headers["ETag"]}
     again = await client.get(path, params=query, headers=held)
@@ -320,6 +342,18 @@ async def test_an_unchanged_answer_is_a_304_until_something_happens(
     changed = await client.get(path, params=query, headers=held)
     assert changed.status_code == 200
     assert changed.headers["ETag"] != first.headers["ETag"]
+
+
+async def test_only_an_answer_whose_instant_is_fixed_is_strongly_tagged(
+    client: httpx.AsyncClient, past: Pipeline
+) -> None:
+    path = "/v1/pipelines/sales/metrics/funnel"
+    moving = await client.get(path)
+    assert moving.headers["ETag"].startswith('W/"')
+    again = await client.get(path, headers={"If-None-Match": moving.headers["ETag"]})
+    assert (again.status_code, again.headers["ETag"]) == (304, moving.headers["ETag"])
+    fixed = await client.get(path, params={"as_of": "2024-02-01T00:00:00Z"})
+    assert fixed.headers["ETag"].startswith('"')
 
 
 @pytest.mark.parametrize(
@@ -365,5 +399,5 @@ async def test_what_cannot_be_asked_is_refused_and_never_ignored(
 
 @pytest.mark.parametrize("metric", METRICS)
 async def test_an_unknown_pipeline_is_not_found(client: httpx.AsyncClient, metric: str) -> None:
-    answer = await client.get(f"/v1/pipelines/nowhere/metrics/{metric}")
+    answer = await client.get(f"/v1/pipelines/nowhere/metrics/{metric}", params=METRICS[metric])
     assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
