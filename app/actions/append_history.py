@@ -18,7 +18,7 @@ from app.actions.read_rows import heard
 from app.domain import history, journey, opportunity
 from app.domain.history import FROZEN, Reconciled, Verdict
 from app.domain.idleness import Resolution, idle_state
-from app.domain.journey import Facts, Status
+from app.domain.journey import Facts, Status, Transition
 from app.domain.opportunity import Opportunity
 from app.domain.pipeline import Pipeline
 from app.storage import activities, bulk, idle_flags, imports, opportunities, transitions
@@ -186,6 +186,7 @@ def _continue(setting: Setting, found: KnownDeal, rows: list[StagedRow], piece: 
             attributes=read.facts["attributes"],
         )
         deal = replace(deal, facts_changed_at=_last_change(read, before.facts_changed_at))
+        deal = opportunity.recalled(deal, _closing(known.log))
     if read.position is not None:
         free = replace(
             deal,
@@ -195,8 +196,7 @@ def _continue(setting: Setting, found: KnownDeal, rows: list[StagedRow], piece: 
             flagged_at=None,
         )
         standing = [*known.log[: len(known.log) - len(read.voided)], *read.appended]
-        closing = next(move for move in reversed(standing) if not journey.is_link(move))
-        deal = opportunity.clocked(opportunity.recalled(free, closing), pipeline, now)
+        deal = opportunity.clocked(opportunity.recalled(free, _closing(standing)), pipeline, now)
     deal, followed = _followed_up(setting, deal, rows, found.activities, piece)
     if deal is before:
         piece.counts["deals_changed"] += followed
@@ -246,6 +246,11 @@ def _count(read: Reconciled, moves: Sequence[tuple[StagedRow, history.Row]], pie
             piece.rejected.append((staged, verdict.value, reason))
     piece.counts["against_flow"] += read.against_flow
     piece.counts["voided"] += len(read.voided)
+
+
+def _closing(standing: Sequence[Transition]) -> Transition:
+    """The move that brought the deal where it stands."""
+    return next(move for move in reversed(standing) if not journey.is_link(move))
 
 
 def _last_change(read: Reconciled, known: datetime | None) -> datetime | None:

@@ -29,6 +29,9 @@ FROZEN = ("amount", "currency", "probability", "owner", "team", "source", "prior
 """The facts that a transition freezes; a row may state tags and attributes besides."""
 
 
+_MONEY = ("amount", "currency")
+
+
 class Verdict(StrEnum):
     """What becomes of a row."""
 
@@ -284,7 +287,7 @@ class _Telling:
     def _learn(self, row: Row, *, opening: bool) -> None:
         refreeze = False
         for name, stated in row.says.items():
-            since = self.stated_until.get(name)
+            since = self._stated_until(name)
             if since is not None and row.occurred_at <= since:
                 continue
             old = self.facts.get(name)
@@ -297,6 +300,12 @@ class _Telling:
             refreeze = refreeze or name in FROZEN
         if refreeze:
             self._bare = _bare(self.facts)
+
+    def _stated_until(self, name: str) -> datetime | None:
+        """When the fact was stated last; an amount and its currency are one."""
+        together = _MONEY if name in _MONEY else (name,)
+        stated = (self.stated_until.get(each) for each in together)
+        return max((instant for instant in stated if instant is not None), default=None)
 
     def _append(self, row: Row, kind: TransitionKind, origin: Stage | None, target: Stage) -> None:
         here = self.position

@@ -108,8 +108,8 @@ def moved(
     after = replace(
         deal, position=position, holds=replace(deal.holds, snoozed_until=None), flagged_at=None
     )
-    if position.closed_at != deal.position.closed_at:  # a link alone leaves the close as it was
-        after = replace(after, closed_facts=None)
+    if not journey.is_link(transition):
+        after = recalled(after, transition)
     cause = Resolution.MOVED if position.status is Status.OPEN else Resolution.CLOSED
     resolved = None if deal.flag_id is None else cause
     return clocked(replace(after, flag_id=None), pipeline, now), resolved
@@ -122,9 +122,16 @@ def amended(
 
     A priority that brings another threshold is a new rule for this deal: it comes into force now.
     """
-    after = replace(deal, facts_changed_at=now, **changes)
-    if deal.position.status is not Status.OPEN and deal.closed_facts is None:
-        after = replace(after, closed_facts=facts_told(deal.facts, deal.tags, deal.attributes))
+    after = replace(deal, **changes)
+    told = facts_told(deal.facts, deal.tags, deal.attributes)
+    probability = deal.facts.probability
+    if (told, probability) != (
+        facts_told(after.facts, after.tags, after.attributes),
+        after.facts.probability,
+    ):
+        after = replace(after, facts_changed_at=now)
+        if deal.position.status is not Status.OPEN and deal.closed_facts is None:
+            after = replace(after, closed_facts=told)
     rule = pipeline.by_slot[deal.position.slot].idle
     if rule.threshold(after.facts.priority) != rule.threshold(deal.facts.priority):
         after = replace(after, holds=replace(deal.holds, rule_since=now))

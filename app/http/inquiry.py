@@ -16,9 +16,11 @@ from fastapi import Depends, Path, Request, Response
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.domain.access import Principal, Scope
+from app.domain.catalogue import CATALOGUE
 from app.domain.errors import Breach, Invalid
 from app.domain.measures.ranking import Ranking
 from app.domain.measures.selection import Value
+from app.domain.pipeline import Pipeline
 from app.http import conditional
 from app.http.deps import Allowed, DatabaseDep
 from app.http.schemas.common import Key
@@ -26,10 +28,14 @@ from app.http.schemas.metric_queries import MetricQuery, present_minute
 from app.http.schemas.metrics import in_order, policy
 from app.storage import pipelines
 from app.storage.engine import Database
+from app.storage.pipelines import Present
 from app.storage.queries.question import Asked
 
 MOST_GROUPS: Final = 1_000
 """With more of them an answer is no figure any more, but an export."""
+
+EDITION: Final = "".join(f"{metric.id}.{metric.version} " for metric in CATALOGUE)
+"""What all figures mean: an answer made by an earlier definition is no longer the answer."""
 
 T = TypeVar("T")
 Counted = Callable[..., Awaitable[Mapping[Value, T]]]
@@ -93,10 +99,12 @@ class Caller:
         async with self.database.read(workspace, report=True) as connection:
             present = await pipelines.read_present(connection, workspace, self.pipeline)
             latest, now = present.revision.pipeline, began or present.now
-            selection = query.selection(latest, now)
+            pipeline = await self._counting(connection, query, present, now)
+            selection = query.selection(pipeline, now)
             parts = [
                 present.change,
                 str(latest.revision),
+                EDITION,
                 self.request.url.path,
                 *map(repr, sorted(self.request.query_params.multi_items())),
             ]
@@ -107,19 +115,27 @@ class Caller:
             token = sha256("\n".join(parts).encode(errors="surrogatepass")).hexdigest()[:32]
             tag = conditional.opaque(token, weak=moving)
             conditional.offer(self.response, tag, self.if_none_match)
-            if query.revision is not None:
-                found = await pipelines.read_revision(
-                    connection, workspace, latest.pipeline_id, query.revision
-                )
-                pipeline = found.pipeline
-            elif (seen_at := selection.seen_at) >= present.revision.in_force_at:
-                pipeline = latest
-            else:
-                pipeline = await pipelines.in_force_at(
-                    connection, workspace, latest.pipeline_id, seen_at
-                )
             asked = Asked(workspace, Ranking(pipeline, latest), selection, now)
             yield Inquiry(connection, asked)
+
+    async def _counting(
+        self, connection: AsyncConnection, query: MetricQuery, present: Present, now: datetime
+    ) -> Pipeline:
+        """The definition by which is counted: its order of stages, and where its days begin."""
+        workspace, held = self.principal.workspace_id, present.revision
+        latest = held.pipeline
+        if query.revision is None:
+            seen_at = query.seen_at(now)
+            if seen_at >= held.in_force_at:
+                return latest
+            return await pipelines.in_force_at(connection, workspace, latest.pipeline_id, seen_at)
+        if query.revision > latest.revision:
+            detail = f"The pipeline has revisions 1 to {latest.revision}."
+            raise Invalid(detail, [Breach("?revision", "out_of_range", detail)])
+        found = await pipelines.read_revision(
+            connection, workspace, latest.pipeline_id, query.revision
+        )
+        return found.pipeline
 
 
 async def _caller(

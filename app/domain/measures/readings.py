@@ -78,11 +78,11 @@ class Figure(StrEnum):
 
     @property
     def metric(self) -> Metric:
-        return _METRICS.get(self, Metric.FUNNEL)
+        return _METRICS[self]
 
     @property
     def unit(self) -> FigureUnit:
-        return _UNITS.get(self, FigureUnit.SECONDS)
+        return _UNITS[self]
 
     @property
     def attribution(self) -> Attribution:
@@ -102,8 +102,18 @@ class Figure(StrEnum):
         return self.metric is Metric.CYCLE_TIME
 
 
+_CONVERSIONS: Final[Mapping[Figure, str]] = MappingProxyType(
+    {
+        Figure.CONVERSION_TO_NEXT: "to_next",
+        Figure.CONVERSION_FROM_START: "from_start",
+        Figure.CONVERSION_TO_WON: "to_won",
+        Figure.CONVERSION_DECIDED: "decided",
+    }
+)
 _METRICS: Final[Mapping[Figure, Metric]] = MappingProxyType(
     {
+        **dict.fromkeys((Figure.OPENED, Figure.REACHED, Figure.ENTERED), Metric.FUNNEL),
+        **dict.fromkeys(_CONVERSIONS, Metric.FUNNEL),
         **{f: Metric.TIME_IN_STAGE for f in Figure if f.value.startswith("time_in_stage_")},
         **{f: Metric.CYCLE_TIME for f in Figure if f.value.startswith("cycle_time_")},
         **dict.fromkeys(
@@ -114,14 +124,6 @@ _METRICS: Final[Mapping[Figure, Metric]] = MappingProxyType(
             (Figure.ENTRIES, Figure.EXITS, Figure.OPEN_AT_END, Figure.EXIT_FORWARD_RATE),
             Metric.FLOW,
         ),
-    }
-)
-_CONVERSIONS: Final[Mapping[Figure, str]] = MappingProxyType(
-    {
-        Figure.CONVERSION_TO_NEXT: "to_next",
-        Figure.CONVERSION_FROM_START: "from_start",
-        Figure.CONVERSION_TO_WON: "to_won",
-        Figure.CONVERSION_DECIDED: "decided",
     }
 )
 _ONWARD: Final = frozenset(_CONVERSIONS) - {Figure.CONVERSION_FROM_START}
@@ -136,6 +138,11 @@ _UNITS: Final[Mapping[Figure, FigureUnit]] = MappingProxyType(
         **dict.fromkeys((Figure.ENTRIES, Figure.EXITS, Figure.OPEN_AT_END), FigureUnit.COUNT),
         **dict.fromkeys((Figure.WON, Figure.LOST), FigureUnit.COUNT),
         **dict.fromkeys((Figure.WON_AMOUNT, Figure.LOST_AMOUNT), FigureUnit.MONEY),
+        **{
+            figure: FigureUnit.SECONDS
+            for figure, metric in _METRICS.items()
+            if metric in (Metric.TIME_IN_STAGE, Metric.CYCLE_TIME)
+        },
     }
 )
 

@@ -1,7 +1,7 @@
 """Which deals a figure is about: seen when, from which period, through which filters, in groups.
 
 `Selection` is the part of a metric's policy that all metrics share; every answer echoes it. The
-plain-Python meaning of filters and groups stands here, their SQL in `storage.queries.population`.
+plain-Python meaning of filters and groups stands here, their SQL in `storage.queries.question`.
 """
 
 from collections.abc import Iterator, Mapping
@@ -66,11 +66,6 @@ class Selection:
     )
     group_by: Dimension | None = None
     attribution: Attribution = Attribution.CURRENT
-
-    @property
-    def seen_at(self) -> datetime:
-        """The instant whose definition counts: nothing later has happened, or was known."""
-        return self.as_of if self.known_at is None else min(self.as_of, self.known_at)
 
     def covers(self, instant: datetime) -> bool:
         """Whether the period holds the instant."""

@@ -1,5 +1,6 @@
 """Curves of the pipeline: how long deals stay in a stage, how soon they are won."""
 
+import asyncio
 from typing import Annotated
 
 from fastapi import APIRouter, Query
@@ -45,7 +46,7 @@ async def get_time_in_stage_curve(
     these = found.get((None, stage.slot))
     ended, running = (these.ended.tolist(), these.running.tolist()) if these else ([], [])
     policy = StageCurvePolicy(**inquiry.policy, stage=stage.key, reentry=query.reentry)
-    curve = stage_curve(ended, running)
+    curve = await asyncio.to_thread(stage_curve, ended, running)
     return TimeInStageCurve.of(curve, stage, inquiry.ranking, policy=policy)
 
 
@@ -56,9 +57,8 @@ async def get_cycle_time_curve(
     """The share of the deals opened in the period that were won, lost or handed off so soon."""
     async with caller.asks(query) as inquiry:
         ended, running = await lifetimes(inquiry.connection, inquiry.asked)
-    curve = cycle_curve(
-        {status: lengths.tolist() for status, lengths in ended.items()}, running.tolist()
-    )
+    lasted = {status: lengths.tolist() for status, lengths in ended.items()}
+    curve = await asyncio.to_thread(cycle_curve, lasted, running.tolist())
     return CycleTimeCurve.of(curve, policy=CycleCurvePolicy(**inquiry.policy))
 
 

@@ -148,8 +148,13 @@ class MetricQuery(Query):
         """What `attribution` is where it is left out."""
         return Attribution.CURRENT
 
+    def seen_at(self, now: datetime) -> datetime:
+        """The instant whose definition counts: nothing later has happened, or was known."""
+        instants = (self.as_of, self.known_at)
+        return min((at for at in instants if at is not None), default=present_minute(now))
+
     def selection(self, pipeline: Pipeline, now: datetime) -> Selection:
-        """What is selected; `pipeline` is the latest revision. Raises Invalid with all breaches."""
+        """What is selected; `pipeline` is the definition that counts. Raises Invalid, all told."""
         if breaches := [*self._breaches(pipeline, now)]:
             places = ", ".join(breach.pointer for breach in breaches)
             raise Invalid(f"See errors: {places}.", breaches)
@@ -210,13 +215,10 @@ class MetricQuery(Query):
             start, end = self.period(timezone)
             if start is not None and end is not None and end < start:
                 yield Breach("?to", "out_of_range", "The period ends before it begins.")
-        for name in ("as_of", "known_at"):
-            instant = getattr(self, name)
-            if instant is not None and instant > present_minute(now):
-                yield Breach(f"?{name}", "out_of_range", "What is to come cannot be counted yet.")
-        if self.revision is not None and self.revision > pipeline.revision:
-            detail = f"The pipeline has revisions 1 to {pipeline.revision}."
-            yield Breach("?revision", "out_of_range", detail)
+        if self.as_of is not None and self.as_of > present_minute(now):
+            yield Breach("?as_of", "out_of_range", "What is to come cannot be counted yet.")
+        if self.known_at is not None and self.known_at > now:
+            yield Breach("?known_at", "out_of_range", "What is to come is not known yet.")
         if (self.attribution or self.usual_attribution) is Attribution.AT_MOVE:
             dimensions = {*self._filters(), *filter(None, (self.group_by,))}
             for dimension in sorted(dimensions, key=lambda d: d.name):
@@ -337,7 +339,7 @@ def present_minute(now: datetime) -> datetime:
 
 @cache
 def _timezones() -> frozenset[str]:
-    return frozenset(available_timezones())
+    return frozenset(available_timezones() - {"localtime", "Factory"})  # no places
 
 
 def instant_of(edge: date | None, zone: ZoneInfo) -> datetime | None:

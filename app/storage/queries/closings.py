@@ -3,10 +3,12 @@
 Counted by the database as `domain.measures.closings` defines it.
 """
 
+import asyncio
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.domain.durations import Summary
@@ -53,6 +55,10 @@ async def cycles(
             **_among(question, population, facts=False),
         ),
     )
+    return await asyncio.to_thread(_in_order, rows)
+
+
+def _in_order(rows: Iterable[Row[Any]]) -> Mapping[Value, Mapping[Outcome, Lengths]]:
     parts: dict[Value, dict[Outcome, list[Lengths]]] = defaultdict(lambda: defaultdict(list))
     for row in rows:
         parts[row.group][Outcome(row.status)].append(unpacked(row.lengths))

@@ -32,6 +32,9 @@ def unpacked(packed: bytes) -> Lengths:
 
 def together(several: Iterable[Lengths]) -> Lengths:
     """All of them as one sample."""
+    several = [lengths for lengths in several if len(lengths)]
+    if len(several) == 1:
+        return several[0]
     return np.sort(np.concatenate([NONE, *several]))
 
 

@@ -9,13 +9,14 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.domain.errors import Breach, Invalid
 from app.domain.journey import Status
 from app.domain.measures.ranking import Ranking
 from app.domain.measures.selection import (
@@ -30,6 +31,9 @@ from app.domain.pipeline import StageKind
 
 EARLIEST = datetime(1900, 1, 1, tzinfo=UTC)
 """No instant of the service lies before it."""
+
+MOST_ROWS: Final = 200_000
+"""A thousand groups make fewer; a million would be fetched before they could be counted."""
 
 _PARAMETER = re.compile(r"(?<!:):(\w+)")
 
@@ -140,9 +144,15 @@ class Question:
         return "", self._value(self.group_by)
 
     async def rows(self, connection: AsyncConnection, sql: str) -> Sequence[Row[Any]]:
-        """What the database answers."""
+        """What the database answers. Raises Invalid where that is more than figures need."""
         used = {name: self._values[name] for name in _PARAMETER.findall(sql)}
-        return (await connection.execute(text(sql), used)).all()
+        if self.group_by is not None:
+            sql += f" LIMIT {MOST_ROWS + 1}"
+        found = (await connection.execute(text(sql), used)).all()
+        if len(found) > MOST_ROWS:
+            problem = "That makes more groups than an answer can show; filter first."
+            raise Invalid(problem, [Breach("?group_by", "out_of_range", problem)])
+        return found
 
     def _value(self, dimension: Dimension) -> str:
         """What `d` bears in a single-valued dimension."""

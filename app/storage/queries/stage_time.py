@@ -1,17 +1,19 @@
 """How long do visits in open stages last? As `domain.measures.stage_time` defines it."""
 
+import asyncio
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.domain.durations import Quantiles
 from app.domain.intervals import Silence
 from app.domain.measures.selection import Value
 from app.domain.measures.stage_time import StageTime, VisitPopulation, VisitReentry
-from app.storage.queries.lengths import NONE, PACKED, Lengths, summary, survival, unpacked
+from app.storage.queries.lengths import PACKED, Lengths, summary, survival, together, unpacked
 from app.storage.queries.population import OPEN_AT_T
 from app.storage.queries.question import Asked, Question, microseconds
 from app.storage.queries.visits import asks_deals, counted, visits
@@ -34,8 +36,14 @@ async def stage_times(
     grouped: bool,
 ) -> Mapping[Value, Mapping[int, StageTime]]:
     """By group and slot: how long did the completed stays last, how old are the open ones?"""
-    found: dict[Value, dict[int, StageTime]] = defaultdict(dict)
     every = await stays(connection, asked, population, reentry, grouped=grouped)
+    return await asyncio.to_thread(_summed_up, every, population)
+
+
+def _summed_up(
+    every: Mapping[tuple[Value, int], Stays], population: VisitPopulation
+) -> Mapping[Value, Mapping[int, StageTime]]:
+    found: dict[Value, dict[int, StageTime]] = defaultdict(dict)
     for (group, slot), these in every.items():
         estimate = Quantiles(len(these.ended), reason=Silence.ENDED_ONLY)
         if population is VisitPopulation.ENTERED:
@@ -90,7 +98,14 @@ async def stays(
         if every
         else visits(question, **of_visits) + lengths("visits")
     )
-    found: dict[tuple[Value, int], dict[bool, Lengths]] = defaultdict(dict)
-    for row in await question.rows(connection, sql):
-        found[row.group, row.slot][row.is_open] = unpacked(row.lengths)
-    return {key: Stays(of.get(False, NONE), of.get(True, NONE)) for key, of in found.items()}
+    rows = await question.rows(connection, sql)
+    return await asyncio.to_thread(_in_order, rows)  # millions of lengths take a second
+
+
+def _in_order(rows: Iterable[Row[Any]]) -> Mapping[tuple[Value, int], Stays]:
+    found: dict[tuple[Value, int], dict[bool, list[Lengths]]] = defaultdict(
+        lambda: {False: [], True: []}
+    )
+    for row in rows:
+        found[row.group, row.slot][row.is_open].append(unpacked(row.lengths))
+    return {key: Stays(together(of[False]), together(of[True])) for key, of in found.items()}
