@@ -4,7 +4,7 @@ BIN := .venv/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-external check format types imports unit postgres lock openapi bench clean
+.PHONY: help run test test-external check format openapi docs bench mutate lock clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,15 +31,23 @@ format: .venv/dev ## put the code in its format and mend what ruff can
 openapi: .venv/dev ## write openapi.json anew from the code
 	$(BIN)/sluice openapi > openapi.json
 
+docs: .venv/dev ## write the pages of metrics anew from the catalogue
+	$(BIN)/sluice metric-definitions > docs/metrics.md
+	$(BIN)/sluice metric-definitions --language zh > docs/metrics.zh.md
+
 bench: .venv/dev ## measure beside yardsticks: a table, and JSON in bench/results (BENCH="moves metrics …", SIZE=100000)
 	$(BIN)/python -m bench $(BENCH)
+
+mutate: .venv/dev ## change the definitions bit by bit, and show the changes that no test notices
+	$(BIN)/mutmut run
+	$(BIN)/mutmut results
 
 lock: .venv/dev ## pin the dependencies anew, with hashes
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --no-emit-index-url --upgrade pyproject.toml --group build -o requirements.lock
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --no-emit-index-url --upgrade pyproject.toml --group build --group dev -c requirements.lock -o requirements-dev.lock
 
 clean: ## remove the environment and every cache (data folders stay)
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis mutants
 
 # The stamps make a second call free; a changed lock file installs anew.
 .venv/bin/python:

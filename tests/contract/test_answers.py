@@ -15,7 +15,8 @@ from app.http import openapi
 from app.main import create_app
 from app.settings import load_settings
 from app.storage.engine import Database
-from tests.factories import keep_pipeline, move, open_deal, sales_pipeline
+from tests.factories import keep_pipeline, open_deal, sales_pipeline
+from tests.metric_routes import LISTS, opened_world
 
 DEALS = "/v1/opportunities"
 ANY = {"If-Match": "*"}
@@ -147,11 +148,9 @@ async def test_pipelines_are_answered_as_described(
     holds(document, await client.get(f"{one}/revisions/01"), 404)
 
 
-async def test_imports_figures_flags_and_events_are_answered_as_described(
+async def test_imports_flags_and_events_are_answered_as_described(
     client: httpx.AsyncClient, document: dict[str, Any], sales: None
 ) -> None:
-    deal = await open_deal(client)
-    await move(client, deal["id"], "won")
     taken = await client.post(
         "/v1/pipelines/sales/imports",
         data={"mapping": json.dumps(MAPPING)},
@@ -159,20 +158,39 @@ async def test_imports_figures_flags_and_events_are_answered_as_described(
     )
     holds(document, taken, 202)
     holds(document, await client.get(taken.headers["Location"]), 200)
-    for metric in ("funnel", "win-rate", "snapshot"):
-        path = f"/v1/pipelines/sales/metrics/{metric}"
-        async with asyncio.timeout(20):  # the last change is not settled while others write
-            while True:
-                counted = holds(document, await client.get(path), 200)
-                held = {"If-None-Match": counted.headers["ETag"]}
-                unchanged = await client.get(path, headers=held)
-                if unchanged.status_code == 304:
-                    break
-        holds(document, unchanged, 304)
     holds(document, await client.post("/v1/idle-scans"), 200)
     holds(document, await client.get("/v1/events"), 200)
     acknowledged = await client.post(f"/v1/idle-flags/{uuid4()}/acknowledgement")
     holds(document, acknowledged, 404)
+
+
+async def test_figures_and_what_is_behind_them_are_answered_as_described(
+    database: Database, login_url: str, document: dict[str, Any]
+) -> None:
+    async with opened_world(database, login_url) as world:
+        for route in world.routes:
+            asked = route.asked("sales")
+            async with asyncio.timeout(20):  # the last change is not settled while others write
+                while True:
+                    counted = holds(document, await world.client.get(asked), 200)
+                    held = {"If-None-Match": counted.headers["ETag"]}
+                    unchanged = await world.client.get(asked, headers=held)
+                    if unchanged.status_code == 304:
+                        break
+            holds(document, unchanged, 304)
+            grouped = 422 if route.path.endswith(("/curve", "/trend", LISTS)) else 200
+            holds(document, await world.ask(route, "sales", ("group_by", "owner")), grouped)
+            holds(document, await world.ask(route, "nowhere"), 404)
+
+
+async def test_definitions_of_metrics_are_answered_as_described(
+    client: httpx.AsyncClient, document: dict[str, Any]
+) -> None:
+    for path in ("/v1/metric-definitions", "/v1/metric-definitions/funnel"):
+        told = holds(document, await client.get(path), 200)
+        held = {"If-None-Match": told.headers["ETag"]}
+        holds(document, await client.get(path, headers=held), 304)
+    holds(document, await client.get("/v1/metric-definitions/turnover"), 404)
 
 
 async def test_what_no_operation_reads_is_refused_as_described(

@@ -142,8 +142,8 @@ async def test_a_curve_of_nothing_has_no_points(client: httpx.AsyncClient, past:
     ("path", "query", "breach"),
     [
         ("time-in-stage/curve", {}, ("?stage", "required")),
-        ("time-in-stage/curve", {"stage": "won"}, ("?stage", "not_one_of")),
-        ("time-in-stage/curve", {"stage": "nowhere"}, ("?stage", "not_one_of")),
+        ("time-in-stage/curve", {"stage": "won"}, ("?stage", "unknown_stage")),
+        ("time-in-stage/curve", {"stage": "nowhere"}, ("?stage", "unknown_stage")),
         (
             "time-in-stage/curve",
             {"stage": "lead", "population": "left"},

@@ -12,6 +12,7 @@ from app.domain.catalogue.writing import MetricDefinition
 from app.storage.engine import Database
 from tests.conftest import make_workspace
 from tests.factories import keep_pipeline, sales_pipeline
+from tests.integration.test_drill_down import METRICS as CELLS
 
 Service = Callable[[ApiKey | None], httpx.AsyncClient]
 DEFINITIONS = "/v1/metric-definitions"
@@ -75,6 +76,24 @@ async def test_a_metric_is_made_by_the_rules_that_its_definition_names_first(
     usual = {rule.name: rule.values[0] for rule in metric.policies if rule.values}
     usual |= {name: value for name, value in asked.items() if name in usual}
     assert {name: policy[name] for name in usual} == usual
+
+
+@pytest.mark.parametrize("metric", CATALOGUE, ids=lambda metric: metric.id)
+async def test_an_answer_and_the_list_behind_it_bear_the_id_and_version_of_their_definition(
+    client: httpx.AsyncClient,
+    database: Database,
+    principal: Principal,
+    metric: MetricDefinition,
+) -> None:
+    await keep_pipeline(database, principal.workspace_id, sales_pipeline())
+    defined = (await client.get(f"{DEFINITIONS}/{metric.id}")).json()
+    asked = {metric.path: ASKED.get(metric.id, {})}
+    if metric.id in CELLS:
+        asked[f"{metric.path}/deals"] = {"cell": CELLS[metric.id]}
+    for path, parameters in asked.items():
+        answer = await client.get(f"/v1/pipelines/sales/metrics/{path}", params=parameters)
+        assert answer.status_code == 200, answer.text
+        assert answer.json()["definition"] == {"id": metric.id, "version": defined["version"]}
 
 
 async def test_a_caller_who_holds_the_definitions_is_told_so(client: httpx.AsyncClient) -> None:

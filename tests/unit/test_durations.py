@@ -41,3 +41,5 @@ def test_of_nothing_there_is_nothing_to_say() -> None:
 
 def test_a_length_in_microseconds_is_exact() -> None:
     assert microseconds(timedelta(days=36_525, microseconds=1)) == 36_525 * 86_400 * 10**6 + 1
+    longer = timedelta(days=146_097, microseconds=1)  # than a double tells microseconds apart
+    assert microseconds(longer) == 146_097 * 86_400 * 10**6 + 1

@@ -1,5 +1,6 @@
 """The funnel's definition, on pasts small enough to count by hand."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from uuid import uuid4
@@ -9,12 +10,13 @@ import pytest
 
 from app.domain import funnel
 from app.domain.definition import Definition, begin, revise
-from app.domain.funnel import Rank
+from app.domain.funnel import Rank, Tally
 from app.domain.intervals import Proportion
 from app.domain.journey import Status
 from app.domain.measures.hindsight import Sighting, seen
 from app.domain.measures.ranking import Ranking
-from app.domain.measures.selection import Selection, month_start, months
+from app.domain.measures.selection import Dimension, Selection, month_start, months
+from app.domain.measures.sums import Count
 from app.domain.pipeline import Flow, LossReason, Pipeline, StageKind
 from tests.factories import stage
 from tests.past_deals import PastDeal, past_deal
@@ -88,6 +90,36 @@ def test_a_deal_reopened_after_its_win_is_not_won_but_was() -> None:
     assert talks.reached.deals == 0
 
 
+def test_a_win_counts_once_for_each_deal_that_was_ever_won() -> None:
+    deals = told("lead", "won"), told("lead", "offer", "won"), told("lead", "won", "lost")
+    undone = told("lead", "offer", "won", "offer"), told("lead", "talks", "won", "lost")
+    *below, won = measured(*deals, *undone, told("lead", "offer"))
+    assert won.reached.deals == 2
+    assert won.ever_won == Count(5)
+    assert won.won_undone == Count(3)
+    assert {(rank.ever_won, rank.won_undone) for rank in below} == {(None, None)}
+
+
+def test_ranks_are_numbered_from_the_first_stage_to_the_win() -> None:
+    assert [rank.rank for rank in measured(told("lead"))] == [1, 2, 3, 4]
+
+
+def test_a_deal_handed_off_stopped_where_it_came_furthest_and_is_not_decided() -> None:
+    lead, offer = PIPELINE.by_key["lead"].bit, PIPELINE.by_key["offer"].bit
+    tallies = [
+        Tally(Status.HANDED_OFF, lead, Count(2)),
+        Tally(Status.HANDED_OFF, lead | offer, Count(4)),
+        Tally(Status.HANDED_OFF, offer, Count(1)),
+        Tally(Status.OPEN, lead, Count(8)),
+        Tally(Status.LOST, lead, Count(16)),
+    ]
+    first, second, *_ = funnel.measure(Ranking(PIPELINE, PIPELINE), tallies)
+    assert first.handed_off_furthest == Count(2)
+    assert second.handed_off_furthest == Count(5)  # whether or not they were in the first stage
+    assert first.decided == Proportion(5, 31 - 2 - 8)
+    assert second.decided == Proportion(0, 0)
+
+
 def test_a_deal_off_the_path_has_reached_the_first_stage_at_least() -> None:
     lead, offer, *_ = measured(told("parked"))
     assert (lead.reached.deals, lead.entered.deals, lead.implied.deals) == (1, 0, 1)
@@ -117,6 +149,14 @@ def test_conversion_leaves_out_the_undecided_only_where_it_says_so() -> None:
     assert lead.to_won == Proportion(0, 3)
 
 
+def test_conversions_from_the_start_and_to_the_win_are_of_all_who_came_so_far() -> None:
+    ranks = measured(told("lead", "offer", "won"), told("lead", "offer"), told("lead"))
+    from_start = [rank.from_start for rank in ranks]
+    assert from_start == [Proportion(n, 3) for n in (3, 2, 1, 1)]
+    assert [rank.to_won for rank in ranks[:-1]] == [Proportion(1, of) for of in (3, 2, 1)]
+    assert (ranks[-1].to_next, ranks[-1].to_won, ranks[-1].decided) == (None, None, None)
+
+
 def test_an_observed_step_is_from_the_stage_itself_to_the_next_itself() -> None:
     ranking = Ranking(PIPELINE, PIPELINE)
     deals = at(
@@ -139,6 +179,46 @@ def test_an_observed_step_is_from_the_stage_itself_to_the_next_itself() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("stays", "steps"),
+    [
+        (["lead", "offer"], {1: 1}),
+        (["offer", "lead"], {}),
+        (["offer", "lead", "offer"], {1: 1}),
+        (["lead", "talks", "offer"], {1: 1}),
+        (["talks", "lead", "offer"], {1: 1}),
+        (["lead", "offer", "talks", "won"], {1: 1, 2: 1}),
+    ],
+)
+def test_an_observed_step_leads_from_an_earlier_stay_to_a_later_one(
+    stays: list[str], steps: dict[int, int]
+) -> None:
+    ranking = Ranking(PIPELINE, PIPELINE)
+    assert funnel.observed_steps(ranking, at([told(*stays)], LATER)) == steps
+
+
+def test_where_no_step_was_observed_none_of_those_who_entered_went_on() -> None:
+    ranking = Ranking(PIPELINE, PIPELINE)
+    deals = at([told("lead", "won"), told("talks", "won"), told("offer")], LATER)
+    steps = funnel.observed_steps(ranking, deals)
+    ranks = funnel.measure(ranking, funnel.tallies(deals), observed=steps)
+    expected = [Proportion(0, 1), Proportion(0, 1), Proportion(1, 1)]
+    assert [rank.to_next for rank in ranks[:-1]] == expected
+
+
+def test_visits_that_ended_forward_are_no_independent_cases() -> None:
+    ranking = Ranking(PIPELINE, PIPELINE)
+    deals = at([told("lead", "offer")], LATER)
+    visits = funnel.visit_steps(ranking, deals)
+    ranks = funnel.measure(ranking, funnel.tallies(deals), visits=visits)
+    assert [rank.to_next for rank in ranks[:-1]] == [
+        Proportion(1, 1, independent=False),
+        Proportion(0, 1, independent=False),
+        Proportion(0, 0, independent=False),  # where there was no visit
+    ]
+    assert [share.interval for rank in ranks[:-1] if (share := rank.to_next)] == [None] * 3
+
+
 def test_with_every_reentry_visits_are_counted_that_ended_forward() -> None:
     ranking = Ranking(PIPELINE, PIPELINE)
     deals = at([told("lead", "offer", "lead", "talks", "parked", "talks", "won")], day(99))
@@ -148,6 +228,20 @@ def test_with_every_reentry_visits_are_counted_that_ended_forward() -> None:
         2: (0, 1),
         3: (1, 2),
     }
+
+
+def test_a_cohort_was_opened_in_the_period_and_passes_the_filters() -> None:
+    def opened(number: int, owner: str | None) -> PastDeal:
+        return past_deal(PIPELINE, [("lead", day(number))], owner=owner)
+
+    deals = at([opened(1, "ada"), opened(2, "ben"), opened(2, "ada"), opened(3, None)], LATER)
+    first, bens, adas, _ = deals
+    asked = Selection(as_of=LATER, start=day(2), end=day(3))
+    assert funnel.cohort(deals, asked) == {None: [bens, adas]}
+    by_owner = replace(asked, start=None, group_by=Dimension("owner"))
+    assert funnel.cohort(deals, by_owner) == {"ada": [first, adas], "ben": [bens]}
+    filtered = replace(by_owner, filters={Dimension("owner"): frozenset({"ben"})})
+    assert funnel.cohort(deals, filtered) == {"ben": [bens]}
 
 
 def test_an_empty_cohort_has_zeros_and_no_rates() -> None:

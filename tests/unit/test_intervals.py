@@ -108,6 +108,24 @@ def test_two_shares_are_compared_only_where_both_have_an_interval() -> None:
 # The shift between two samples of lengths
 
 
+@pytest.mark.parametrize(
+    ("marks", "expected"),
+    [
+        ([0.9, 0.95], 0.9 - 1 / 32),  # most holds none before the first: cut just beside it
+        ([0.01, 0.02], 0.02 + 1 / 32),
+        ([0.02], 0.02 + 1 / 32),
+        ([0.2, 0.9], (0.2 + 0.9) / 2),  # and in the middle of a gap between two
+        ([0.1, 0.2, 0.3, 0.8], (0.3 + 0.8) / 2),
+        ([0.0], 1 / 32),
+        ([1.0], 1 - 1 / 32),
+    ],
+)
+def test_a_cut_takes_off_most_of_what_is_not_looked_for(
+    marks: list[float], expected: float
+) -> None:
+    assert intervals.cut_at(marks) == pytest.approx(expected)
+
+
 def by_brute_force(lengths: list[int], against: list[int]) -> tuple[float, float, float]:
     """The median of all differences, and the interval by its definition, in numpy."""
     differences = np.sort(np.subtract.outer(lengths, against), axis=None)

@@ -1,7 +1,7 @@
 """The projection's definition: what a log says of a deal, told twice and compared."""
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
@@ -166,6 +166,33 @@ def test_visits_are_the_stays_without_a_gap_between_them(case: Case) -> None:
     assert [v.ended_by for v in closed] == [
         row.kind for row in case.log if row.entered_at is not None
     ]
+
+
+def test_a_deal_linked_from_its_win_stays_there_until_it_moves_on() -> None:
+    def row(seq: int, kind: str, came_from: int | None, to_slot: int) -> Transition:
+        entered = None if kind in ("opened", "handed_off") else START + timedelta(days=seq - 1)
+        return Transition(
+            seq=seq,
+            kind=TransitionKind(kind),
+            from_slot=came_from,
+            entered_at=entered,
+            to_slot=to_slot,
+            occurred_at=START + timedelta(days=seq),
+        )
+
+    log = [row(1, "opened", None, 1), row(2, "won", 1, 5), row(3, "handed_off", 5, 5)]
+    days = [START + timedelta(days=number) for number in range(6)]
+    told = [(visit.slot, visit.entered_at, visit.left_at) for visit in journey.visits(log)]
+    assert told == [(1, days[1], days[2]), (5, days[2], None)]
+    reopened = replace(row(4, "reopened", 5, 2), entered_at=days[2])
+    told = [
+        (visit.slot, visit.entered_at, visit.left_at) for visit in journey.visits([*log, reopened])
+    ]
+    assert told == [(1, days[1], days[2]), (5, days[2], days[4]), (2, days[4], None)]
+
+
+def test_where_no_transition_stands_there_was_no_visit() -> None:
+    assert list(journey.visits([])) == []
 
 
 @given(cases())

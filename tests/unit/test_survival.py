@@ -19,6 +19,7 @@ from app.domain.durations import (
     Incidence,
     Quantiles,
     Risk,
+    competing_points,
     incidence_curve,
     incidence_quantiles,
     survival_curve,
@@ -197,6 +198,12 @@ def test_before_the_first_end_all_last_and_nothing_is_estimated() -> None:
     assert (point.at_risk, point.survival, point.interval) == (3, 1.0, None)
 
 
+def test_no_share_is_too_large_to_be_asked_for() -> None:
+    assert (Risk(10).end_at(1), Risk(10, (10,)).end_at(1)) == (10, None)
+    assert (Risk(10).end_at(0), Risk(0).end_at(0)) == (1, None)
+    assert Risk(0).survival(0) == 1
+
+
 def test_a_curve_that_nobody_has_left_is_empty() -> None:
     assert survival_curve([], [1, 2, 3]) == []
     assert survival_quantiles([], [1, 2, 3]) == Quantiles(3)
@@ -254,6 +261,23 @@ def test_a_curve_can_be_drawn_coarser(seed: int) -> None:
     assert drawn[-1] == risk.ends
 
 
+def test_a_curve_is_drawn_whole_as_long_as_it_may_be() -> None:
+    assert Risk(DRAWN).drawn() == tuple(range(1, DRAWN + 1))
+
+
+def test_a_thinned_curve_falls_from_point_to_point_by_the_same() -> None:
+    # Half of them end before the others are censored: no quantile but the median, the last end.
+    half = Risk(1_000, range(501, 1_001))
+    assert half.drawn(20) == tuple(range(25, 501, 25))
+    assert len(Risk(1_000).drawn(21)) == 21  # four quantiles, the last end, and all that may be
+
+
+@pytest.mark.parametrize("ended", range(MIN_CASES))
+def test_from_too_few_ends_no_quantile_is_even_looked_for(ended: int) -> None:
+    risk = Risk(ended)
+    assert risk.quantile_ends() == Incidence(risk, (ended,)).quantile_ends() == (None,) * 4
+
+
 # Aalen and Johansen
 
 
@@ -262,8 +286,11 @@ def test_the_incidence_of_a_cause_is_the_sum_of_what_it_takes(
     ended: dict[str, list[int]], running: list[int]
 ) -> None:
     points = incidence_curve(ended, running, "won")
-    assert [point.length for point in points] == sorted({n for of in ended.values() for n in of})
+    every = [n for lengths in ended.values() for n in lengths]
+    assert [point.length for point in points] == sorted(set(every))
     for point in points:
+        left = sum(n > point.length for n in every) + sum(n >= point.length for n in running)
+        assert point.at_risk == left
         for cause, share in point.incidence.items():
             expected = incidence_by_definition(ended, running, cause, int(point.length))
             assert share == pytest.approx(float(expected), rel=1e-12)
@@ -337,6 +364,7 @@ def test_a_thinned_incidence_keeps_the_quantiles_of_its_cause(seed: int, cause: 
     ended[cause] += [length + 7 for length in running[::2]] * 9  # enough for some quantiles
     points = incidence_curve(ended, running, cause)
     assert len(points) <= DRAWN
+    assert points[-1].length == max(n for of in ended.values() for n in of)
     quantiles = incidence_quantiles(ended, running, cause)
     assert quantiles.p50 is not None
     for share, expected in zip(QUANTILES, shown(quantiles), strict=True):
@@ -350,6 +378,16 @@ def test_the_ends_of_a_cause_count_among_those_drawn() -> None:
     assert own == (500, 750, 900, 950)
     assert len(of_all) + len(own) <= 20
     assert of_all[-1] == 1_000
+
+
+def test_before_anything_has_ended_all_are_at_risk_and_no_cause_has_any() -> None:
+    risk = Risk(6, (4,))
+    causes = {"won": Incidence(risk, (2, 3)), "lost": Incidence(risk, (1, 2))}
+    later, first = (3, {"won": 1, "lost": 1}), (0, {"won": 0, "lost": 0})
+    begin, point = competing_points(causes, [later, first])
+    assert (begin.length, begin.at_risk, begin.survival) == (0, 6, 1.0)
+    assert begin.incidence == {"won": 0.0, "lost": 0.0}
+    assert (point.length, point.at_risk) == (3, 4)
 
 
 def test_incidence_is_known_from_counts_alone() -> None:

@@ -66,5 +66,5 @@ def _open_stage(ranking: Ranking, key: str) -> Stage:
     stage = next((s for s in ranking.latest.stages if s.key == key and s.is_open), None)
     if stage is None:
         detail = f"The pipeline has no open stage {key!r}."
-        raise Invalid(detail, [Breach("?stage", "not_one_of", detail)])
+        raise Invalid(detail, [Breach("?stage", "unknown_stage", detail)])
     return ranking.stage(stage.slot)

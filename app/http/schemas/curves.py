@@ -1,19 +1,18 @@
 """Curves as front ends plot them: how long deals stay in a stage, how long until they are won."""
 
-from collections.abc import Iterator, Sequence
-from typing import Any, Final, Self
+from collections.abc import Sequence
+from typing import Any, ClassVar, Final, Self
 
 from pydantic import Field
 
 from app.domain.durations import CompetingPoint, Point
-from app.domain.errors import Breach
 from app.domain.journey import Status
 from app.domain.measures.curves import CycleCurve as Cycles
 from app.domain.measures.curves import StageCurve as Stays
 from app.domain.measures.ranking import Ranking
 from app.domain.measures.selection import Attribution
 from app.domain.measures.stage_time import VisitReentry
-from app.domain.pipeline import Pipeline, Stage
+from app.domain.pipeline import Stage
 from app.http.schemas.common import Key, Rate, Response
 from app.http.schemas.definitions import DefinitionRef
 from app.http.schemas.metric_queries import PeriodQuery
@@ -47,11 +46,7 @@ _STAGE_POLICY: Final[dict[str, Any]] = {**POLICY, "stage": "quote", "reentry": "
 
 
 class _CurveQuery(PeriodQuery):
-    def _breaches(self, pipeline: Pipeline, now: Any) -> Iterator[Breach]:
-        yield from super()._breaches(pipeline, now)
-        if self.group_by is not None:
-            detail = "A curve is that of all that is selected: filter by one group at a time."
-            yield Breach("?group_by", "unknown_field", detail)
+    group_by: ClassVar[None] = None  # type: ignore[misc] # no parameter of a curve: it is refused
 
     @property
     def ages(self) -> bool:

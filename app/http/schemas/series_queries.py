@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime
+from typing import ClassVar
 from zoneinfo import ZoneInfo
 
 from pydantic import Field
@@ -44,6 +45,8 @@ class FigureQuery(PeriodQuery):
 class TrendQuery(FigureQuery):
     """One figure, bucket by bucket."""
 
+    group_by: ClassVar[None] = None  # type: ignore[misc] # no parameter of a trend: it is refused
+
     from_: Edge = Field(alias="from", description="Begin of the first bucket.")
     to: Edge | None = Field(default=None, description="End of the last bucket; left out: `as_of`.")
     by: By = Field(
@@ -62,12 +65,6 @@ class TrendQuery(FigureQuery):
             detail = "The first bucket begins after `as_of`, where the last one ends."
             raise Invalid(detail, [Breach("?from", "out_of_range", detail)])
         return replace(found, end=found.end or found.as_of)
-
-    def _breaches(self, pipeline: Pipeline, now: datetime) -> Iterator[Breach]:
-        yield from super()._breaches(pipeline, now)
-        if self.group_by is not None:
-            detail = "A trend is that of all that is selected: filter by one group at a time."
-            yield Breach("?group_by", "unknown_field", detail)
 
 
 class CompareQuery(FigureQuery):
