@@ -133,6 +133,8 @@ WHERE workspace_id = $1 AND import_id = (
 RETURNING {", ".join(_READ)}
 """
 
+REFRESH_STATISTICS: Final = "SELECT refresh_statistics()"
+
 RELEASE: Final = """
 UPDATE import_job SET lease_id = NULL, leased_until = NULL
 WHERE workspace_id = $1 AND import_id = $2 AND lease_id = $3
