@@ -1,5 +1,6 @@
 """The tour in the README runs as it stands, against a service started the way the README says."""
 
+import json
 import os
 import re
 import subprocess
@@ -35,3 +36,14 @@ def test_the_tour_runs_and_shows_what_it_promises(start: Callable[..., Service])
     assert '"kind":"advanced"' in ran.stdout
     assert '"flagged":1' in ran.stdout
     assert '"opportunity.transitioned"' in ran.stdout
+
+    answers = [json.loads(line) for line in ran.stdout.splitlines() if line.startswith("{")]
+    figures = {a["definition"]["id"]: a for a in answers if "definition" in a and "total" in a}
+    assert [group["value"] for group in figures["funnel"]["groups"]] == ["mia"]
+    assert figures["trend"]["total"]["points"][0]["value"] == 1  # the quiet one, in January
+    assert figures["snapshot"]["total"]["deals"] == 1
+    assert figures["win-rate"]["total"]["won"] == 0
+    (behind,) = [answer for answer in answers if "cell" in answer]
+    assert [item["external_id"] for item in behind["items"]] == ["CRM-1042"]
+    (defined,) = [answer for answer in answers if "formula" in str(answer.get("figures"))]
+    assert defined["title"]["zh"] == "漏斗"

@@ -102,7 +102,7 @@ def sepsis_pipeline() -> Pipeline:
         *(stage(slug(name), slot) for slot, name in enumerate(PATH, start=1)),
         stage("return-er", 6, off_path=True),
         *(stage(slug(name), slot, StageKind.WON) for slot, name in enumerate(RELEASES, start=7)),
-        stage("lost", 12, StageKind.LOST),
+        stage("lost", 12, StageKind.LOST, loss_reasons=(LossReason("unspecified", "None given"),)),
     )
 
 
