@@ -16,7 +16,7 @@ from app.domain.journey import Status, TransitionKind
 from app.domain.measures.hindsight import Sighting
 from app.domain.measures.ranking import Ranking
 from app.domain.measures.selection import Selection, Value
-from app.domain.measures.sums import NONE, Count, one
+from app.domain.measures.sums import NONE, Count, one, total
 
 FORWARD = (TransitionKind.ADVANCED, TransitionKind.SKIPPED, TransitionKind.WON)
 """The moves that end a visit forward: advanced, skipped included, and won."""
@@ -162,22 +162,25 @@ def measure(
 
 def _counts(ranking: Ranking, cohort: Iterable[Tally]) -> Mapping[int, Mapping[str, Count]]:
     """What each rank counts, by the name of the count."""
-    found: dict[int, dict[str, Count]] = defaultdict(lambda: defaultdict(lambda: NONE))
+    found: dict[int, dict[str, list[Count]]] = defaultdict(lambda: defaultdict(list))
     won_rank = ranking.won_rank
     for tally in cohort:
         furthest = ranking.furthest(tally.status, tally.reach_mask)
         won = tally.status is Status.WON
         for rank in range(1, furthest + 1):
             itself = rank == won_rank or bool(tally.reach_mask & ranking.path[rank - 1].bit)
-            found[rank]["reached"] += tally.count
-            found[rank]["entered" if itself else "implied"] += tally.count
+            found[rank]["entered" if itself else "implied"].append(tally.count)
         if won:
             if tally.reach_mask & ranking.path[-1].bit:
-                found[won_rank - 1]["won_after"] += tally.count
+                found[won_rank - 1]["won_after"].append(tally.count)
         else:
-            found[furthest][f"{tally.status.value}_furthest"] += tally.count
+            found[furthest][f"{tally.status.value}_furthest"].append(tally.count)
         if tally.reach_mask & ranking.won_mask:
-            found[won_rank]["ever_won"] += tally.count
+            found[won_rank]["ever_won"].append(tally.count)
             if not won:
-                found[won_rank]["won_undone"] += tally.count
-    return found
+                found[won_rank]["won_undone"].append(tally.count)
+    counts: dict[int, dict[str, Count]] = defaultdict(lambda: defaultdict(lambda: NONE))
+    for rank, named in found.items():
+        counts[rank].update((name, total(each)) for name, each in named.items())
+        counts[rank]["reached"] = counts[rank]["entered"] + counts[rank]["implied"]
+    return counts

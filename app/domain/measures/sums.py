@@ -39,7 +39,13 @@ def weighing(deals: int, amount: Decimal | None, currency: str | None) -> Count:
 
 def total(counts: Iterable[Count]) -> Count:
     """All of them together."""
-    return sum(counts, NONE)
+    deals, zero = 0, Decimal(0)
+    amounts: dict[str, Decimal] = {}
+    for count in counts:
+        deals += count.deals
+        for currency, amount in count.amounts.items():
+            amounts[currency] = amounts.get(currency, zero) + amount
+    return Count(deals, dict(sorted(amounts.items())))
 
 
 def added(these: Amounts, those: Amounts) -> Amounts:
