@@ -60,7 +60,7 @@ async def under_way(url: str) -> list[str | None]:
     try:
         rows = await connection.fetch(
             "SELECT wait_event FROM pg_stat_activity WHERE datname = current_database()"
-            " AND usename = current_user AND pid <> pg_backend_pid() AND state <> 'idle'"
+            " AND application_name = 'sluice' AND pid <> pg_backend_pid() AND state <> 'idle'"
         )
         return [row["wait_event"] for row in rows]
     finally:
