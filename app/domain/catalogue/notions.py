@@ -171,22 +171,28 @@ NOTIONS: Final = (
             " own names: the count, then the stage's key and what else tells it apart, joined by"
             " points, like `reached.quote` or `deals.quote.price`. What has no key is written with"
             " a colon: `rank:4`, `:none`, `:handed_off`. A share's name opens its `count`; with"
-            " `.of` behind it, that of which it is a share. The number and the list always agree.",
+            " `.of` behind it, that of which it is a share. The number and the list always agree."
+            " Funnel, flow, matrix, time in stage, cycle time, win rate, loss reasons and snapshot"
+            " have lists; velocity, bottlenecks, trend and compare count what those count, and open"
+            " there with the same filters.",
             "`GET …/metrics/{metric}/deals` 使用同样的参数再加 `cell=`，按游标逐条列出某个计数所含"
             "的商机或停留。单元格沿用回答中的名称：先是计数名，再是阶段的 key 及其他区分项，以点号"
             "相连，如 `reached.quote`、`deals.quote.price`。没有 key 的以冒号书写：`rank:4`、"
             "`:none`、`:handed_off`。占比的名称打开其 `count`，后加 `.of` 则打开其分母。"
-            "数字与明细始终一致。",
+            "数字与明细始终一致。漏斗、阶段流量、流转矩阵、阶段停留时间、销售周期、赢单率、丢单原因"
+            "与时点快照均有明细；销售速度、瓶颈、趋势与对比所计之数与之相同，可用同样的筛选在那里打开。",
         ),
     ),
     Notion(
         Text("ETag", "ETag"),
         Text(
             "It changes when the pipeline's data or definition does, and for answers that age by"
-            " themselves, like time in stage, the curves and the snapshot, with the minute. Send it"
-            " in `If-None-Match` for a 304.",
+            " themselves, like time in stage, the curves and the snapshot, with the minute. It is"
+            " weak (`W/…`) where T moves with the clock, strong where `as_of` fixes it. Send it in"
+            " `If-None-Match` for a 304.",
             "管道的数据或定义变化时随之变化；会自行随时间变化的回答（如阶段停留时间、曲线、时点快照）"
-            "每分钟变化一次。在 `If-None-Match` 中带上它，未变则得到 304。",
+            "每分钟变化一次。T 随时钟推移时为弱标签（`W/…`），由 `as_of` 固定时为强标签。"
+            "在 `If-None-Match` 中带上它，未变则得到 304。",
         ),
     ),
     Notion(
