@@ -85,14 +85,14 @@ def _time_in_stage(case: Case, population: VisitPopulation, reentry: VisitReentr
 
 def _cycle_time(case: Case, population: DealPopulation) -> Opened:
     found = closings.cycle_times(case.deals, case.selection, population)
-    answer = outcomes.CycleTimeFigures.of(found.get(None, {})).model_dump()
+    answer = outcomes.CycleTimeFigures.of(found.get(None, {}), case.ranking).model_dump()
     names = cell_names.cycle_time_cells(case.ranking, population)
     return Opened(case, names, dict(_counts(answer)))
 
 
 def _win_rate(case: Case) -> Opened:
     found = closings.win_rates(case.deals, case.selection).get(None, WinRate())
-    answer = outcomes.WinRateFigures.of(found).model_dump()
+    answer = outcomes.WinRateFigures.of(found, case.ranking).model_dump()
     return Opened(case, cell_names.win_rate_cells(case.ranking), dict(_counts(answer)))
 
 

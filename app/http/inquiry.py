@@ -12,7 +12,8 @@ from datetime import datetime
 from hashlib import sha256
 from typing import Annotated, Any, Final, TypeVar
 
-from fastapi import Depends, Path, Request, Response
+from fastapi import Depends, Path, Request
+from fastapi import Response as HttpResponse
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.domain.access import Principal, Scope
@@ -23,7 +24,7 @@ from app.domain.measures.selection import Value
 from app.domain.pipeline import Pipeline
 from app.http import conditional
 from app.http.deps import Allowed, DatabaseDep
-from app.http.schemas.common import Key
+from app.http.schemas.common import Key, Response
 from app.http.schemas.metric_queries import MetricQuery, present_minute
 from app.http.schemas.metrics import in_order, policy
 from app.storage import pipelines
@@ -58,19 +59,29 @@ class Inquiry:
         """What all policies say."""
         return policy(self.asked.selection, self.ranking.pipeline.revision)
 
-    async def whole(self, count: Counted[T]) -> T | None:
-        """The figures of all that is selected; None where that is nothing."""
-        return (await count(self.connection, self.asked, grouped=False)).get(None)
+    async def figures(
+        self,
+        count: Counted[T],
+        total: Callable[[T, Ranking], Response],
+        group: Callable[..., Response],
+        *,
+        nothing: Any,
+    ) -> dict[str, Any]:
+        """The `total` and the `groups` of an answer: what is counted, told by these schemas.
 
-    async def groups(self, count: Counted[T]) -> list[tuple[Value, T]] | None:
-        """The figures of each group, in order; None where nothing is grouped. Raises Invalid."""
+        `group` takes what `total` does, and its `value`; `nothing` is told where nothing is there
+        to count. Raises Invalid for more groups than an answer shows.
+        """
+        whole = (await count(self.connection, self.asked, grouped=False)).get(None)
+        told = total(nothing if whole is None else whole, self.ranking)
         if self.asked.selection.group_by is None:
-            return None
+            return {"total": told, "groups": None}
         found = await count(self.connection, self.asked, grouped=True)
         if len(found) > MOST_GROUPS:
             problem = f"That makes {len(found)} groups, more than {MOST_GROUPS}; filter first."
             raise Invalid(problem, [Breach("?group_by", "out_of_range", problem)])
-        return [(value, found[value]) for value in in_order(found)]
+        groups = [group(found[value], self.ranking, value=value) for value in in_order(found)]
+        return {"total": told, "groups": groups}
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +89,7 @@ class Caller:
     """Who asks about which pipeline, and which answer is held already."""
 
     request: Request
-    response: Response
+    response: HttpResponse
     principal: Principal
     database: Database
     pipeline: str
@@ -140,7 +151,7 @@ class Caller:
 
 async def _caller(
     request: Request,
-    response: Response,
+    response: HttpResponse,
     pipeline: Annotated[Key, Path(description="The pipeline's key.")],
     principal: Annotated[Principal, Depends(Allowed(Scope.METRICS_READ))],
     database: DatabaseDep,

@@ -256,3 +256,19 @@ def test_a_move_and_a_return_at_one_instant_are_told_apart_by_their_order() -> N
     assert [entry.to_slot for entry in read.appended] == [LEAD, OFFER, LEAD, OFFER]
     again = reconcile(SALES, rows, known_after(read))
     assert list(again.verdicts) == [Verdict.PRESENT] * 4
+
+
+def test_an_amount_is_held_back_with_its_currency() -> None:
+    """Somebody has taken both away since: neither comes back alone."""
+    first = reconcile(SALES, [row(LEAD, 0, currency="EUR")])
+    cleared = Known(
+        log=first.appended,
+        seq=1,
+        facts={**first.facts, "amount": None, "currency": None},
+        stated_until={"currency": START + timedelta(days=9)},
+    )
+    read = reconcile(SALES, [row(OFFER, 5, amount=Decimal(5), currency="EUR")], cleared)
+    assert [move.to_slot for move in read.appended] == [OFFER]
+    assert (read.facts["amount"], read.facts["currency"]) == (None, None)
+    later = reconcile(SALES, [row(OFFER, 10, amount=Decimal(5), currency="EUR")], cleared)
+    assert (later.facts["amount"], later.facts["currency"]) == (Decimal(5), "EUR")

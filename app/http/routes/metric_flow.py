@@ -28,15 +28,13 @@ router = APIRouter(
 async def get_flow(query: Annotated[FlowQuery, Query()], caller: CallerDep) -> flow.Flow:
     """What came into each stage in the period, and what went out of it and where to."""
     async with caller.asks(query) as inquiry:
-        ranking = inquiry.ranking
-        whole = await inquiry.whole(flows.stage_flows)
-        groups = await inquiry.groups(flows.stage_flows)
+        figures = await inquiry.figures(
+            flows.stage_flows, flow.FlowFigures.of, flow.FlowGroup.of, nothing={}
+        )
     return flow.Flow(
         definition=DefinitionRef.of("flow"),
         policy=flow.FlowPolicy(**inquiry.policy, basis=query.basis),
-        total=flow.FlowFigures.of(whole or {}, ranking),
-        groups=groups
-        and [flow.FlowGroup.of(found, ranking, value=value) for value, found in groups],
+        **figures,
     )
 
 
@@ -44,15 +42,13 @@ async def get_flow(query: Annotated[FlowQuery, Query()], caller: CallerDep) -> f
 async def get_matrix(query: Annotated[MatrixQuery, Query()], caller: CallerDep) -> flow.Matrix:
     """From which stage deals moved to which in the period, how often, and after how long."""
     async with caller.asks(query) as inquiry:
-        ranking = inquiry.ranking
-        whole = await inquiry.whole(flows.moves)
-        groups = await inquiry.groups(flows.moves)
+        figures = await inquiry.figures(
+            flows.moves, flow.MatrixFigures.of, flow.MatrixGroup.of, nothing={}
+        )
     return flow.Matrix(
         definition=DefinitionRef.of("matrix"),
         policy=flow.FlowPolicy(**inquiry.policy, basis=query.basis),
-        total=flow.MatrixFigures.of(whole or {}, ranking),
-        groups=groups
-        and [flow.MatrixGroup.of(found, ranking, value=value) for value, found in groups],
+        **figures,
     )
 
 
@@ -62,23 +58,21 @@ async def get_cumulative_flow(
 ) -> cumulative.CumulativeFlow:
     """Arrivals, departures and work in progress by day, week, month or quarter; Little's law."""
     async with caller.asks(query) as inquiry:
-        ranking = inquiry.ranking
         bounds = cumulative_flow.boundaries(inquiry.asked.selection, query.by)
         count = partial(cumulative_flows.cumulative_flows, by=query.by)
-        whole = await inquiry.whole(count)
-        groups = await inquiry.groups(count)
-    if groups and len(groups) * (len(bounds) - 1) > MOST_BUCKETS_IN_ALL:
-        problem = f"That makes {len(groups)} groups of {len(bounds) - 1} buckets; filter first."
+        nothing = cumulative_flow.nothing(bounds)
+        figures = await inquiry.figures(
+            count,
+            cumulative.CumulativeFlowFigures.of,
+            cumulative.CumulativeFlowGroup.of,
+            nothing=nothing,
+        )
+    groups = len(figures["groups"] or ())
+    if groups * (len(bounds) - 1) > MOST_BUCKETS_IN_ALL:
+        problem = f"That makes {groups} groups of {len(bounds) - 1} buckets; filter first."
         raise Invalid(problem, [Breach("?group_by", "out_of_range", problem)])
     return cumulative.CumulativeFlow(
         definition=DefinitionRef.of("cumulative-flow"),
         policy=cumulative.CumulativeFlowPolicy(**inquiry.policy, by=query.by),
-        total=cumulative.CumulativeFlowFigures.of(
-            whole or cumulative_flow.nothing(bounds), ranking
-        ),
-        groups=groups
-        and [
-            cumulative.CumulativeFlowGroup.of(found, ranking, value=value)
-            for value, found in groups
-        ],
+        **figures,
     )

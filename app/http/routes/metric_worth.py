@@ -23,13 +23,13 @@ async def get_velocity(
 ) -> worth.Velocity:
     """How much money the pipeline brings in a day, by currency, and the four inputs."""
     async with caller.asks(query) as inquiry:
-        whole = await inquiry.whole(velocities)
-        groups = await inquiry.groups(velocities)
+        figures = await inquiry.figures(
+            velocities, worth.VelocityFigures.of, worth.VelocityGroup.of, nothing={}
+        )
     return worth.Velocity(
         definition=DefinitionRef.of("velocity"),
         policy=worth.WorthPolicy(**inquiry.policy),
-        total=worth.VelocityFigures.of(whole or {}),
-        groups=groups and [worth.VelocityGroup.of(found, value=value) for value, found in groups],
+        **figures,
     )
 
 
@@ -39,13 +39,14 @@ async def get_bottlenecks(
 ) -> worth.Bottlenecks:
     """What a point of conversion, or a quartile of speed, would be worth at each stage."""
     async with caller.asks(query) as inquiry:
-        ranking = inquiry.ranking
-        whole = await inquiry.whole(bottleneck_inputs)
-        groups = await inquiry.groups(bottleneck_inputs)
+        figures = await inquiry.figures(
+            bottleneck_inputs,
+            worth.BottlenecksFigures.of,
+            worth.BottlenecksGroup.of,
+            nothing=Inputs(),
+        )
     return worth.Bottlenecks(
         definition=DefinitionRef.of("bottlenecks"),
         policy=worth.WorthPolicy(**inquiry.policy),
-        total=worth.BottlenecksFigures.of(whole or Inputs(), ranking),
-        groups=groups
-        and [worth.BottlenecksGroup.of(found, ranking, value=value) for value, found in groups],
+        **figures,
     )

@@ -37,18 +37,17 @@ router = APIRouter(
 async def get_funnel(query: Annotated[FunnelQuery, Query()], caller: CallerDep) -> stages.Funnel:
     """How far the deals opened in the period have come: reached, entered, stopped, converted."""
     async with caller.asks(query) as inquiry:
-        ranking = inquiry.ranking
         count = partial(funnels.ranks, skip=query.skip, reentry=query.reentry)
-        whole = await inquiry.whole(count)
-        groups = await inquiry.groups(count)
+        nothing = funnel.measure(inquiry.ranking, ())
+        figures = await inquiry.figures(
+            count, stages.FunnelFigures.of, stages.FunnelGroup.of, nothing=nothing
+        )
     return stages.Funnel(
         definition=DefinitionRef.of("funnel"),
         policy=FunnelPolicy(
             **inquiry.policy, basis=query.basis, skip=query.skip, reentry=query.reentry
         ),
-        total=stages.FunnelFigures.of(whole or funnel.measure(ranking, ()), ranking),
-        groups=groups
-        and [stages.FunnelGroup.of(ranks, ranking, value=value) for value, ranks in groups],
+        **figures,
     )
 
 
@@ -58,18 +57,16 @@ async def get_time_in_stage(
 ) -> outcomes.TimeInStage:
     """How long visits of the open stages lasted, and how old those under way are."""
     async with caller.asks(query) as inquiry:
-        ranking = inquiry.ranking
         count = partial(stage_time.stage_times, population=query.population, reentry=query.reentry)
-        whole = await inquiry.whole(count)
-        groups = await inquiry.groups(count)
+        figures = await inquiry.figures(
+            count, outcomes.TimeInStageFigures.of, outcomes.TimeInStageGroup.of, nothing={}
+        )
     return outcomes.TimeInStage(
         definition=DefinitionRef.of("time-in-stage"),
         policy=TimeInStagePolicy(
             **inquiry.policy, population=query.population, reentry=query.reentry
         ),
-        total=outcomes.TimeInStageFigures.of(whole or {}, ranking),
-        groups=groups
-        and [outcomes.TimeInStageGroup.of(times, ranking, value=value) for value, times in groups],
+        **figures,
     )
 
 
@@ -80,14 +77,13 @@ async def get_cycle_time(
     """How long won and lost deals took, from their opening to their close."""
     async with caller.asks(query) as inquiry:
         count = partial(closings.cycle_times, population=query.population)
-        whole = await inquiry.whole(count)
-        groups = await inquiry.groups(count)
+        figures = await inquiry.figures(
+            count, outcomes.CycleTimeFigures.of, outcomes.CycleTimeGroup.of, nothing={}
+        )
     return outcomes.CycleTime(
         definition=DefinitionRef.of("cycle-time"),
         policy=ClosingsPolicy(**inquiry.policy, population=query.population),
-        total=outcomes.CycleTimeFigures.of(whole or {}),
-        groups=groups
-        and [outcomes.CycleTimeGroup.of(found, value=value) for value, found in groups],
+        **figures,
     )
 
 
@@ -97,13 +93,16 @@ async def get_win_rate(
 ) -> outcomes.WinRate:
     """How many of the deals closed in the period were won, by count and by amount."""
     async with caller.asks(query) as inquiry:
-        whole = await inquiry.whole(closings.win_rates)
-        groups = await inquiry.groups(closings.win_rates)
+        figures = await inquiry.figures(
+            closings.win_rates,
+            outcomes.WinRateFigures.of,
+            outcomes.WinRateGroup.of,
+            nothing=WinRate(),
+        )
     return outcomes.WinRate(
         definition=DefinitionRef.of("win-rate"),
         policy=ClosingsPolicy(**inquiry.policy, population=DealPopulation.CLOSED),
-        total=outcomes.WinRateFigures.of(whole or WinRate()),
-        groups=groups and [outcomes.WinRateGroup.of(found, value=value) for value, found in groups],
+        **figures,
     )
 
 
@@ -113,15 +112,13 @@ async def get_loss_reasons(
 ) -> outcomes.LossReasons:
     """Why deals were lost in the period, and from which stages."""
     async with caller.asks(query) as inquiry:
-        ranking = inquiry.ranking
-        whole = await inquiry.whole(closings.losses)
-        groups = await inquiry.groups(closings.losses)
+        figures = await inquiry.figures(
+            closings.losses, outcomes.LossReasonFigures.of, outcomes.LossReasonGroup.of, nothing=[]
+        )
     return outcomes.LossReasons(
         definition=DefinitionRef.of("loss-reasons"),
         policy=ClosingsPolicy(**inquiry.policy, population=DealPopulation.CLOSED),
-        total=outcomes.LossReasonFigures.of(whole or [], ranking),
-        groups=groups
-        and [outcomes.LossReasonGroup.of(found, ranking, value=value) for value, found in groups],
+        **figures,
     )
 
 
@@ -131,17 +128,15 @@ async def get_snapshot(
 ) -> stages.Snapshot:
     """The open deals at one instant: where they stand, how old they are there, who is idle."""
     async with caller.asks(query) as inquiry:
-        ranking = inquiry.ranking
         ends = await snapshot.bucket_ends(inquiry.connection, inquiry.asked)
         count = partial(snapshot.standings, ends=ends)
-        whole = await inquiry.whole(count)
-        groups = await inquiry.groups(count)
+        figures = await inquiry.figures(
+            count, stages.SnapshotFigures.of, stages.SnapshotGroup.of, nothing={}
+        )
     return stages.Snapshot(
         definition=DefinitionRef.of("snapshot"),
         policy=SnapshotPolicy(
             **{name: said for name, said in inquiry.policy.items() if name not in ("from", "to")}
         ),
-        total=stages.SnapshotFigures.of(whole or {}, ranking),
-        groups=groups
-        and [stages.SnapshotGroup.of(found, ranking, value=value) for value, found in groups],
+        **figures,
     )

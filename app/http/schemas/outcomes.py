@@ -151,7 +151,7 @@ class CycleTimeFigures(Response):
     all: Durations
 
     @classmethod
-    def of(cls, found: Mapping[Outcome, Summary], **more: Any) -> Self:
+    def of(cls, found: Mapping[Outcome, Summary], _ranking: Ranking, **more: Any) -> Self:
         lengths = {outcome.value: Durations.of(found.get(outcome, NOTHING)) for outcome in Outcome}
         return cls(**lengths, **more)
 
@@ -196,7 +196,7 @@ class WinRateFigures(Response):
     by_amount: list[WinRateByAmount]
 
     @classmethod
-    def of(cls, found: closings.WinRate, **more: Any) -> Self:
+    def of(cls, found: closings.WinRate, _ranking: Ranking, **more: Any) -> Self:
         return cls(
             won=found.won.deals,
             lost=found.lost.deals,

@@ -90,7 +90,7 @@ class VelocityFigures(Response):
     currencies: list[CurrencyVelocity]
 
     @classmethod
-    def of(cls, found: Mapping[Value, velocity.Velocity], **more: Any) -> Self:
+    def of(cls, found: Mapping[Value, velocity.Velocity], _ranking: Ranking, **more: Any) -> Self:
         rows = [_currency_velocity(currency, found[currency]) for currency in in_order(found)]
         return cls(currencies=rows, **more)
 

@@ -5,10 +5,9 @@ Counted by the database as `domain.measures.closings` defines it.
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.domain.durations import Summary
@@ -17,7 +16,7 @@ from app.domain.measures.closings import DealPopulation, Losses, Outcome, WinRat
 from app.domain.measures.selection import Value
 from app.domain.measures.sums import NONE, Count, weighing
 from app.storage.queries.lengths import NONE as NO_LENGTHS
-from app.storage.queries.lengths import PACKED, Lengths, summary, together, unpacked
+from app.storage.queries.lengths import PACKED, Lengths, samples, summary, together
 from app.storage.queries.population import counted, deals
 from app.storage.queries.question import Asked, Question, microseconds, status_of
 
@@ -27,6 +26,12 @@ async def cycle_times(
 ) -> Mapping[Value, Mapping[Outcome, Summary]]:
     """By group and outcome: how long, in microseconds, from the first opening to the last close?"""
     found = await cycles(connection, asked, population, grouped=grouped)
+    return await asyncio.to_thread(_summed_up, found)
+
+
+def _summed_up(
+    found: Mapping[Value, Mapping[Outcome, Lengths]],
+) -> Mapping[Value, Mapping[Outcome, Summary]]:
     return {
         group: {
             **{outcome: summary(of.get(outcome, NO_LENGTHS)) for outcome in Outcome},
@@ -55,17 +60,11 @@ async def cycles(
             **_among(question, population, facts=False),
         ),
     )
-    return await asyncio.to_thread(_in_order, rows)
-
-
-def _in_order(rows: Iterable[Row[Any]]) -> Mapping[Value, Mapping[Outcome, Lengths]]:
-    parts: dict[Value, dict[Outcome, list[Lengths]]] = defaultdict(lambda: defaultdict(list))
-    for row in rows:
-        parts[row.group][Outcome(row.status)].append(unpacked(row.lengths))
-    return {
-        group: {outcome: together(lengths) for outcome, lengths in of.items()}
-        for group, of in parts.items()
-    }
+    found: dict[Value, dict[Outcome, Lengths]] = defaultdict(dict)
+    every = await samples(rows, lambda row: (row.group, Outcome(row.status)))
+    for (of_group, outcome), lengths in every.items():
+        found[of_group][outcome] = lengths
+    return found
 
 
 async def lifetimes(
@@ -87,10 +86,7 @@ async def lifetimes(
             **_among(question, DealPopulation.OPENED, facts=False),
         ),
     )
-    parts: dict[Status, list[Lengths]] = defaultdict(list)
-    for row in rows:
-        parts[status_of(row)].append(unpacked(row.lengths))
-    found = {status: together(lengths) for status, lengths in parts.items()}
+    found = await samples(rows, status_of)
     return found, found.pop(Status.OPEN, NO_LENGTHS)
 
 

@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.domain.journey import TransitionKind
 from app.domain.measures.flow import Cell, Move, StageFlow, way_out
 from app.domain.measures.selection import Value
-from app.storage.queries.lengths import PACKED, quantile, unpacked
+from app.storage.queries.lengths import PACKED, quantile, samples
 from app.storage.queries.question import Asked, Question, microseconds
 from app.storage.queries.visits import counted
 
@@ -87,7 +87,7 @@ async def moves(
         ),
     )
     found: dict[Value, dict[Move, Cell]] = defaultdict(dict)
-    for row in rows:
-        lengths = unpacked(row.lengths)
-        found[row.group][row.slot, row.to_slot] = Cell(len(lengths), quantile(lengths, 0.5))
+    every = await samples(rows, lambda row: (row.group, row.slot, row.to_slot))
+    for (of_group, slot, to_slot), lengths in every.items():
+        found[of_group][slot, to_slot] = Cell(len(lengths), quantile(lengths, 0.5))
     return found

@@ -17,7 +17,7 @@ from app.domain.measures.snapshot import BUCKET_SHARES, BUCKET_YEAR, Standing
 from app.domain.measures.sums import NONE, Count, weighing
 from app.domain.period import Period
 from app.domain.pipeline import IdleClock, StageKind
-from app.storage.queries.lengths import PACKED, quantile, unpacked
+from app.storage.queries.lengths import PACKED, quantile, samples
 from app.storage.queries.population import OPEN_AT_T, deals
 from app.storage.queries.question import Asked, Question, microseconds
 
@@ -80,7 +80,7 @@ async def bucket_ends(connection: AsyncConnection, asked: Asked) -> Mapping[int,
           AND {question.standing()} AND t.occurred_at >= {year_before} AND t.occurred_at < :as_of
         GROUP BY t.from_slot""",
     )
-    lasted = {row.slot: unpacked(row.lengths) for row in rows}
+    lasted = await samples(rows, lambda row: row.slot)
     return {
         slot: [quantile(lengths, share) for share in BUCKET_SHARES]
         for slot, lengths in lasted.items()

@@ -2,18 +2,17 @@
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.domain.durations import Quantiles
 from app.domain.intervals import Silence
 from app.domain.measures.selection import Value
 from app.domain.measures.stage_time import StageTime, VisitPopulation, VisitReentry
-from app.storage.queries.lengths import PACKED, Lengths, summary, survival, together, unpacked
+from app.storage.queries.lengths import NONE, PACKED, Lengths, samples, summary, survival
 from app.storage.queries.population import OPEN_AT_T
 from app.storage.queries.question import Asked, Question, microseconds
 from app.storage.queries.visits import asks_deals, counted, visits
@@ -98,14 +97,10 @@ async def stays(
         if every
         else visits(question, **of_visits) + lengths("visits")
     )
-    rows = await question.rows(connection, sql)
-    return await asyncio.to_thread(_in_order, rows)  # millions of lengths take a second
-
-
-def _in_order(rows: Iterable[Row[Any]]) -> Mapping[tuple[Value, int], Stays]:
-    found: dict[tuple[Value, int], dict[bool, list[Lengths]]] = defaultdict(
-        lambda: {False: [], True: []}
+    found = await samples(
+        await question.rows(connection, sql), lambda row: (row.group, row.slot, row.is_open)
     )
-    for row in rows:
-        found[row.group, row.slot][row.is_open].append(unpacked(row.lengths))
-    return {key: Stays(together(of[False]), together(of[True])) for key, of in found.items()}
+    return {
+        key: Stays(found.get((*key, False), NONE), found.get((*key, True), NONE))
+        for key in {(group, slot) for group, slot, _ in found}
+    }
