@@ -60,6 +60,7 @@ def measure(report: Report, deals: int) -> None:
     with stage() as on:
         workspace, key = on.run(make_workspace)
         world = load(on, workspace, deals)
+        report.add("deals folded", "/s", [world.whole.deals / world.folding])
         duck = Duck(on, workspace, world.pipeline, world.until)
         with service(on) as running:
             sides = _Sides(report, Client(running.url, key), duck)

@@ -11,8 +11,10 @@ import multiprocessing
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from itertools import islice
 from random import Random
+from time import perf_counter
 from typing import Any, Final
 from uuid import UUID
 
@@ -20,6 +22,7 @@ import asyncpg
 
 from app.actions import announcements
 from app.actions.amend_opportunity import kept_changes
+from app.actions.fold_deals import fold_deals
 from app.actions.load_demo import KEY, demo_pipeline
 from app.actions.specimen import Specimen, specimens
 from app.domain import idle_flag, journey, opportunity
@@ -62,6 +65,8 @@ class World:
     asked: Extent
     since: datetime
     until: datetime
+    folding: float
+    """Seconds that it took to fold the deals into segments."""
 
 
 def load(on: Stage, workspace: UUID, deals: int) -> World:
@@ -89,8 +94,17 @@ def load(on: Stage, workspace: UUID, deals: int) -> World:
         asyncio.run(_copy(on, workspace, ((random.choice(made), tale) for tale in told), until))
 
     _at_once(share)
+    began = perf_counter()
+    on.run(partial(_fold, workspace=workspace))
+    folding = perf_counter() - began
     whole, asked = asyncio.run(_finish(on, workspace, made[0]))
-    return World(made[0], whole, asked, since, until)
+    return World(made[0], whole, asked, since, until, folding)
+
+
+async def _fold(database: Database, workspace: UUID) -> None:
+    """As the service would do by itself in the minutes after an import."""
+    for key in KEYS:
+        await fold_deals(database, workspace, key)
 
 
 def tales(pipeline: Pipeline, count: int, since: datetime, until: datetime) -> Iterator[Specimen]:

@@ -1,9 +1,11 @@
 """What metrics are asked on random pasts: any T and K, period, filters, group and attribution.
 
 `cases` is a hypothesis strategy of such questions, each with the past that it is about; `answered`
-keeps the past and asks the database, `repeated` asks once more about one that is kept.
+keeps the past, folded as it may be, and asks the database; `repeated` asks once more about one that
+is kept.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import cached_property
@@ -19,7 +21,10 @@ from app.domain.measures.selection import Attribution, Dimension, Selection
 from app.domain.pipeline import Pipeline
 from app.storage.engine import Database
 from app.storage.queries.question import Asked
-from tests.past_deals import LAST, STEP, Past, PastDeal, at, keep, past_deal, pasts
+from tests import folded
+from tests.folded import Fate
+from tests.past_deals import LAST, STEP, Past, PastDeal, at, past_deal
+from tests.random_pasts import pasts
 
 FROZEN = (
     ("owner", ("ada", "ben", None)),
@@ -73,10 +78,11 @@ def selections(draw: st.DrawFn, *, period: bool = True) -> Selection:
 class Case:
     """A past and what is asked of it; `revision` is the one whose order of stages counts.
 
-    `ahead` is how far T lies ahead of the clock.
+    `ahead` is how far T lies ahead of the clock; `fates` tell which of the deals are folded.
     """
 
     past: Past
+    fates: Sequence[Fate]
     revision: int
     selection: Selection
     ahead: timedelta
@@ -115,7 +121,8 @@ def cases(draw: st.DrawFn, *, period: bool = True) -> Case:
         pair = _pair(past.latest, draw(st.sampled_from(keys)), selection.as_of)
         past = replace(past, deals=[*past.deals, *pair])
     ahead = st.sampled_from([timedelta(hours=hours) for hours in (-1, 0, 1, 30)])
-    return Case(past, draw(st.integers(0, 2)), selection, draw(ahead))
+    fates = draw(folded.fates(len(past.deals)))
+    return Case(past, fates, draw(st.integers(0, 2)), selection, draw(ahead))
 
 
 def _pair(pipeline: Pipeline, key: str, as_of: datetime) -> list[PastDeal]:
@@ -128,11 +135,16 @@ def _pair(pipeline: Pipeline, key: str, as_of: datetime) -> list[PastDeal]:
     return [stayed, past_deal(pipeline, [(key, entered - STEP), ("won", left)])]
 
 
+async def keep(database: Database, workspace: UUID, case: Case) -> None:
+    """Insert what the case is about, and fold it."""
+    await folded.keep(database, workspace, case.past, case.fates)
+
+
 async def answered(
     database: Database, workspace: UUID, case: Case, query: Any, *arguments: Any
 ) -> Any:
     """What the database answers to the case, its past being kept first."""
-    await keep(database, workspace, case.past)
+    await keep(database, workspace, case)
     return await repeated(database, workspace, case, query, *arguments)
 
 

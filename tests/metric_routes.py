@@ -37,6 +37,7 @@ COMPLETE: dict[str, tuple[Pair, ...]] = {
     "/compare": (("figure", "win_rate"), ("to", "2024-02-01"), ("against_from", "2024-02-01")),
     "/trend": (("figure", "win_rate"), ("from", "2024-01-01"), ("to", "2024-03-01")),
     "/cumulative-flow": (("from", "2024-01-01"), ("to", "2024-03-01")),
+    "/cumulative-flow/deals": (("from", "2024-01-01"), ("to", "2024-03-01")),
     "/time-in-stage/curve": (("stage", "lead"),),
 }
 """By the end of a path: what must be said before it answers. A list opens its first cell."""

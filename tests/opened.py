@@ -12,10 +12,19 @@ from hypothesis import strategies as st
 
 from app.domain import funnel
 from app.domain.funnel import Reentry, Skip
-from app.domain.measures import cell_names, closings, flow, snapshot, stage_time
+from app.domain.measures import (
+    cell_names,
+    closings,
+    cumulative_flow,
+    flow,
+    snapshot,
+    stage_time,
+)
+from app.domain.measures.calendar import By
 from app.domain.measures.cell_names import HANDED_OFF, NONE, CellNames
 from app.domain.measures.closings import DealPopulation, WinRate
 from app.domain.measures.stage_time import VisitPopulation, VisitReentry
+from app.http.schemas import cumulative_flow as cumulative_schemas
 from app.http.schemas import flow as flow_schemas
 from app.http.schemas import funnel as funnel_schemas
 from app.http.schemas import outcomes
@@ -137,6 +146,18 @@ def _matrix(case: Case) -> Opened:
         counts[f"share.{where}"] = cell["share"]["count"]
         counts[f"share.{where}.of"] = cell["share"]["of"]
     return Opened(case, cell_names.matrix_cells(case.ranking), counts)
+
+
+def opened_by_bucket(case: Case, by: By) -> Opened:
+    """The cumulative flow of a case whose period begins somewhere."""
+    bounds = cumulative_flow.boundaries(case.selection, by)
+    found = cumulative_flow.measure(case.ranking, case.deals, case.selection, by)
+    flows = found.get(None, cumulative_flow.nothing(bounds))
+    answer = cumulative_schemas.CumulativeFlowFigures.of(flows, case.ranking).model_dump()
+    counts = {"in_progress_at_start": answer["in_progress_at_start"]}
+    for place, bucket in enumerate(answer["buckets"]):
+        counts |= {f"{name}.{place}": count for name, count in _counts(bucket)}
+    return Opened(case, cell_names.cumulative_flow_cells(case.ranking, bounds), counts)
 
 
 def _counts(figures: dict[str, Any], where: str = "") -> Iterator[tuple[str, int]]:

@@ -21,7 +21,7 @@ from sqlalchemy import RowMapping, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.domain.measures.hindsight import DealHistory, FactChange, Logged
-from app.domain.pipeline import Pipeline, StageKind
+from app.domain.pipeline import LossReason, Pipeline, StageKind
 from app.storage.engine import Database
 from app.storage.ids import new_id
 from app.storage.opportunities import facts_of
@@ -202,7 +202,13 @@ async def keep_pipelines(database: Database, workspace: UUID) -> None:
     """`sales`, where callers write, and `renewals`, to which they hand off."""
     drawn = sales_pipeline()
     more = (stage("renewed", 7, StageKind.WON), stage("declined", 8, StageKind.LOST))
-    sales = replace(drawn, stages=(*drawn.stages, *more))
+    # As a caller may write them, so that a stage can be archived.
+    reasons = (LossReason("price", "Price"),)
+    stages = (
+        replace(each, loss_reasons=reasons) if each.kind is StageKind.LOST else each
+        for each in (*drawn.stages, *more)
+    )
+    sales = replace(drawn, stages=tuple(stages))
     renewals = replace(sales, pipeline_id=new_id(), key="renewals")
     for pipeline in (sales, renewals):
         await keep_pipeline(database, workspace, pipeline)
@@ -240,6 +246,23 @@ async def kept(
         )
         for deal_id, (deal,) in deals.items()
     }
+
+
+async def folded(connection: AsyncConnection, workspace: UUID) -> dict[UUID, Any]:
+    """The row, the log and the changes of each deal that its segment answers for."""
+    found = await connection.execute(
+        text("""
+            SELECT o.opportunity_id, to_jsonb(o) - '{segment_id, segment_position}'::text[] AS row,
+                   (SELECT jsonb_agg(t ORDER BY t.seq) FROM transition AS t
+                    WHERE t.workspace_id = :workspace AND t.opportunity_id = o.opportunity_id),
+                   (SELECT jsonb_agg(c ORDER BY c.change_id) FROM opportunity_change AS c
+                    WHERE c.workspace_id = :workspace AND c.opportunity_id = o.opportunity_id)
+            FROM opportunity AS o
+            WHERE o.workspace_id = :workspace AND o.segment_version = o.version
+            """),
+        {"workspace": workspace},
+    )
+    return {deal_id: told for deal_id, *told in found}
 
 
 def _logged(row: RowMapping) -> Logged:

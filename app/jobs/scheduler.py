@@ -16,6 +16,7 @@ import structlog
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
 from app.domain.errors import DatabaseUnavailable
+from app.jobs.fold_segments import fold_all
 from app.jobs.idle_scan import scan_all
 from app.jobs.run_imports import run_pending_imports
 from app.settings import Settings
@@ -24,6 +25,7 @@ from app.storage.engine import JOB, Connection, Database, Role
 
 IMPORTING: Final = timedelta(seconds=1)
 """An import that was just taken on waits at most this long."""
+FOLDING: Final = timedelta(seconds=5)
 CLEARING: Final = timedelta(minutes=10)
 _SOON: Final = timedelta(milliseconds=5)  # a job is not started again before it has ended
 
@@ -44,11 +46,15 @@ async def scheduled(database: Database, settings: Settings) -> AsyncIterator["Sc
     async def run_imports() -> None:
         await run_pending_imports(database)
 
+    async def fold() -> None:
+        await fold_all(database)
+
     async def clear() -> None:
         await clear_idempotency_records(database)
 
     scheduler.every(interval, "idle_scan", scan)
     scheduler.every(IMPORTING, "run_imports", run_imports)
+    scheduler.every(FOLDING, "fold_segments", fold)
     scheduler.every(CLEARING, "clear_idempotency_records", clear)
     scheduler.start()
     try:

@@ -170,6 +170,10 @@ class OpportunityColumns(FactColumns, Owned):
     continued_as: Named[UUID | None] = Column(Uuid)
     created_at: Named[datetime] = Column(Instant)
     updated_at: Named[datetime] = Column(Instant)
+    # The segment that answers for it, as long as that bears its version: storage.segments
+    segment_id: Named[UUID | None] = Column(Uuid)
+    segment_position: Named[int | None] = Column(Integer)
+    segment_version: Named[int | None] = Column(BigInteger)
 
 
 class TransitionColumns(FactColumns, Owned):
@@ -245,6 +249,29 @@ class TombstoneColumns(Owned):
     pipeline_id: Named[UUID] = Column(Uuid)
     deleted_at: Named[datetime] = Column(Instant)
     deleted_by: Named[str] = Column(Text)
+
+
+class SegmentColumns(Owned):
+    segment_id: Named[UUID] = Column(Uuid, primary_key=True)
+    pipeline_id: Named[UUID] = Column(Uuid)
+    deals: Named[int] = Column(Integer)
+    visits: Named[int] = Column(Integer)
+    filled: Named[int] = Column(Integer, server_default=text("0"))  # positions from here on: none
+    gone: Named[bytes] = Column(LargeBinary, server_default=text("''"))  # four bytes a position
+    holds_erased: Named[bool] = Column(
+        server_default=text("false")
+    )  # one of them is to be forgotten
+    created_at: Named[datetime] = Column(Instant)
+
+
+class SegmentColumnColumns(Owned):
+    segment_id: Named[UUID] = Column(Uuid, primary_key=True)
+    name: Named[str] = Column(Text, primary_key=True)
+    type: Named[str] = Column(Text)
+    data: Named[bytes] = Column(LargeBinary)
+    meanings: Named[list[Any] | None] = Column(Json)  # what its codes stand for
+    least: Named[int | None] = Column(BigInteger)
+    most: Named[int | None] = Column(BigInteger)
 
 
 class EventColumns(Owned):
@@ -425,6 +452,12 @@ opportunity = Table(
         *("workspace_id", "pipeline_id", "stage_entered_at"),
         postgresql_include=("opportunity_id", "opened_at", "closed_at"),
     ),
+    Index(
+        "opportunity_unfolded_ix",
+        *("workspace_id", "pipeline_id", "opened_at"),
+        postgresql_include=("segment_id", "segment_position"),
+        postgresql_where=text("segment_version IS DISTINCT FROM version"),
+    ),
     Index("opportunity_updated_ix", "workspace_id", "updated_at", "opportunity_id"),
     Index(
         "opportunity_due_ix",
@@ -501,6 +534,19 @@ idle_flag = Table(
 )
 
 tombstone = Table("tombstone", metadata, TombstoneColumns)
+
+segment = Table(
+    "segment",
+    metadata,
+    SegmentColumns,
+    within("pipeline", "pipeline_id"),
+    Index("segment_pipeline_ix", "workspace_id", "pipeline_id"),
+)
+"""Deals once more, column by column, as they were at the version that their rows bear too."""
+
+segment_column = Table(
+    "segment_column", metadata, SegmentColumnColumns, within("segment", "segment_id")
+)
 
 event = Table(
     "event",

@@ -15,9 +15,8 @@ from app.storage.engine import Database
 from app.storage.queries import cells
 from app.storage.queries.cells import Listed, Place
 from tests import metric_cases
-from tests.metric_cases import Case
+from tests.metric_cases import Case, keep
 from tests.opened import opened, ungrouped
-from tests.past_deals import keep
 
 pytestmark = pytest.mark.asyncio
 
@@ -54,7 +53,7 @@ def in_any_order(found: list[tuple[UUID, Stay | None]]) -> list[str]:
 async def test_every_count_opens_as_a_list_of_that_length_of_the_very_things_counted(
     database: Database, workspace: UUID, case: Case, data: st.DataObject
 ) -> None:
-    await keep(database, workspace, case.past)
+    await keep(database, workspace, case)
     for metric in data.draw(opened(case)):
         # Under several names some cells are the same one.
         counts = {metric.names.cell(name): (name, count) for name, count in metric.counts.items()}
@@ -70,7 +69,7 @@ async def test_every_count_opens_as_a_list_of_that_length_of_the_very_things_cou
 async def test_pages_of_any_size_give_each_thing_once_and_in_order(
     database: Database, workspace: UUID, case: Case, data: st.DataObject
 ) -> None:
-    await keep(database, workspace, case.past)
+    await keep(database, workspace, case)
     for metric in data.draw(opened(case)):
         if not any(metric.counts.values()):
             continue
@@ -97,7 +96,7 @@ async def test_pages_of_any_size_give_each_thing_once_and_in_order(
 async def test_each_deal_is_shown_as_it_was(
     database: Database, workspace: UUID, case: Case
 ) -> None:
-    await keep(database, workspace, case.past)
+    await keep(database, workspace, case)
     deals = CohortCell((Look(),))
     for thing in await listed(database, workspace, case, deals):
         deal = case.sighted[thing.opportunity_id]

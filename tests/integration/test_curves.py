@@ -18,8 +18,8 @@ from app.storage.engine import Database
 from app.storage.queries.closings import lifetimes
 from app.storage.queries.stage_time import stays
 from tests.factories import keep_pipeline, sales_pipeline
-from tests.metric_cases import Case, cases, examples
-from tests.past_deals import insert, keep, past_deal
+from tests.metric_cases import Case, cases, examples, keep
+from tests.past_deals import insert, past_deal
 
 pytestmark = pytest.mark.asyncio
 
@@ -40,7 +40,7 @@ def ungrouped(case: Case) -> Selection:
 async def test_deals_run_as_long_in_the_database_as_by_definition(
     database: Database, workspace: UUID, case: Case
 ) -> None:
-    await keep(database, workspace, case.past)
+    await keep(database, workspace, case)
     async with database.read(workspace) as connection:
         ended, running = await lifetimes(connection, case.asked(workspace))
     expected, still_running = curves.cycles(case.deals, ungrouped(case), case.now)
@@ -55,7 +55,7 @@ async def test_deals_run_as_long_in_the_database_as_by_definition(
 async def test_stays_of_one_stage_are_those_of_the_definition(
     database: Database, workspace: UUID, case: Case, reentry: VisitReentry
 ) -> None:
-    await keep(database, workspace, case.past)
+    await keep(database, workspace, case)
     entered = VisitPopulation.ENTERED
     every = stage_time.stays(case.ranking, case.deals, ungrouped(case), entered, reentry, case.now)
     for slot in case.ranking.slots(StageKind.OPEN):

@@ -12,6 +12,7 @@ import httpx
 import pytest
 from sqlalchemy import text
 
+from app.actions.fold_deals import fold_deals
 from app.domain.access import Principal
 from app.domain.period import Period
 from app.domain.pipeline import IdleRule
@@ -30,6 +31,9 @@ BEYOND_A_WORKSPACE = {
     ("api_key", "api_key_lookup"): "the one row whose id the caller named, to learn its workspace",
     ("workspace", "workspace_for_jobs"): "jobs go through all workspaces",
     ("opportunity", "opportunity_for_jobs"): "jobs ask where deals are due",
+    ("opportunity", "opportunity_unfolded_for_jobs"): "jobs ask where deals are to be folded",
+    ("pipeline", "pipeline_for_jobs"): "and of which pipelines",
+    ("segment", "segment_for_jobs"): "jobs ask which segments hold an erased deal",
     ("idempotency_record", "idempotency_record_for_jobs"): "jobs delete what has expired",
     ("import_job", "import_job_for_jobs"): "jobs ask where imports wait",
     ("epoch", "epoch_for_all"): "as above",
@@ -156,7 +160,7 @@ async def test_nothing_the_service_does_can_delete_or_rewrite_history(
         SELECT c.relname, a.attname FROM pg_attribute AS a
         JOIN pg_class AS c ON c.oid = a.attrelid, aclexplode(a.attacl) AS acl
         WHERE acl.grantee = 'sluice_app'::regrole AND acl.privilege_type = 'UPDATE'
-          AND c.relname IN ('transition', 'api_key')
+          AND c.relname IN ('transition', 'api_key', 'segment', 'segment_column')
         """
     )
     assert {tuple(row) for row in columns} == {
@@ -164,6 +168,9 @@ async def test_nothing_the_service_does_can_delete_or_rewrite_history(
         ("transition", "voided_by"),
         ("transition", "void_reason"),
         ("api_key", "revoked_at"),
+        ("segment", "filled"),
+        ("segment", "gone"),
+        ("segment", "holds_erased"),
     }
 
 
@@ -188,22 +195,26 @@ async def test_a_transition_is_refused_every_change_but_its_void_stamp(
             await database.write(principal.workspace_id, rewrite)
 
 
-async def test_jobs_see_of_a_deal_no_more_than_when_it_is_due(
+async def test_jobs_see_of_a_deal_no_more_than_when_it_is_due_and_whether_it_is_folded(
     database: Database, principal: Principal, client: httpx.AsyncClient
 ) -> None:
-    await keep_pipeline(
-        database, principal.workspace_id, sales_pipeline(lead=IdleRule(after=Period(days=7)))
-    )
+    workspace = principal.workspace_id
+    rule = IdleRule(after=Period(days=7))
+    pipeline = await keep_pipeline(database, workspace, sales_pipeline(lead=rule))
     await open_deal(client)
-    await open_deal(client, stage="offer")  # never idle: jobs do not see it at all
+    await open_deal(client, stage="offer")  # never idle: once folded, jobs do not see it at all
+    await fold_deals(database, workspace, pipeline.key, enough=1)
     async with database.read(None, role=Role.JOBS) as jobs:
         seen = await jobs.execute(
             text("SELECT count(*) FROM opportunity WHERE workspace_id = :workspace"),
-            {"workspace": principal.workspace_id},
+            {"workspace": workspace},
         )
         assert seen.scalar_one() == 1
     for statement in (
         "SELECT name FROM opportunity",
+        "SELECT revision FROM pipeline",
+        "SELECT gone FROM segment",
+        "SELECT * FROM segment_column",
         "SELECT * FROM transition",
         "SELECT * FROM event",
         "SELECT * FROM api_key",

@@ -101,6 +101,8 @@ async def test_clocks_may_change_as_they_like(
 ) -> None:
     pairs = [("timezone", timezone), ("from", start), ("to", end), ("by", by)]
     for path, answer in (await answered(world, "sales", *pairs)).items():
+        if path.endswith(LISTS):
+            continue  # what lies behind one bucket, and no buckets
         policy, total = answer["policy"], answer["total"]
         buckets = total["buckets"] if "buckets" in total else total["points"]
         edges = [policy["from"], *(bucket["to"] for bucket in buckets)]

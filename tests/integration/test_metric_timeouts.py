@@ -31,7 +31,10 @@ SEVERAL = (  # fewer than a service has connections, so that none of them waits 
     f"{METRICS}/trend?figure=opened&from=2024-01-01&by=quarter",
     f"{METRICS}/cumulative-flow?from=2024-01-01&by=quarter",
 )
-ENDLESS = "CREATE POLICY endless ON opportunity AS RESTRICTIVE USING (pg_sleep(600) IS NOT NULL)"
+ENDLESS = (  # for requests alone: jobs look at deals in a role of their own
+    "CREATE POLICY endless ON opportunity AS RESTRICTIVE TO sluice_app"
+    " USING (pg_sleep(600) IS NOT NULL)"
+)
 
 Clients = Callable[[ApiKey | None], httpx.AsyncClient]
 

@@ -3,6 +3,9 @@
 `population.deals` trusts what each write keeps in the deal's row; `hindsight.seen` reads the log
 and the changes alone. Elsewhere rows are made for the log that is drawn (`tests.past_deals`): here
 they are as the actions have left them.
+
+And none of them forgets to make the next version of the row, by which segments know what has been
+written since they were made.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,6 +20,7 @@ import pytest
 from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.actions.fold_deals import fold_deals
 from app.domain.journey import Status
 from app.domain.measures.hindsight import DealHistory, Sighting, seen
 from app.domain.measures.ranking import Ranking
@@ -26,7 +30,7 @@ from app.storage import pipelines
 from app.storage.engine import Database
 from app.storage.queries.population import BORNE, deals
 from app.storage.queries.question import Asked, Question
-from tests.row_upkeep import Callers, Instants, keep_pipelines, kept
+from tests.row_upkeep import Callers, Instants, folded, keep_pipelines, kept
 
 SEEDS = range(12)
 ROUNDS, WRITES, LOOKS = 6, 10, 10
@@ -132,6 +136,28 @@ async def test_whatever_is_written_the_rows_of_deals_tell_what_their_logs_do(
         await callers.write(WRITES)
         async with database.read(workspace) as connection:
             await assert_agree(connection, workspace, callers)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+async def test_whatever_is_written_of_a_deal_it_is_folded_no_more(
+    client: httpx.AsyncClient, database: Database, workspace: UUID, seed: int
+) -> None:
+    await keep_pipelines(database, workspace)
+    callers = Callers(client, database, Random(seed))
+    await callers.open()
+    written = 0
+    for _ in range(ROUNDS):
+        await callers.write(WRITES)
+        for pipeline in ("sales", "renewals"):
+            await fold_deals(database, workspace, pipeline, enough=1)
+        async with database.read(workspace) as connection:
+            before = await folded(connection, workspace)
+        await callers.write(WRITES)
+        async with database.read(workspace) as connection:
+            still = await folded(connection, workspace)
+        assert still == {deal_id: before[deal_id] for deal_id in still}, "\n".join(callers.diary)
+        written += len(before) - len(still)
+    assert written, "no deal was both folded and written"
 
 
 async def assert_agree(connection: AsyncConnection, workspace: UUID, callers: Callers) -> None:

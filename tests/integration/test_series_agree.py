@@ -24,8 +24,8 @@ from app.domain.measures.readings import Figure, FigureUnit, Metric, Reading, Su
 from app.domain.measures.selection import Dimension, Value
 from app.storage.engine import Database
 from app.storage.queries import series, worth
-from tests.metric_cases import Case, answered, cases, examples, repeated
-from tests.past_deals import LAST, at, keep
+from tests.metric_cases import Case, answered, cases, examples, keep, repeated
+from tests.past_deals import LAST, at
 
 pytestmark = pytest.mark.asyncio
 
@@ -88,7 +88,7 @@ async def test_a_bucket_of_a_trend_is_the_same_question_with_that_for_its_period
     hours = data.draw(st.sets(st.integers(-1, LAST + 2), min_size=1))
     boundaries = tuple(at(hour) for hour in sorted(hours))
     case = replace(case, selection=replace(case.selection, group_by=None))
-    await keep(database, workspace, case.past)
+    await keep(database, workspace, case)
     async with database.read(workspace) as connection:
         found = await series.trend(connection, case.asked(workspace), asked, boundaries)
     expected = []

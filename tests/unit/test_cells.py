@@ -104,7 +104,7 @@ def test_time_in_stage_opens_the_visits_of_its_population(ranking: Ranking) -> N
     lead = ranking.latest.stage("lead").slot
     names = cell_names.time_in_stage_cells(ranking, VisitPopulation.LEFT, VisitReentry.SUM)
     assert names.cell("completed.lead") == VisitCell(
-        slot=lead, counted=Counted.LEFT, ended=True, summed=True
+        slots=frozenset({lead}), counted=Counted.LEFT, ended=True, summed=True
     )
     with pytest.raises(ValueError, match="one of completed"):
         names.cell("completed.won")

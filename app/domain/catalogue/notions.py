@@ -169,18 +169,20 @@ NOTIONS: Final = (
             "`GET …/metrics/{metric}/deals` with the same parameters and `cell=` lists what a count"
             " counts, one item for each deal or visit, by cursor. A cell is called by the answer's"
             " own names: the count, then the stage's key and what else tells it apart, joined by"
-            " points, like `reached.quote` or `deals.quote.price`. What has no key is written with"
+            " points, like `reached.quote` or `deals.quote.price`. A bucket is its place in the"
+            " list, from 0 on: `age_buckets.quote.2`, `arrivals.0`. What has no key is written with"
             " a colon: `rank:4`, `:none`, `:handed_off`. A share's name opens its `count`; with"
             " `.of` behind it, that of which it is a share. The number and the list always agree."
-            " Funnel, flow, matrix, time in stage, cycle time, win rate, loss reasons and snapshot"
-            " have lists; velocity, bottlenecks, trend and compare count what those count, and open"
-            " there with the same filters.",
+            " Funnel, flow, matrix, cumulative flow, time in stage, cycle time, win rate, loss"
+            " reasons and snapshot have lists; velocity, bottlenecks, trend and compare count what"
+            " those count, and open there with the same filters.",
             "`GET …/metrics/{metric}/deals` 使用同样的参数再加 `cell=`，按游标逐条列出某个计数所含"
             "的商机或停留。单元格沿用回答中的名称：先是计数名，再是阶段的 key 及其他区分项，以点号"
-            "相连，如 `reached.quote`、`deals.quote.price`。没有 key 的以冒号书写：`rank:4`、"
+            "相连，如 `reached.quote`、`deals.quote.price`。区间以其在列表中的位置书写，从 0 起："
+            "`age_buckets.quote.2`、`arrivals.0`。没有 key 的以冒号书写：`rank:4`、"
             "`:none`、`:handed_off`。占比的名称打开其 `count`，后加 `.of` 则打开其分母。"
-            "数字与明细始终一致。漏斗、阶段流量、流转矩阵、阶段停留时间、销售周期、赢单率、丢单原因"
-            "与时点快照均有明细；销售速度、瓶颈、趋势与对比所计之数与之相同，可用同样的筛选在那里打开。",
+            "数字与明细始终一致。漏斗、阶段流量、流转矩阵、累积流量、阶段停留时间、销售周期、赢单率、"
+            "丢单原因与时点快照均有明细；销售速度、瓶颈、趋势与对比所计之数与之相同，可用同样的筛选在那里打开。",
         ),
     ),
     Notion(

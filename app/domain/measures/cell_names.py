@@ -9,8 +9,10 @@ Which deals or visits a cell holds is said in `cells`.
 """
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
+from itertools import pairwise
 from typing import Any, Final
 
 from app.domain.funnel import FORWARD, Reentry, Skip
@@ -35,6 +37,12 @@ NONE: Final = ":none"
 HANDED_OFF: Final = ":handed_off"
 """Where a visit led to when the deal was handed off."""
 
+DEPARTURES: Final = frozenset({TransitionKind.WON, TransitionKind.LOST, TransitionKind.HANDED_OFF})
+"""How a deal leaves the open stages."""
+
+Bucket = tuple[datetime, datetime]
+"""From the one instant to the other, which is not in it."""
+
 _KEY: Final = re.compile("[a-z0-9][a-z0-9_-]{0,62}")
 
 
@@ -42,11 +50,13 @@ _KEY: Final = re.compile("[a-z0-9][a-z0-9_-]{0,62}")
 class CellNames:
     """The cells of one metric: each pattern of names with the cell that a name of it means.
 
-    A part in angle brackets stands for what `_PLACES` says; the cell is made of what was read.
+    A part in angle brackets stands for what `_PLACES` says, `<bucket>` for one of `buckets`, by its
+    place in the answer's list, from 0 on. The cell is made of what was read.
     """
 
     ranking: Ranking
     patterns: Mapping[str, Callable[..., Cell]]
+    buckets: Sequence[Any] = ()
 
     def cell(self, name: str) -> Cell:
         """The cell of that name. Raises ValueError, saying what names there are."""
@@ -65,6 +75,8 @@ class CellNames:
         for part, text in zip(parts, said, strict=True):
             if part in _PLACES:
                 yield _PLACES[part](self.ranking)[text]
+            elif part == "<bucket>":
+                yield {str(place): bucket for place, bucket in enumerate(self.buckets)}[text]
             elif part == "<reason>":
                 yield _reason(text)
             elif part != text:
@@ -73,11 +85,15 @@ class CellNames:
     def _where(self) -> str:
         """What the parts in brackets can be."""
         asked = {part for pattern in self.patterns for part in pattern.split(".")}
-        return "".join(
+        told = [
             f"; {part}: {', '.join(places(self.ranking))}"
             for part, places in _PLACES.items()
             if part in asked
-        )
+        ]
+        if "<bucket>" in asked:
+            places = f"0 to {len(self.buckets) - 1}" if self.buckets else "there is none"
+            told.append(f"; <bucket>: {places}")
+        return "".join(told)
 
 
 def funnel_cells(ranking: Ranking, skip: Skip, reentry: Reentry) -> CellNames:
@@ -114,7 +130,9 @@ def funnel_cells(ranking: Ranking, skip: Skip, reentry: Reentry) -> CellNames:
 
     def visits(ended_by: frozenset[TransitionKind] | None) -> Callable[[int], Cell]:
         return lambda rank: VisitCell(
-            slot=ranking.path[rank - 1].slot, counted=Counted.COHORT, ended_by=ended_by
+            slots=frozenset({ranking.path[rank - 1].slot}),
+            counted=Counted.COHORT,
+            ended_by=ended_by,
         )
 
     to_next: tuple[Callable[[int], Cell], Callable[[int], Cell]] = onward, reached
@@ -150,7 +168,7 @@ def time_in_stage_cells(
 
     def visits(*, ended: bool | None) -> Callable[[int], Cell]:
         return lambda slot: VisitCell(
-            slot=slot,
+            slots=frozenset({slot}),
             counted=Counted(population.value),
             ended=ended,
             summed=reentry is VisitReentry.SUM,
@@ -211,7 +229,7 @@ def loss_reason_cells(ranking: Ranking) -> CellNames:
 
 
 def snapshot_cells(ranking: Ranking) -> CellNames:
-    """Open deals at T; `<bucket>` is the place of an age bucket in its list, from 0 on."""
+    """Open deals at T; `<bucket>` is one of a stage's age buckets."""
 
     def idle(slot: int | None = None) -> Cell:
         return StandingCell(slot=slot, idle=True)
@@ -232,6 +250,7 @@ def snapshot_cells(ranking: Ranking) -> CellNames:
                 slot=slot, bucket=bucket
             ),
         },
+        buckets=range(len(BUCKET_SHARES) + 1),
     )
 
 
@@ -239,10 +258,12 @@ def flow_cells(ranking: Ranking) -> CellNames:
     """Visits of every stage: under way when the period began and ended, begun and ended in it."""
 
     def visits(counted: Counted) -> Callable[[int], Cell]:
-        return lambda slot: VisitCell(slot=slot, counted=counted)
+        return lambda slot: VisitCell(slots=frozenset({slot}), counted=counted)
 
     def exits(*kinds: TransitionKind) -> Callable[[int], Cell]:
-        return lambda slot: VisitCell(slot=slot, counted=Counted.LEFT, ended_by=frozenset(kinds))
+        return lambda slot: VisitCell(
+            slots=frozenset({slot}), counted=Counted.LEFT, ended_by=frozenset(kinds)
+        )
 
     kinds = TransitionKind
     return CellNames(
@@ -270,14 +291,47 @@ def matrix_cells(ranking: Ranking) -> CellNames:
 
     def exits(slot: int, to_slot: int | None) -> Cell:
         gone = frozenset({TransitionKind.HANDED_OFF}) if to_slot is None else None
-        return VisitCell(slot=slot, counted=Counted.LEFT, to_slot=to_slot, ended_by=gone)
+        return VisitCell(
+            slots=frozenset({slot}), counted=Counted.LEFT, to_slot=to_slot, ended_by=gone
+        )
 
     def of(slot: int, _to_slot: int | None) -> Cell:
-        return VisitCell(slot=slot, counted=Counted.LEFT)
+        return VisitCell(slots=frozenset({slot}), counted=Counted.LEFT)
 
     return CellNames(
         ranking,
         {"count.<stage>.<to>": exits, **_share("share.<stage>.<to>", exits, of)},
+    )
+
+
+def cumulative_flow_cells(ranking: Ranking, boundaries: Sequence[datetime]) -> CellNames:
+    """Visits of open stages; `<bucket>` is what lies between two of the `boundaries`.
+
+    An arrival is the visit that it began with, a departure the visit that it ended: a deal that
+    arrives twice in a bucket is listed twice. One in progress is the visit under way.
+    """
+    everywhere = frozenset(ranking.slots(StageKind.OPEN))
+    start = boundaries[0]
+
+    def within(bucket: Bucket, counted: Counted, **more: Any) -> Cell:
+        return VisitCell(slots=everywhere, counted=counted, within=bucket, **more)
+
+    def of_stage(counted: Counted) -> Callable[[int, Bucket], Cell]:
+        return lambda slot, bucket: VisitCell(
+            slots=frozenset({slot}), counted=counted, within=bucket
+        )
+
+    return CellNames(
+        ranking,
+        {
+            "in_progress_at_start": lambda: within((start, start), Counted.AT_START),
+            "arrivals.<bucket>": lambda bucket: within(bucket, Counted.ENTERED, arriving=True),
+            "departures.<bucket>": lambda bucket: within(bucket, Counted.LEFT, ended_by=DEPARTURES),
+            "in_progress.<bucket>": lambda bucket: within(bucket, Counted.AT_END),
+            "entries.<open stage>.<bucket>": of_stage(Counted.ENTERED),
+            "in_progress.<open stage>.<bucket>": of_stage(Counted.AT_END),
+        },
+        buckets=[*pairwise(boundaries)],
     )
 
 
@@ -333,6 +387,5 @@ _PLACES: Final[Mapping[str, Callable[[Ranking], Mapping[str, int | None]]]] = {
     "<open stage>": lambda ranking: _stages(ranking, StageKind.OPEN),
     "<from>": lambda ranking: {**_stages(ranking), NONE: None},
     "<to>": lambda ranking: {**_stages(ranking), HANDED_OFF: None},
-    "<bucket>": lambda _: {str(place): place for place in range(len(BUCKET_SHARES) + 1)},
 }
-"""What each part in brackets can be, and what it then is; `<reason>` is read by `_reason`."""
+"""What a part in brackets can be, and what it then is, in every metric that has it."""

@@ -10,7 +10,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
-from itertools import zip_longest
 
 from app.domain.durations import microseconds
 from app.domain.journey import Status, TransitionKind
@@ -83,18 +82,29 @@ class Counted(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VisitCell:
-    """Visits of one stage; `ended`: over at T, or not; None: both.
+    """Visits of these stages; `ended`: over at T, or not; None: both.
 
-    `ended_by` are the kinds of moves that ended them, `to_slot` where those led. `summed`: the
-    visits of a deal are one thing, which is over when the last of them is.
+    `within` is a period of the cell's own, instead of the selection's. `arriving`: the deal came
+    from none of these stages. `ended_by` are the kinds of moves that ended the visits, `to_slot`
+    where those led. `summed`, of one stage: the visits of a deal are one thing, which is over when
+    the last of them is.
     """
 
-    slot: int
+    slots: frozenset[int]
     counted: Counted
+    within: tuple[datetime, datetime] | None = None
+    arriving: bool = False
     ended: bool | None = None
     ended_by: frozenset[TransitionKind] | None = None
     to_slot: int | None = None
     summed: bool = False
+
+    def narrowed(self, selection: Selection) -> Selection:
+        """The selection with the period of which the cell is."""
+        if self.within is None:
+            return selection
+        start, end = self.within
+        return replace(selection, start=start, end=end)
 
 
 Cell = CohortCell | ClosedCell | StandingCell | VisitCell
@@ -137,7 +147,7 @@ def held(
         case StandingCell():
             found = _standing(cell, ranking, deals, selection, now)
         case VisitCell():
-            found = _visits(cell, deals, selection, now)
+            found = _visits(cell, deals, cell.narrowed(selection), now)
     return [*found]
 
 
@@ -217,8 +227,12 @@ def _visits(
                 left_at=visit.left_at,
                 lasted=max(microseconds((visit.left_at or aged_until) - visit.entered_at), 0),
             )
-            for visit, following in zip_longest(deal.visits, deal.visits[1:])
-            if _is_counted(cell, deal, visit, selection) and _ended_so(cell, visit, following)
+            for before, visit, following in zip(
+                (None, *deal.visits), deal.visits, (*deal.visits[1:], None), strict=False
+            )
+            if _is_counted(cell, deal, visit, selection)
+            and _began_so(cell, before)
+            and _ended_so(cell, visit, following)
         ]
         for stay in [_summed(stays)] if cell.summed and stays else stays:
             if cell.ended is None or cell.ended == (stay.left_at is not None):
@@ -226,10 +240,10 @@ def _visits(
 
 
 def _is_counted(cell: VisitCell, deal: Sighting, visit: SeenVisit, selection: Selection) -> bool:
-    """Whether the visit is one of the stage and the population, before it is asked how it ended."""
+    """Whether the visit is one of the stages and the population, however it began and ended."""
     bearer = deal.bearer if cell.counted is Counted.COHORT else visit.bearer
     return (
-        visit.slot == cell.slot
+        visit.slot in cell.slots
         and _is_of_period(cell.counted, deal, visit, selection)
         and _passes(selection, bearer)
     )
@@ -252,6 +266,11 @@ def _is_of_period(counted: Counted, deal: Sighting, visit: SeenVisit, selection:
 def _is_under_way(visit: SeenVisit, at: datetime) -> bool:
     """Whether the visit, as it was seen, had begun before the instant and did not end before it."""
     return visit.entered_at < at and (visit.left_at is None or visit.left_at >= at)
+
+
+def _began_so(cell: VisitCell, before: SeenVisit | None) -> bool:
+    """Whether the visit began as the cell asks; the one before it tells whence the deal came."""
+    return not cell.arriving or before is None or before.slot not in cell.slots
 
 
 def _ended_so(cell: VisitCell, visit: SeenVisit, following: SeenVisit | None) -> bool:

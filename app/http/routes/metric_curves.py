@@ -10,6 +10,7 @@ from app.domain.measures.curves import cycle_curve, stage_curve
 from app.domain.measures.ranking import Ranking
 from app.domain.measures.stage_time import VisitPopulation
 from app.domain.pipeline import Stage
+from app.http.attendance import AttendedRoute
 from app.http.inquiry import CallerDep
 from app.http.schemas.curves import (
     CycleCurvePolicy,
@@ -19,12 +20,11 @@ from app.http.schemas.curves import (
     StageCurveQuery,
     TimeInStageCurve,
 )
-from app.http.strictness import StrictRoute
 from app.storage.queries.closings import lifetimes
 from app.storage.queries.stage_time import stays
 
 router = APIRouter(
-    route_class=StrictRoute, prefix="/v1/pipelines/{pipeline}/metrics", tags=["metrics"]
+    route_class=AttendedRoute, prefix="/v1/pipelines/{pipeline}/metrics", tags=["metrics"]
 )
 
 

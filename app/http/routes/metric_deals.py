@@ -10,11 +10,11 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query
 
 from app.domain.errors import Breach, Invalid
-from app.domain.measures import cell_names
+from app.domain.measures import cell_names, cumulative_flow
 from app.domain.measures.cell_names import CellNames
 from app.domain.measures.cells import Cell
 from app.domain.measures.closings import DealPopulation
-from app.domain.measures.ranking import Ranking
+from app.http.attendance import AttendedRoute
 from app.http.inquiry import Caller, CallerDep
 from app.http.paging import Pages, PagesDep
 from app.http.schemas.cells import (
@@ -22,6 +22,8 @@ from app.http.schemas.cells import (
     ClosingsDealPage,
     ClosingsDealsQuery,
     CountedDeal,
+    CumulativeFlowDealPage,
+    CumulativeFlowDealsQuery,
     CycleTimeDealsQuery,
     FlowDealPage,
     FlowDealsQuery,
@@ -33,6 +35,7 @@ from app.http.schemas.cells import (
     TimeInStageDealPage,
     TimeInStageDealsQuery,
 )
+from app.http.schemas.cumulative_flow import CumulativeFlowPolicy
 from app.http.schemas.definitions import DefinitionRef
 from app.http.schemas.flow import FlowPolicy
 from app.http.schemas.metrics import (
@@ -41,11 +44,11 @@ from app.http.schemas.metrics import (
     SnapshotPolicy,
     TimeInStagePolicy,
 )
-from app.http.strictness import StrictRoute
 from app.storage.queries import cells
+from app.storage.queries.question import Asked
 
 router = APIRouter(
-    route_class=StrictRoute, prefix="/v1/pipelines/{pipeline}/metrics", tags=["metrics"]
+    route_class=AttendedRoute, prefix="/v1/pipelines/{pipeline}/metrics", tags=["metrics"]
 )
 
 
@@ -59,7 +62,7 @@ async def list_funnel_deals(
         query,
         caller,
         pages,
-        lambda ranking: cell_names.funnel_cells(ranking, query.skip, query.reentry),
+        lambda asked: cell_names.funnel_cells(asked.ranking, query.skip, query.reentry),
     )
     return FunnelDealPage(
         policy=FunnelPolicy(**policy, basis=query.basis, skip=query.skip, reentry=query.reentry),
@@ -77,7 +80,9 @@ async def list_time_in_stage_deals(
         query,
         caller,
         pages,
-        lambda ranking: cell_names.time_in_stage_cells(ranking, query.population, query.reentry),
+        lambda asked: cell_names.time_in_stage_cells(
+            asked.ranking, query.population, query.reentry
+        ),
     )
     return TimeInStageDealPage(
         policy=TimeInStagePolicy(**policy, population=query.population, reentry=query.reentry),
@@ -95,7 +100,7 @@ async def list_cycle_time_deals(
         query,
         caller,
         pages,
-        lambda ranking: cell_names.cycle_time_cells(ranking, query.population),
+        lambda asked: cell_names.cycle_time_cells(asked.ranking, query.population),
     )
     return ClosingsDealPage(policy=ClosingsPolicy(**policy, population=query.population), **opened)
 
@@ -105,7 +110,9 @@ async def list_win_rate_deals(
     query: Annotated[ClosingsDealsQuery, Query()], caller: CallerDep, pages: PagesDep
 ) -> ClosingsDealPage:
     """The deals won, lost or either behind a win rate."""
-    policy, opened = await _opened("win-rate", query, caller, pages, cell_names.win_rate_cells)
+    policy, opened = await _opened(
+        "win-rate", query, caller, pages, lambda asked: cell_names.win_rate_cells(asked.ranking)
+    )
     return ClosingsDealPage(
         policy=ClosingsPolicy(**policy, population=DealPopulation.CLOSED), **opened
     )
@@ -117,7 +124,11 @@ async def list_loss_reason_deals(
 ) -> ClosingsDealPage:
     """The deals lost for a reason, from a stage, or both."""
     policy, opened = await _opened(
-        "loss-reasons", query, caller, pages, cell_names.loss_reason_cells
+        "loss-reasons",
+        query,
+        caller,
+        pages,
+        lambda asked: cell_names.loss_reason_cells(asked.ranking),
     )
     return ClosingsDealPage(
         policy=ClosingsPolicy(**policy, population=DealPopulation.CLOSED), **opened
@@ -129,7 +140,9 @@ async def list_snapshot_deals(
     query: Annotated[SnapshotDealsQuery, Query()], caller: CallerDep, pages: PagesDep
 ) -> SnapshotDealPage:
     """The open deals behind a count of the snapshot."""
-    policy, opened = await _opened("snapshot", query, caller, pages, cell_names.snapshot_cells)
+    policy, opened = await _opened(
+        "snapshot", query, caller, pages, lambda asked: cell_names.snapshot_cells(asked.ranking)
+    )
     own = {name: said for name, said in policy.items() if name not in ("from", "to")}
     return SnapshotDealPage(policy=SnapshotPolicy(**own), **opened)
 
@@ -139,7 +152,9 @@ async def list_flow_deals(
     query: Annotated[FlowDealsQuery, Query()], caller: CallerDep, pages: PagesDep
 ) -> FlowDealPage:
     """The visits behind a count of the flow."""
-    policy, opened = await _opened("flow", query, caller, pages, cell_names.flow_cells)
+    policy, opened = await _opened(
+        "flow", query, caller, pages, lambda asked: cell_names.flow_cells(asked.ranking)
+    )
     return FlowDealPage(policy=FlowPolicy(**policy, basis=query.basis), **opened)
 
 
@@ -148,8 +163,24 @@ async def list_matrix_deals(
     query: Annotated[MatrixDealsQuery, Query()], caller: CallerDep, pages: PagesDep
 ) -> FlowDealPage:
     """The visits behind a count of the matrix."""
-    policy, opened = await _opened("matrix", query, caller, pages, cell_names.matrix_cells)
+    policy, opened = await _opened(
+        "matrix", query, caller, pages, lambda asked: cell_names.matrix_cells(asked.ranking)
+    )
     return FlowDealPage(policy=FlowPolicy(**policy, basis=query.basis), **opened)
+
+
+@router.get("/cumulative-flow/deals")
+async def list_cumulative_flow_deals(
+    query: Annotated[CumulativeFlowDealsQuery, Query()], caller: CallerDep, pages: PagesDep
+) -> CumulativeFlowDealPage:
+    """The visits behind a count of one bucket: who arrived, departed or was in process."""
+
+    def names(asked: Asked) -> CellNames:
+        boundaries = cumulative_flow.boundaries(asked.selection, query.by)
+        return cell_names.cumulative_flow_cells(asked.ranking, boundaries)
+
+    policy, opened = await _opened("cumulative-flow", query, caller, pages, names)
+    return CumulativeFlowDealPage(policy=CumulativeFlowPolicy(**policy, by=query.by), **opened)
 
 
 async def _opened(
@@ -157,7 +188,7 @@ async def _opened(
     query: CellQuery,
     caller: Caller,
     pages: Pages,
-    names: Callable[[Ranking], CellNames],
+    names: Callable[[Asked], CellNames],
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """The policy that metrics share; and all else that every list bears."""
     request = caller.request
@@ -174,7 +205,7 @@ async def _opened(
         found = await cells.listed(
             inquiry.connection,
             asked,
-            _cell(names(asked.ranking), query.cell),
+            _cell(names(asked), query.cell),
             after=(place[0], place[1], place[2]) if place else None,
             limit=listing.more,
         )

@@ -7,12 +7,12 @@ from fastapi import APIRouter, Query
 
 from app.domain.errors import Breach, Invalid
 from app.domain.measures import cumulative_flow
+from app.http.attendance import AttendedRoute
 from app.http.inquiry import CallerDep
 from app.http.schemas import cumulative_flow as cumulative
 from app.http.schemas import flow
 from app.http.schemas.definitions import DefinitionRef
 from app.http.schemas.metric_queries import CumulativeFlowQuery, FlowQuery, MatrixQuery
-from app.http.strictness import StrictRoute
 from app.storage.queries import cumulative_flow as cumulative_flows
 from app.storage.queries import flow as flows
 
@@ -20,7 +20,7 @@ MOST_BUCKETS_IN_ALL: Final = 20_000
 """Groups times buckets."""
 
 router = APIRouter(
-    route_class=StrictRoute, prefix="/v1/pipelines/{pipeline}/metrics", tags=["metrics"]
+    route_class=AttendedRoute, prefix="/v1/pipelines/{pipeline}/metrics", tags=["metrics"]
 )
 
 

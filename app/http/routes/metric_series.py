@@ -12,18 +12,18 @@ from app.domain.measures.calendar import buckets
 from app.domain.measures.comparison import Difference
 from app.domain.measures.readings import FigureUnit, Reading, Subject
 from app.domain.measures.selection import Selection, Value
+from app.http.attendance import AttendedRoute
 from app.http.inquiry import CallerDep, Inquiry
 from app.http.schemas import series
 from app.http.schemas.definitions import DefinitionRef
 from app.http.schemas.series_queries import CompareQuery, FigureQuery, TrendQuery
-from app.http.strictness import StrictRoute
 from app.storage.queries import series as figures
 from app.storage.queries.lengths import NONE, Lengths, summary
 from app.storage.queries.question import Asked
 from app.storage.queries.shifts import hodges_lehmann
 
 router = APIRouter(
-    route_class=StrictRoute, prefix="/v1/pipelines/{pipeline}/metrics", tags=["metrics"]
+    route_class=AttendedRoute, prefix="/v1/pipelines/{pipeline}/metrics", tags=["metrics"]
 )
 
 

@@ -5,15 +5,15 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 
 from app.domain.measures.bottlenecks import Inputs
+from app.http.attendance import AttendedRoute
 from app.http.inquiry import CallerDep
 from app.http.schemas import worth
 from app.http.schemas.definitions import DefinitionRef
 from app.http.schemas.series_queries import BottlenecksQuery, VelocityQuery
-from app.http.strictness import StrictRoute
 from app.storage.queries.worth import bottleneck_inputs, velocities
 
 router = APIRouter(
-    route_class=StrictRoute, prefix="/v1/pipelines/{pipeline}/metrics", tags=["metrics"]
+    route_class=AttendedRoute, prefix="/v1/pipelines/{pipeline}/metrics", tags=["metrics"]
 )
 
 

@@ -7,6 +7,7 @@ from fastapi import APIRouter, Query
 
 from app.domain import funnel
 from app.domain.measures.closings import DealPopulation, WinRate
+from app.http.attendance import AttendedRoute
 from app.http.inquiry import CallerDep
 from app.http.schemas import funnel as stages
 from app.http.schemas import outcomes
@@ -24,12 +25,11 @@ from app.http.schemas.metrics import (
     SnapshotPolicy,
     TimeInStagePolicy,
 )
-from app.http.strictness import StrictRoute
 from app.storage.queries import closings, snapshot, stage_time
 from app.storage.queries import funnel as funnels
 
 router = APIRouter(
-    route_class=StrictRoute, prefix="/v1/pipelines/{pipeline}/metrics", tags=["metrics"]
+    route_class=AttendedRoute, prefix="/v1/pipelines/{pipeline}/metrics", tags=["metrics"]
 )
 
 

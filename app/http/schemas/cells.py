@@ -11,10 +11,12 @@ from pydantic import Field
 from app.domain.measures.cells import Stay
 from app.domain.measures.ranking import Ranking
 from app.http.schemas.common import Id, Instant, Limit, Money, PageInfo, Response
+from app.http.schemas.cumulative_flow import CumulativeFlowPolicy
 from app.http.schemas.definitions import DefinitionRef, defined
 from app.http.schemas.flow import FlowPolicy
 from app.http.schemas.metric_queries import (
     ClosingsQuery,
+    CumulativeFlowQuery,
     CycleTimeQuery,
     FlowQuery,
     FunnelQuery,
@@ -66,9 +68,10 @@ class CellQuery(MetricQuery):
 
     cell: Annotated[str, Field(max_length=250)] = Field(
         description="The count by its name in the answer, then the stage and what else tells it"
-        " apart: `deals`, `reached.quote`, `deals.quote.price`, `age_buckets.quote.2`. What has no"
-        " key: `rank:4`, `:none`, `:handed_off`. A share opens its `count`, with `.of` behind it"
-        " that of which it is a share. Any other name is refused with those that there are.",
+        " apart: `deals`, `reached.quote`, `deals.quote.price`, `age_buckets.quote.2` (a bucket is"
+        " its place in the list, from 0 on). What has no key: `rank:4`, `:none`, `:handed_off`. A"
+        " share opens its `count`, with `.of` behind it that of which it is a share. Any other name"
+        " is refused with those that there are.",
         examples=["deals"],
     )
     limit: Limit = 50
@@ -105,6 +108,10 @@ class FlowDealsQuery(CellQuery, FlowQuery):
 
 class MatrixDealsQuery(CellQuery, MatrixQuery):
     """A count of the matrix."""
+
+
+class CumulativeFlowDealsQuery(CellQuery, CumulativeFlowQuery):
+    """A count of the cumulative flow."""
 
 
 class CountedVisit(Response):
@@ -231,3 +238,9 @@ class FlowDealPage(CountedDealPage[FlowPolicy]):
     """What a count of the flow or of the matrix counts."""
 
     model_config = _shown("flow", FlowPolicy, "exits.quote", _VISIT)
+
+
+class CumulativeFlowDealPage(CountedDealPage[CumulativeFlowPolicy]):
+    """What a count of the cumulative flow counts."""
+
+    model_config = _shown("cumulative-flow", CumulativeFlowPolicy, "entries.quote.0", _VISIT)

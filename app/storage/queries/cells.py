@@ -7,7 +7,7 @@ the page is full: a page costs little, whatever the period holds.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
@@ -15,7 +15,7 @@ from uuid import UUID
 from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.domain.journey import Facts, Status, TransitionKind
+from app.domain.journey import Facts, Status
 from app.domain.measures.cells import (
     Cell,
     ClosedCell,
@@ -26,20 +26,19 @@ from app.domain.measures.cells import (
     Stay,
     VisitCell,
 )
-from app.storage.queries.closings import closed, in_population, losing_moves
+from app.storage.queries import visit_cells
+from app.storage.queries.closings import among
+from app.storage.queries.deal_counts import condition, narrowing
+from app.storage.queries.losses import losing_moves
 from app.storage.queries.population import BORNE, LINK, deals
-from app.storage.queries.question import Asked, Question, microseconds, status_of
+from app.storage.queries.question import Asked, Question, status_of
 from app.storage.queries.snapshot import bucket_ends, standing
-from app.storage.queries.visits import visits
 
 Place = tuple[datetime, UUID, int]
 """Where something stands in the list: when, of which deal, and the move that ended its visit.
 
 Where deals are counted, the instant is T and the move 0 for all of them.
 """
-
-_UNDER_WAY: Final = 2_147_483_647
-"""The number of the move that is still to end a visit: such a visit comes last of the deal's."""
 
 _WHOLE: Final = """CAST(:as_of AS timestamptz) AS at, 0 AS seq, CAST(NULL AS smallint) AS slot,
     CAST(NULL AS timestamptz) AS entered_at, CAST(NULL AS timestamptz) AS left_at,
@@ -79,6 +78,8 @@ async def listed(
     limit: int,
 ) -> list[Listed]:
     """What the cell holds after that place; `asked.now` is the clock of the first page."""
+    if isinstance(cell, VisitCell):
+        asked = replace(asked, selection=cell.narrowed(asked.selection))
     question = Question(asked, grouped=False)
     since = beyond = ""
     if after is not None:
@@ -162,7 +163,7 @@ def _held(
         case VisitCell(counted=Counted.COHORT):
             return _visits_of_cohort(question, cell, since)
         case VisitCell():
-            return _visits(question, cell)
+            return visit_cells.held(question, cell)
 
 
 def _cohort(question: Question, cell: CohortCell, since: str) -> tuple[str, str]:
@@ -245,9 +246,10 @@ def _stepped(question: Question, here: int, following: int) -> str:
 
 
 def _closed(question: Question, cell: ClosedCell, since: str) -> tuple[str, str]:
+    closed = among(cell.population)
     candidates = f"""
         SELECT d.opportunity_id, d.closed_at FROM deals AS d
-        WHERE {in_population(question, cell.population)}{since}
+        WHERE {condition(question, closed)}{since}
           AND d.status = ANY({question.bind(sorted(cell.statuses))})"""
     why = [
         _among(question, f"lost.{column}", kind, values)
@@ -260,7 +262,10 @@ def _closed(question: Question, cell: ClosedCell, since: str) -> tuple[str, str]
     own = "lost.opportunity_id = d.opportunity_id AND lost.occurred_at = d.closed_at"
     lost = f"SELECT FROM ({losing_moves(question)}) AS lost WHERE {' AND '.join((own, *why))}"
     test = f"EXISTS ({lost})"
-    return closed(question, cell.population, facts=False), _passing(candidates, test if why else "")
+    relation = deals(
+        question, facts=False, by_move=question.asks_moved_facts, **narrowing(question, closed)
+    )
+    return relation, _passing(candidates, test if why else "")
 
 
 def _among(question: Question, column: str, kind: str, values: frozenset[Any]) -> str:
@@ -288,60 +293,13 @@ def _standing(
     )
 
 
-def _visits(question: Question, cell: VisitCell) -> tuple[str, str]:
-    left, under_way = _ways(question, cell)
-    narrowed = "" if question.selection.end is None else " AND o.opened_at < :end"
-    at = "d.left_at" if cell.counted is Counted.LEFT else "d.entered_at"
-    stays = f"""
-        SELECT d.opportunity_id, {at} AS at, {_stay("d")}
-        FROM visits AS d WHERE TRUE{question.filters()}"""
-    if cell.summed:
-        over = {None: "TRUE", True: "s.left_at IS NOT NULL", False: "s.left_at IS NULL"}
-        stays = f"""
-            SELECT s.* FROM (
-                SELECT v.opportunity_id, min(v.at) AS at, min(v.seq) AS seq, v.slot,
-                       sum(v.lasted) AS lasted, min(v.entered_at) AS entered_at,
-                       CASE WHEN bool_and(v.left_at IS NOT NULL) THEN max(v.left_at) END AS left_at
-                FROM ({stays}) AS v GROUP BY v.opportunity_id, v.slot
-            ) AS s WHERE {over[cell.ended]}"""
-    return visits(question, left=left, under_way=under_way, narrowed=narrowed), stays
-
-
-def _ways(question: Question, cell: VisitCell) -> tuple[str, str | None]:
-    """` AND …` on the moves `t` that ended a visit of the cell, and on the deals `d` still in one.
-
-    None where no visit under way can be of the cell.
-    """
-    ended = None if cell.summed else cell.ended  # of a sum, only all parts together tell
-    left = f" AND t.from_slot = {question.bind(cell.slot)}"
-    left += _in_period(question, cell.counted, "t.entered_at", "t.occurred_at")
-    if cell.ended_by is not None:
-        left += f" AND t.kind = ANY({question.bind(sorted(cell.ended_by))})"
-    if cell.to_slot is not None:
-        gone = TransitionKind.HANDED_OFF.value  # it keeps the stage, and leads nowhere
-        left += f" AND t.to_slot = {question.bind(cell.to_slot)} AND t.kind <> '{gone}'"
-    if ended is False:
-        left = " AND FALSE"
-    of_ends = cell.counted is Counted.LEFT or cell.ended_by is not None or cell.to_slot is not None
-    if ended or of_ends:
-        return left, None
-    here = _in_period(question, cell.counted, "d.entered_at", None)
-    return left, f" AND d.slot = {question.bind(cell.slot)}{here}"
-
-
-def _stay(v: str) -> str:
-    """The columns of a stay, of the visit `v`."""
-    lasted = microseconds(f"coalesce({v}.left_at, :aged_until) - {v}.entered_at")
-    return f"""coalesce({v}.seq, {_UNDER_WAY}) AS seq, {v}.slot, greatest({lasted}, 0) AS lasted,
-               {v}.entered_at, {v}.left_at"""
-
-
 def _visits_of_cohort(question: Question, cell: VisitCell, since: str) -> tuple[str, str]:
     """The visits of the deals opened in the period, whatever the visits bear.
 
     All of them are read from the log, so that of the deals themselves the index says enough.
     """
-    left, under_way = _ways(question, cell)
+    left, under_way = visit_cells.ways(question, cell)
+    mask = sum(1 << (slot - 1) for slot in cell.slots)
     own = f"""t.workspace_id = :workspace AND t.opportunity_id = d.opportunity_id
           AND {question.standing()} AND t.occurred_at < :as_of"""
     halves = [
@@ -360,29 +318,10 @@ def _visits_of_cohort(question: Question, cell: VisitCell, since: str) -> tuple[
     return (
         _opened(question),
         f"""
-        SELECT d.opportunity_id, CAST(:as_of AS timestamptz) AS at, {_stay("v")}
+        SELECT d.opportunity_id, CAST(:as_of AS timestamptz) AS at, {visit_cells.stay("v")}
         FROM (
             SELECT d.opportunity_id FROM deals AS d
-            WHERE {_in_cohort(question)}{since} AND {_visited(question, 1 << (cell.slot - 1))}
+            WHERE {_in_cohort(question)}{since} AND {_visited(question, mask)}
             ORDER BY d.opportunity_id OFFSET 0
         ) AS d CROSS JOIN LATERAL ({" UNION ALL ".join(halves)}) AS v""",
     )
-
-
-def _in_period(question: Question, counted: Counted, entered: str, left: str | None) -> str:
-    """` AND …`: whether a visit is of the population, by its own instants; `left` None: not yet."""
-    match counted:
-        case Counted.COHORT:
-            return ""
-        case Counted.ENTERED:
-            return question.period(entered)
-        case Counted.LEFT:
-            assert left is not None, "what has not ended did not end in the period"
-            return question.period(left)
-        case Counted.AT_START if question.selection.start is None:
-            return " AND FALSE"
-        case Counted.AT_START:
-            edge = ":start"
-        case Counted.AT_END:
-            edge = ":as_of" if question.selection.end is None else ":end"
-    return f" AND {entered} < {edge}" + ("" if left is None else f" AND {left} >= {edge}")

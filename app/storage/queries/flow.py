@@ -5,53 +5,39 @@ period is never read: all others were there at its start or entered in it, and e
 or are there at its end. So three counts a stage tell the rest.
 """
 
+import asyncio
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
+import numpy as np
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.domain.journey import TransitionKind
 from app.domain.measures.flow import Cell, Move, StageFlow, way_out
 from app.domain.measures.selection import Value
-from app.storage.queries.lengths import PACKED, quantile, samples
+from app.storage.queries.lengths import PACKED, Lengths, quantile, samples
 from app.storage.queries.question import Asked, Question, microseconds
 from app.storage.queries.visits import counted
+from app.storage.segments.columns import Coded, Numbers, instant
+from app.storage.segments.frames import Frame, Key, Mask, sampled, tallied
+from app.storage.segments.reading import completed_visits, deals
+from app.storage.segments.selecting import Columns
 
 
 async def stage_flows(
     connection: AsyncConnection, asked: Asked, *, grouped: bool
 ) -> Mapping[Value, Mapping[int, StageFlow]]:
     """By group and slot: what came in, what went out and how, what was there before and after?"""
-    question = Question(asked, grouped=grouped)
-    join, group = question.group()
-    start, end = question.selection.start, question.selection.end
-    before_start = "FALSE" if start is None else "d.entered_at < :start"
-    by_the_end = "IS NOT NULL" if end is None else "< :end"
-    rows = await question.rows(
-        connection,
-        counted(
-            question,
-            lambda touching: (
-                f"""
-                SELECT {group} AS "group", d.slot, d.kind, count(*) AS visits,
-                       count(*) FILTER (WHERE {before_start}) AS at_start,
-                       count(*) FILTER (WHERE d.left_at {by_the_end}) AS ended
-                FROM {touching} AS d {join} WHERE TRUE{question.filters()}
-                GROUP BY 1, 2, 3"""
-            ),
-            left=("" if start is None else " AND t.occurred_at >= :start")
-            + ("" if end is None else " AND t.entered_at < :end"),
-            under_way="" if end is None else " AND d.entered_at < :end",
-            narrowed="" if end is None else " AND o.opened_at < :end",
-        ),
-    )
+    alike = await _touching(connection, Question(asked, grouped=grouped))
     sums: dict[tuple[Value, int], Counter[str]] = defaultdict(Counter)
     exits: dict[tuple[Value, int], Counter[TransitionKind]] = defaultdict(Counter)
-    for row in rows:
-        key = row.group, row.slot
-        sums[key].update(visits=row.visits, at_start=row.at_start, ended=row.ended)
-        if row.ended:
-            exits[key][way_out(TransitionKind(row.kind))] += row.ended
+    for (group, slot, kind, at_start, ended), visits in alike.items():
+        key = group, slot
+        sums[key].update(
+            visits=visits, at_start=visits if at_start else 0, ended=visits if ended else 0
+        )
+        if ended:
+            exits[key][way_out(TransitionKind(kind))] += visits
     found: dict[Value, dict[int, StageFlow]] = defaultdict(dict)
     for (group_value, slot), counts in sums.items():
         found[group_value][slot] = StageFlow(
@@ -63,11 +49,83 @@ async def stage_flows(
     return found
 
 
+async def _touching(connection: AsyncConnection, question: Question) -> Mapping[Key, int]:
+    """The visits there in the period, alike in group, slot, kind of the move that ended them,
+    whether they were there before its start, and whether they ended before its end.
+    """
+    start, end = question.selection.start, question.selection.end
+    names = {"slot", "entered_at"}
+    completed = await completed_visits(connection, question, {*names, "kind"})
+    if completed is not None:
+        standing = await deals(connection, question, {*names, "status"})
+        assert standing is not None, "what holds visits holds deals"
+        return await asyncio.to_thread(_tallied, completed, standing)
+    join, group = question.group()
+    before_start = "FALSE" if start is None else "d.entered_at < :start"
+    by_the_end = "IS NOT NULL" if end is None else "< :end"
+    rows = await question.rows(
+        connection,
+        counted(
+            question,
+            lambda touching: (
+                f"""
+                SELECT {group} AS "group", d.slot, d.kind, {before_start} AS at_start,
+                       coalesce(d.left_at {by_the_end}, FALSE) AS ended, count(*) AS visits
+                FROM {touching} AS d {join} WHERE TRUE{question.filters()}
+                GROUP BY 1, 2, 3, 4, 5"""
+            ),
+            left=("" if start is None else " AND t.occurred_at >= :start")
+            + ("" if end is None else " AND t.entered_at < :end"),
+            under_way="" if end is None else " AND d.entered_at < :end",
+            narrowed="" if end is None else " AND o.opened_at < :end",
+        ),
+    )
+    found: Counter[Key] = Counter()
+    for row in rows:
+        found[tuple(row)[:-1]] += row.visits
+    return found
+
+
+def _tallied(completed: Columns, standing: Columns) -> Mapping[Key, int]:
+    start, end = completed.question.selection.start, completed.question.selection.end
+
+    def visits() -> Iterator[Frame]:
+        for frame in completed.chosen():
+            there = frame.within("left_at", start, None).within("entered_at", None, end)
+            ended = every(frame) if end is None else frame.numbers("left_at") < instant(end)
+            yield there.told("ended", ended)
+        for frame in standing.chosen():
+            stays = frame.where(~frame.bears("status", TransitionKind.HANDED_OFF))
+            there = stays.within("entered_at", None, end).told("ended", ~every(frame))
+            yield there.bearing("kind", Coded(np.zeros(frame.size, np.uint8), [None]))
+
+    def told(frame: Frame) -> Frame:
+        before = ~every(frame) if start is None else frame.numbers("entered_at") < instant(start)
+        return frame.told("at_start", before)
+
+    def every(frame: Frame) -> Mask:
+        return np.ones(frame.size, dtype=bool)
+
+    return tallied(map(told, visits()), ("group", "slot", "kind", "at_start", "ended"))
+
+
 async def moves(
     connection: AsyncConnection, asked: Asked, *, grouped: bool
 ) -> Mapping[Value, Mapping[Move, Cell]]:
     """By group: every exit of the period, from where to where, and after how long?"""
-    question = Question(asked, grouped=grouped)
+    every = await _stays(connection, Question(asked, grouped=grouped))
+    found: dict[Value, dict[Move, Cell]] = defaultdict(dict)
+    for (group, slot, to_slot), lengths in every.items():
+        found[group][slot, to_slot] = Cell(len(lengths), quantile(lengths, 0.5))
+    return found
+
+
+async def _stays(connection: AsyncConnection, question: Question) -> Mapping[Key, Lengths]:
+    """How long did the visits that ended in the period last, alike in group, slot and next slot?"""
+    names = {"slot", "entered_at", "kind", "to_slot"}
+    completed = await completed_visits(connection, question, names, counted="left_at")
+    if completed is not None:
+        return await asyncio.to_thread(_sampled, completed)
     join, group = question.group()
     dwell = microseconds("d.left_at - d.entered_at")
     rows = await question.rows(
@@ -86,8 +144,18 @@ async def moves(
             under_way=None,
         ),
     )
-    found: dict[Value, dict[Move, Cell]] = defaultdict(dict)
-    every = await samples(rows, lambda row: (row.group, row.slot, row.to_slot))
-    for (of_group, slot, to_slot), lengths in every.items():
-        found[of_group][slot, to_slot] = Cell(len(lengths), quantile(lengths, 0.5))
-    return found
+    return await samples(rows, lambda row: tuple(row)[:-1])
+
+
+def _sampled(completed: Columns) -> Mapping[Key, Lengths]:
+    def stays() -> Iterator[tuple[Frame, Numbers]]:
+        for frame in completed.chosen():
+            to_slot, nowhere = (
+                frame.coded("to_slot"),
+                frame.bears("kind", TransitionKind.HANDED_OFF),
+            )
+            codes = np.where(nowhere, len(to_slot.meanings), to_slot.codes)
+            moved = frame.bearing("to_slot", Coded(codes, [*to_slot.meanings, None]))
+            yield moved, frame.of("left_at") - frame.of("entered_at")
+
+    return sampled(stays(), ("group", "slot", "to_slot"))

@@ -1,7 +1,7 @@
 """How far did a cohort get? Sets of deals, counted by the database as `domain.funnel` defines them.
 
-One pass over the cohort groups it by status and reach mask; the few hundred masks are expanded to
-ranks in Python, because ranks depend on the revision asked for and are never stored.
+The cohort is counted by status and reach mask; the few hundred masks are expanded to ranks in
+Python, because ranks depend on the revision asked for and are never stored.
 """
 
 from collections import defaultdict
@@ -11,10 +11,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.domain.funnel import FORWARD, Rank, Reentry, Skip, Tally, measure
 from app.domain.intervals import Proportion
+from app.domain.journey import Status
 from app.domain.measures.selection import Value
-from app.domain.measures.sums import weighing
-from app.storage.queries.population import counted, deals
-from app.storage.queries.question import Asked, Question, status_of
+from app.storage.queries.deal_counts import Among, weighed
+from app.storage.queries.population import deals
+from app.storage.queries.question import Asked, Question
 
 
 async def ranks(
@@ -43,29 +44,10 @@ async def tallies(
 ) -> Mapping[Value, list[Tally]]:
     """By group: how many deals of each status and reach mask are there, and what are they worth?"""
     question = Question(asked, grouped=grouped)
-    join, group = question.group("d.opened_at")
-    rows = await question.rows(
-        connection,
-        counted(
-            question,
-            lambda deals: (
-                f"""
-                SELECT {group} AS "group", d.status, d.reach_mask,
-                       CASE WHEN d.amount IS NOT NULL THEN d.currency END AS currency,
-                       count(*) AS deals, sum(d.amount) AS amount
-                FROM {deals} AS d {join}
-                WHERE TRUE{question.period("d.opened_at")}{question.filters()}
-                GROUP BY 1, 2, 3, 4"""
-            ),
-            facts=True,
-            narrowed=question.period("o.opened_at"),
-            by_move=question.asks_moved_facts,
-        ),
-    )
+    counts = await weighed(connection, question, Among.OPENED, ["status", "reach_mask"])
     found: dict[Value, list[Tally]] = defaultdict(list)
-    for row in rows:
-        count = weighing(row.deals, row.amount, row.currency)
-        found[row.group].append(Tally(status_of(row), row.reach_mask, count))
+    for (group, status, reach_mask), count in counts.items():
+        found[group].append(Tally(Status(status), reach_mask, count))
     return found
 
 

@@ -54,7 +54,7 @@ def together(several: Iterable[Lengths]) -> Lengths:
 
 def summary(lengths: Lengths) -> Summary:
     """Count, mean, quantiles and longest, as `domain.durations.summary` defines them."""
-    return summed_up(cast("Sequence[int]", lengths), _total(lengths))
+    return summed_up(cast("Sequence[int]", lengths), summed(lengths))
 
 
 def quantile(lengths: Lengths, share: float) -> float:
@@ -74,7 +74,7 @@ def survival(ended: Lengths, running: Lengths) -> Quantiles:
     return risk(ended, running).quantiles(lambda end: float(ended[end - 1]))
 
 
-def _total(lengths: Lengths) -> int:
+def summed(lengths: Lengths) -> int:
     """The exact sum: that of a few million lengths of months does not fit into 64 bits."""
     high, low = lengths >> _HALF, lengths & ((1 << _HALF) - 1)
     return (int(high.sum()) << _HALF) + int(low.sum())

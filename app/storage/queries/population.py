@@ -10,11 +10,14 @@ section 7). All of them are one relation in one statement. What it says is defin
 Its columns: `opportunity_id, status, slot, opened_at, entered_at, moved_at, closed_at, reach_mask,
 open_time` (of completed visits in open stages, in microseconds), the facts `amount, currency,
 probability, priority`, and what is filtered and grouped by: `by_owner, by_team, by_source,
-by_priority, by_currency, tags, attributes`.
+by_priority, by_currency, tags, attributes`. Of the row itself, null where it does not answer:
+`version, facts_changed_at,
+returned` (whether it has ever left a closed stage).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
+from uuid import UUID
 
 from app.domain.pipeline import StageKind
 from app.storage.queries.question import Question, microseconds
@@ -52,7 +55,9 @@ def deals(
     would compute it anew for each row of another; MATERIALIZED computes it once. Only the relation
     that is scanned alone is left open, so that the period reaches the index.
     """
-    log, sources = _sources(question, facts, narrowed, unmoved, by_move)
+    log, sources = _sources(
+        question, facts=facts, narrowed=narrowed, unmoved=unmoved, by_move=by_move
+    )
     once = "MATERIALIZED " if joined else ""
     return f"WITH {log}, deals AS {once}({' UNION ALL '.join(sources)})"
 
@@ -83,20 +88,60 @@ def parts(
     The rows that answer for themselves are most of a million deals, and only apart from the others
     may several processes count them.
     """
-    log, (first, *others) = _sources(question, facts, narrowed, unmoved, by_move)
+    log, (first, *others) = _sources(
+        question, facts=facts, narrowed=narrowed, unmoved=unmoved, by_move=by_move
+    )
     found = [first, " UNION ALL ".join(others)] if others else [first]
     return log, [f"({part})" for part in found]
 
 
+def rows(question: Question, condition: str) -> tuple[str, str]:
+    """`WITH` the rows `o` for which the condition holds, and those deals of the relation they tell.
+
+    They are taken once and first, because nothing tells the planner how few they are.
+    """
+    picked = f"SELECT o.* FROM opportunity AS o WHERE {_OF_PIPELINE} AND {condition}"
+    still = "o.opened_at < :as_of AND o.stage_entered_at < :as_of"
+    of = (
+        _from_rows(question, still, facts=True, kept=kept, source="picked")
+        for kept in (False, True)
+    )
+    return f"WITH picked AS MATERIALIZED ({picked})", f"({' UNION ALL '.join(of)})"
+
+
+def replays(question: Question, deals: Sequence[UUID], condition: str) -> tuple[str, str]:
+    """`WITH` what is read from the log, and what it tells of these deals at T.
+
+    And of those others for which the condition on the row `o` holds and whose row does not answer.
+    """
+    rows = f"{_OF_PIPELINE} AND ({condition}) AND o.opened_at < :as_of"
+    answers = f"o.stage_entered_at < :as_of AND {_AMENDED} IS NOT TRUE AND {_UNTOLD} IS NOT TRUE"
+    named = question.bind(list(deals))
+    replayed = f"""
+        SELECT unnest(CAST({named} AS uuid[])) AS opportunity_id UNION ALL
+        SELECT o.opportunity_id FROM opportunity AS o WHERE {rows} AND NOT ({answers})"""
+    from_log = _from_log(question, facts=True, by_move=False)
+    return f"WITH {_of_log(question, replayed)}", f"({from_log})"
+
+
+def _of_log(question: Question, replayed: str) -> str:
+    return f"replayed AS MATERIALIZED ({replayed}), past AS MATERIALIZED ({_past(question)})"
+
+
+def returned(question: Question) -> str:
+    """Whether the deal of the row `o` has ever left a closed stage."""
+    return f"({' OR '.join(f'o.dwell[{slot}] IS NOT NULL' for slot in _closed(question))})"
+
+
 def _sources(
-    question: Question, facts: bool, narrowed: str, unmoved: str, by_move: bool
+    question: Question, *, facts: bool, narrowed: str, unmoved: str, by_move: bool
 ) -> tuple[str, list[str]]:
     """What is read from the log, and the parts of the relation, the largest first."""
     facts = facts or question.asks_facts
     candidates = f"{_OF_PIPELINE} AND o.opened_at < :as_of{narrowed}"
     still = f"{candidates} AND o.stage_entered_at < :as_of{unmoved}"
     replayed = _replayed(question, candidates, still, facts=facts, everything=by_move)
-    log = f"replayed AS MATERIALIZED ({replayed}), past AS MATERIALIZED ({_past(question)})"
+    log = _of_log(question, replayed)
     from_log = _from_log(question, facts=facts, by_move=by_move)
     if by_move:
         return log, [from_log]
@@ -144,10 +189,11 @@ def _past(question: Question) -> str:
         WHERE told.last_seq IS NOT NULL"""
 
 
-def _from_rows(question: Question, still: str, *, facts: bool, kept: bool) -> str:
+def _from_rows(
+    question: Question, still: str, *, facts: bool, kept: bool, source: str = "opportunity"
+) -> str:
     """The deals whose rows answer; `kept`: those whose rows keep what the close froze."""
-    closed = question.ranking.slots(StageKind.WON) + question.ranking.slots(StageKind.LOST)
-    time_closed = "".join(f" - coalesce(o.dwell[{slot}], 0)" for slot in closed)
+    time_closed = "".join(f" - coalesce(o.dwell[{slot}], 0)" for slot in _closed(question))
 
     def fact(name: str, kind: str = "text") -> str:
         return f"CAST(o.closed_facts ->> '{name}' AS {kind})" if kept else f"o.{name}"
@@ -168,8 +214,9 @@ def _from_rows(question: Question, still: str, *, facts: bool, kept: bool) -> st
                {fact("amount", "numeric")} AS amount, {fact("currency")} AS currency,
                o.probability, {fact("priority")} AS priority,
                {", ".join(f"{fact(name)} AS by_{name}" for name in BORNE)},
-               {tags} AS tags, {attributes} AS attributes
-        FROM opportunity AS o
+               {tags} AS tags, {attributes} AS attributes, o.version, o.facts_changed_at,
+               {returned(question)} AS returned
+        FROM {source} AS o
         WHERE {still} AND {condition}"""
 
 
@@ -200,9 +247,13 @@ def _from_log(question: Question, *, facts: bool, by_move: bool) -> str:
                past.reach_mask, past.open_time,
                {fact("amount", "numeric")} AS amount, {fact("currency")} AS currency,
                {fact("probability", "numeric")} AS probability, {fact("priority")} AS priority,
-               {borne}, {tags} AS tags, {attributes} AS attributes
-        FROM past JOIN opportunity AS o
-          ON o.workspace_id = :workspace AND o.opportunity_id = past.opportunity_id
+               {borne}, {tags} AS tags, {attributes} AS attributes,
+               CAST(NULL AS bigint) AS version, CAST(NULL AS timestamptz) AS facts_changed_at,
+               CAST(NULL AS boolean) AS returned
+        FROM past CROSS JOIN LATERAL (
+            SELECT o.* FROM opportunity AS o
+            WHERE o.workspace_id = :workspace AND o.opportunity_id = past.opportunity_id LIMIT 1
+        ) AS o
         CROSS JOIN LATERAL (
             SELECT t.* FROM transition AS t
             WHERE t.workspace_id = :workspace AND t.opportunity_id = past.opportunity_id
@@ -227,3 +278,7 @@ def _undone(question: Question) -> str:
                   ELSE c.occurred_at > last.occurred_at END{unheard})
             ORDER BY c.field, c.occurred_at, c.change_id
         ) AS first"""
+
+
+def _closed(question: Question) -> tuple[int, ...]:
+    return question.ranking.slots(StageKind.WON) + question.ranking.slots(StageKind.LOST)

@@ -7,7 +7,7 @@ a relation `d` that has the columns of `population.deals` (visits have them too)
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
 from uuid import UUID
@@ -49,6 +49,8 @@ class Asked:
 
     `buckets` are the boundaries that cut the period, both of its ends among them; then the groups
     are the buckets, named by their number from 1, and `selection.group_by` has no part.
+
+    It is asked in one snapshot, of which `known` keeps what was read already.
     """
 
     workspace: UUID
@@ -56,6 +58,7 @@ class Asked:
     selection: Selection
     now: datetime
     buckets: tuple[datetime, ...] = ()
+    known: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def aged_until(self) -> datetime:
@@ -67,6 +70,9 @@ class Question:
     """SQL in the making. `grouped` False asks for the whole of what the selection would group."""
 
     def __init__(self, asked: Asked, *, grouped: bool) -> None:
+        self.workspace = asked.workspace
+        self.aged_until = asked.aged_until
+        self.known = asked.known
         self.ranking = asked.ranking
         self.selection = asked.selection
         self.buckets = asked.buckets if grouped else ()

@@ -4,6 +4,7 @@
 is counted lies, by its one instant, in one of them.
 """
 
+import asyncio
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -12,7 +13,7 @@ from datetime import datetime
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.domain.funnel import Reentry, Skip
-from app.domain.journey import TransitionKind
+from app.domain.journey import Status, TransitionKind
 from app.domain.measures import readings as figures
 from app.domain.measures.closings import DealPopulation, Outcome
 from app.domain.measures.flow import StageFlow, way_out
@@ -26,6 +27,9 @@ from app.storage.queries.lengths import NONE, Lengths, summary, together
 from app.storage.queries.question import Asked, Question
 from app.storage.queries.stage_time import stays
 from app.storage.queries.visits import visits
+from app.storage.segments.frames import Key, tallied
+from app.storage.segments.reading import completed_visits, deals
+from app.storage.segments.selecting import Columns, placed
 
 
 async def trend(
@@ -92,13 +96,37 @@ async def _flow_trend(
     A visit lies in two of them: the one in which it was entered, and the one in which it was left.
     """
     assert subject.stage is not None, "a subject has the stage that its figure asks for"
+    came: Counter[int] = Counter()
+    went: dict[int, Counter[TransitionKind]] = defaultdict(Counter)
+    alike = await _touching(connection, asked, subject.stage.slot)
+    for (came_in, went_in, kind), count in alike.items():
+        came[came_in] += count
+        if went_in is not None:
+            went[went_in][way_out(TransitionKind(kind))] += count
+    found = []
+    standing = came[0]  # entered before the first bucket, and not left before it
+    for bucket in range(1, len(asked.buckets)):
+        here = StageFlow(standing, came[bucket], went[bucket])
+        standing += here.entries - here.left
+        here = replace(here, open_at_end=standing)
+        found.append(figures.of_flow(subject, {subject.stage.slot: here}))
+    return found
+
+
+async def _touching(connection: AsyncConnection, asked: Asked, slot: int) -> Mapping[Key, int]:
+    """The visits of the stage there in the period, by the buckets in which they came and went."""
     question = Question(asked, grouped=False)
-    slot = question.bind(subject.stage.slot)
+    completed = await completed_visits(connection, question, ("slot", "entered_at", "kind"))
+    if completed is not None:
+        standing = await deals(connection, question, ("status", "slot", "entered_at"))
+        assert standing is not None, "what holds visits holds deals"
+        return await asyncio.to_thread(_tallied, completed, standing, asked, slot)
+    place = question.bind(slot)
     boundaries = f"CAST({question.bind(list(asked.buckets))} AS timestamptz[])"
     touching = visits(
         question,
-        left=f" AND t.from_slot = {slot} AND t.occurred_at >= :start AND t.entered_at < :end",
-        under_way=f" AND d.slot = {slot} AND d.entered_at < :end",
+        left=f" AND t.from_slot = {place} AND t.occurred_at >= :start AND t.entered_at < :end",
+        under_way=f" AND d.slot = {place} AND d.entered_at < :end",
         narrowed=" AND o.opened_at < :end",
     )
     rows = await question.rows(
@@ -109,17 +137,29 @@ async def _flow_trend(
         FROM visits AS d WHERE TRUE{question.filters()}
         GROUP BY 1, 2, 3""",
     )
-    came: Counter[int] = Counter()
-    went: dict[int, Counter[TransitionKind]] = defaultdict(Counter)
-    for row in rows:
-        came[row.came] += row.visits
-        if row.went is not None:
-            went[row.went][way_out(TransitionKind(row.kind))] += row.visits
-    found = []
-    standing = came[0]  # entered before the first bucket, and not left before it
-    for bucket in range(1, len(asked.buckets)):
-        here = StageFlow(standing, came[bucket], went[bucket])
-        standing += here.entries - here.left
-        here = replace(here, open_at_end=standing)
-        found.append(figures.of_flow(subject, {subject.stage.slot: here}))
+    return {(row.came, row.went, row.kind): row.visits for row in rows}
+
+
+def _tallied(completed: Columns, standing: Columns, asked: Asked, slot: int) -> Mapping[Key, int]:
+    found: Counter[Key] = Counter()
+    start, end = asked.buckets[0], asked.buckets[-1]
+    left = [
+        frame.among("slot", [slot]).within("left_at", start, None).within("entered_at", None, end)
+        for frame in completed.chosen()
+    ]
+    came_and_went = (
+        frame.bearing("came", placed(frame, "entered_at", asked.buckets)).bearing(
+            "went", placed(frame, "left_at", asked.buckets)
+        )
+        for frame in left
+    )
+    found.update(tallied(came_and_went, ("came", "went", "kind")))
+    stays = [
+        frame.among("slot", [slot])
+        .where(~frame.bears("status", Status.HANDED_OFF))
+        .within("entered_at", None, end)
+        for frame in standing.chosen()
+    ]
+    came = (frame.bearing("came", placed(frame, "entered_at", asked.buckets)) for frame in stays)
+    found.update({(n, None, None): rows for (n,), rows in tallied(came, ("came",)).items()})
     return found

@@ -1,6 +1,6 @@
 """Where do the open deals stand at T, how old are they there, and who is idle?
 
-Counted by the database as `domain.measures.snapshot` defines it.
+As `domain.measures.snapshot` defines it: in columns where segments hold the deals, else by SQL.
 """
 
 import json
@@ -17,9 +17,11 @@ from app.domain.measures.snapshot import BUCKET_SHARES, BUCKET_YEAR, Standing
 from app.domain.measures.sums import NONE, Count, weighing
 from app.domain.period import Period
 from app.domain.pipeline import IdleClock, StageKind
+from app.storage.queries import standings as in_columns
 from app.storage.queries.lengths import PACKED, quantile, samples
 from app.storage.queries.population import OPEN_AT_T, deals
 from app.storage.queries.question import Asked, Question, microseconds
+from app.storage.queries.standings import Ends
 
 
 async def standings(
@@ -27,13 +29,26 @@ async def standings(
     asked: Asked,
     *,
     grouped: bool,
-    ends: Mapping[int, list[float]] | None = None,
+    ends: Ends | None = None,
 ) -> Mapping[Value, Mapping[int, Standing]]:
     """By group and slot: the open deals that stand there at T. `ends`: the `bucket_ends`."""
     question = Question(asked, grouped=grouped)
-    buckets = len(BUCKET_SHARES)
     if ends is None:
         ends = await bucket_ends(connection, asked)
+    found = await in_columns.standings(connection, question, ends)
+    return await _standings(connection, question, ends) if found is None else found
+
+
+async def bucket_ends(connection: AsyncConnection, asked: Asked) -> Ends:
+    """By slot: at which ages do its buckets end? Whoever made the visits: no filter applies."""
+    found = await in_columns.bucket_ends(connection, asked)
+    return await _bucket_ends(connection, asked) if found is None else found
+
+
+async def _standings(
+    connection: AsyncConnection, question: Question, ends: Ends
+) -> Mapping[Value, Mapping[int, Standing]]:
+    buckets = len(BUCKET_SHARES)
     rows = await question.rows(
         connection,
         f"""{standing(question, ends)}
@@ -65,8 +80,7 @@ async def standings(
     return found
 
 
-async def bucket_ends(connection: AsyncConnection, asked: Asked) -> Mapping[int, list[float]]:
-    """By slot: at which ages do its buckets end? Whoever made the visits: no filter applies."""
+async def _bucket_ends(connection: AsyncConnection, asked: Asked) -> Ends:
     question = Question(asked, grouped=False)
     year_before = question.bind(asked.selection.as_of - BUCKET_YEAR)
     rows = await question.rows(
@@ -87,7 +101,7 @@ async def bucket_ends(connection: AsyncConnection, asked: Asked) -> Mapping[int,
     }
 
 
-def standing(question: Question, ends: Mapping[int, list[float]]) -> str:
+def standing(question: Question, ends: Ends) -> str:
     """`WITH … standing AS (…)`: the open deals at T and what the snapshot tells of each.
 
     `ends`: the `bucket_ends`, as far as they are asked for.
@@ -131,7 +145,7 @@ def _standing(whole: Row[Any], by_currency: list[Row[Any]]) -> Standing:
     )
 
 
-def _rules(question: Question, ends: Mapping[int, list[float]]) -> str:
+def _rules(question: Question, ends: Ends) -> str:
     """What does the definition say of each open stage?"""
     rules = question.bind(_rules_json(question.ranking, ends))
     return f"""
@@ -144,7 +158,7 @@ _THRESHOLD = """CASE WHEN rules.by_priority ? d.priority
     THEN CAST(rules.by_priority ->> d.priority AS float8) ELSE rules.threshold END"""
 
 
-def _rules_json(ranking: Ranking, ends: Mapping[int, list[float]]) -> str:
+def _rules_json(ranking: Ranking, ends: Ends) -> str:
     def length(after: Period | None) -> int | None:
         return None if after is None else round(after.length.total_seconds() * 1e6)
 

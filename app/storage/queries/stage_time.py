@@ -4,18 +4,25 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
+import numpy as np
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.domain.durations import Quantiles
 from app.domain.intervals import Silence
 from app.domain.measures.selection import Value
 from app.domain.measures.stage_time import StageTime, VisitPopulation, VisitReentry
+from app.domain.pipeline import StageKind
 from app.storage.queries.lengths import NONE, PACKED, Lengths, samples, summary, survival
 from app.storage.queries.population import OPEN_AT_T
 from app.storage.queries.question import Asked, Question, microseconds
 from app.storage.queries.visits import asks_deals, counted, visits
+from app.storage.segments.columns import Numbers, instant
+from app.storage.segments.frames import Frame, sampled
+from app.storage.segments.reading import completed_visits, deals
+
+_KEYS: Final = ("group", "slot")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +70,10 @@ async def stays(
     """By group and slot: every length; of one stage alone, where its slot is given."""
     question = Question(asked, grouped=grouped)
     entered = population is VisitPopulation.ENTERED
+    if reentry is VisitReentry.EVERY:
+        found = await _in_columns(connection, question, population, slot)
+        if found is not None:
+            return found
     join, group = question.group("d.entered_at" if entered else "d.left_at")
     slots = ":open_slots" if slot is None else f"ARRAY[CAST({question.bind(slot)} AS int)]"
     ended = question.period("t.entered_at" if entered else "t.occurred_at")
@@ -97,10 +108,47 @@ async def stays(
         if every
         else visits(question, **of_visits) + lengths("visits")
     )
-    found = await samples(
+    lasted = await samples(
         await question.rows(connection, sql), lambda row: (row.group, row.slot, row.is_open)
     )
     return {
-        key: Stays(found.get((*key, False), NONE), found.get((*key, True), NONE))
-        for key in {(group, slot) for group, slot, _ in found}
+        key: Stays(lasted.get((*key, False), NONE), lasted.get((*key, True), NONE))
+        for key in {(group, slot) for group, slot, _ in lasted}
     }
+
+
+async def _in_columns(
+    connection: AsyncConnection, question: Question, population: VisitPopulation, slot: int | None
+) -> Mapping[tuple[Value, int], Stays] | None:
+    """The same, of every visit by itself, where segments hold them."""
+    entered = population is VisitPopulation.ENTERED
+    counted = "entered_at" if entered else "left_at"
+    completed = await completed_visits(
+        connection, question, {"slot", "entered_at"}, counted=counted
+    )
+    if completed is None:
+        return None
+    standing = None
+    if entered:
+        names = {"status", "slot", "entered_at"}
+        standing = await deals(connection, question, names, counted="entered_at")
+    slots = question.ranking.slots(StageKind.OPEN) if slot is None else (slot,)
+    until = instant(question.aged_until)
+
+    def lengths(frame: Frame, end: Numbers | int) -> tuple[Frame, Numbers]:
+        return frame, np.maximum(end - frame.of("entered_at"), 0)
+
+    def count() -> Mapping[tuple[Value, int], Stays]:
+        visits = [frame.among("slot", slots) for frame in completed.chosen()]
+        ended = sampled((lengths(each, each.of("left_at")) for each in visits), _KEYS)
+        under_way = [] if standing is None else standing.chosen()
+        open_ = [frame.among("status", ["open"]).among("slot", slots) for frame in under_way]
+        running = sampled((lengths(each, until) for each in open_), _KEYS)
+        return {
+            (group, of_slot): Stays(
+                ended.get((group, of_slot), NONE), running.get((group, of_slot), NONE)
+            )
+            for group, of_slot in {*ended, *running}
+        }
+
+    return await asyncio.to_thread(count)

@@ -4,24 +4,21 @@ Counted by the database as `domain.measures.velocity` and `domain.measures.bottl
 """
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from decimal import Decimal
-from typing import Any
 
-from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.domain.funnel import Tally
 from app.domain.journey import Status
 from app.domain.measures.bottlenecks import Cohort, Inputs
-from app.domain.measures.closings import DealPopulation
 from app.domain.measures.selection import Attribution, Value
 from app.domain.measures.stage_time import VisitPopulation, VisitReentry
-from app.domain.measures.sums import weighing
+from app.domain.measures.sums import Count
 from app.domain.measures.velocity import Velocity
-from app.storage.queries.closings import in_population
-from app.storage.queries.population import OPEN_AT_T, deals
-from app.storage.queries.question import Asked, Question, status_of
+from app.storage.queries.deal_counts import Among, sampled, weighed
+from app.storage.queries.lengths import summed
+from app.storage.queries.question import Asked, Question
 from app.storage.queries.stage_time import stage_times
 
 
@@ -51,46 +48,44 @@ async def bottleneck_inputs(
 
 async def _open_deals(
     connection: AsyncConnection, asked: Asked, *, grouped: bool
-) -> list[tuple[Value, Value, Velocity]]:
+) -> Iterator[tuple[Value, Value, Velocity]]:
     """How many deals are open at T?"""
     question = Question(asked, grouped=grouped)
-    join, group = question.group()
-    population = _deals(question, OPEN_AT_T, " AND o.status = 'open'")
-    rows = await question.rows(
-        connection,
-        f"""{population}
-        SELECT {group} AS "group", d.by_currency, count(*) AS deals
-        FROM deals AS d {join} WHERE d.status = 'open'{question.filters()} GROUP BY 1, 2""",
+    counts = await weighed(
+        connection, question, Among.OPEN, ["currency"], by_move=_by_move(question)
     )
-    return [(row.group, row.by_currency, Velocity(open_deals=row.deals)) for row in rows]
+    return (
+        (group, currency, Velocity(open_deals=count.deals))
+        for (group, currency), count in counts.items()
+    )
 
 
 async def _closed_deals(
     connection: AsyncConnection, asked: Asked, *, grouped: bool
-) -> list[tuple[Value, Value, Velocity]]:
+) -> Iterator[tuple[Value, Value, Velocity]]:
     """How many deals were won in the period, how many lost, for how much, and after how long?"""
     question = Question(asked, grouped=grouped)
-    join, group = question.group()
-    opened_before = "" if asked.selection.end is None else " AND o.opened_at < :end"
-    rows = await question.rows(
-        connection,
-        f"""{_deals(question, opened_before)}
-        SELECT {group} AS "group", d.by_currency, d.status, count(*) AS deals,
-               count(d.amount) AS priced, sum(d.amount) AS amount,
-               -- As exact numbers: a sum of doubles loses microseconds.
-               sum(CAST(d.open_time AS bigint)) AS cycle
-        FROM deals AS d {join} WHERE {in_population(question, DealPopulation.CLOSED)}
-        GROUP BY 1, 2, 3""",
-    )
-    return [(row.group, row.by_currency, _closed(row)) for row in rows]
+    keys, by_move = ["currency", "status"], _by_move(question)
+    counts = await weighed(connection, question, Among.CLOSED, [*keys, "priced"], by_move=by_move)
+    cycles = await sampled(connection, question, Among.CLOSED, keys, by_move=by_move)
+    told = [
+        (group, currency, _closed(status, count, priced=priced))
+        for (group, currency, status, priced), count in counts.items()
+    ]
+    took = [
+        (group, currency, Velocity(cycle=summed(lengths)))
+        for (group, currency, status), lengths in cycles.items()
+        if status == Status.WON
+    ]
+    return iter([*told, *took])
 
 
-def _closed(row: Row[Any]) -> Velocity:
-    """Deals that were all won, or all lost."""
-    if status_of(row) is Status.LOST:
-        return Velocity(lost=row.deals)
-    amount = row.amount or Decimal(0)
-    return Velocity(won=row.deals, priced=row.priced, amount=amount, cycle=int(row.cycle))
+def _closed(status: str, count: Count, *, priced: bool) -> Velocity:
+    """Deals that were all won, or all lost, and that all have an amount, or none."""
+    if status == Status.LOST:
+        return Velocity(lost=count.deals)
+    amount = sum(count.amounts.values(), Decimal(0))  # of one currency
+    return Velocity(won=count.deals, priced=count.deals if priced else 0, amount=amount)
 
 
 async def _cohorts(
@@ -98,23 +93,14 @@ async def _cohorts(
 ) -> Mapping[Value, Mapping[Value, Cohort]]:
     """By group and currency: how far did the deals opened in the period get?"""
     question = Question(asked, grouped=grouped)
-    join, group = question.group()
-    rows = await question.rows(
-        connection,
-        f"""{_deals(question, question.period("o.opened_at"))}
-        SELECT {group} AS "group", d.by_currency, d.status, d.reach_mask,
-               CASE WHEN d.amount IS NOT NULL THEN d.currency END AS currency,
-               count(*) AS deals, count(d.amount) AS priced, sum(d.amount) AS amount
-        FROM deals AS d {join} WHERE TRUE{question.period("d.opened_at")}{question.filters()}
-        GROUP BY 1, 2, 3, 4, 5""",
-    )
+    keys = ["currency", "status", "reach_mask", "priced"]
+    counts = await weighed(connection, question, Among.OPENED, keys, by_move=_by_move(question))
     tallies: dict[Value, dict[Value, list[Tally]]] = defaultdict(lambda: defaultdict(list))
     priced: dict[tuple[Value, Value], int] = defaultdict(int)
-    for row in rows:
-        count = weighing(row.deals, row.amount, row.currency)
-        tallies[row.group][row.by_currency].append(Tally(status_of(row), row.reach_mask, count))
-        if status_of(row) is Status.WON:
-            priced[row.group, row.by_currency] += row.priced
+    for (group, currency, status, reach_mask, is_priced), count in counts.items():
+        tallies[group][currency].append(Tally(Status(status), reach_mask, count))
+        if status == Status.WON and is_priced:
+            priced[group, currency] += count.deals
     return {
         value: {
             currency: Cohort(found, priced[value, currency])
@@ -124,7 +110,6 @@ async def _cohorts(
     }
 
 
-def _deals(question: Question, narrowed: str, unmoved: str = "") -> str:
-    """The deals with the currency that a filter by it would look at."""
-    by_move = question.selection.attribution is Attribution.AT_MOVE
-    return deals(question, facts=True, narrowed=narrowed, unmoved=unmoved, by_move=by_move)
+def _by_move(question: Question) -> bool:
+    """The currency is the one that a filter by it would look at."""
+    return question.selection.attribution is Attribution.AT_MOVE

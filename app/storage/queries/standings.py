@@ -1,0 +1,204 @@
+"""The snapshot in columns: what `domain.measures.snapshot` tells of the open deals at T.
+
+Each function gives None where segments do not hold what is asked; then `queries.snapshot` counts by
+SQL. Activities are in no segment, because they make no new version of a deal: of those deals that
+only an activity keeps from being idle, the database tells.
+"""
+
+import asyncio
+import json
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from itertools import product
+from typing import Final, TypeAlias, cast
+
+import numpy as np
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.domain.measures.selection import Value
+from app.domain.measures.snapshot import BUCKET_SHARES, BUCKET_YEAR, Standing
+from app.domain.measures.sums import NONE
+from app.domain.pipeline import IdleClock, IdleRule, Stage, StageKind
+from app.storage.queries.lengths import Lengths, quantile
+from app.storage.queries.question import Asked, Question
+from app.storage.segments import frames, reading
+from app.storage.segments.columns import DIGITS, NOTHING, Meaning, Numbers, instant
+from app.storage.segments.frames import Frame, Mask
+from app.storage.segments.selecting import Columns
+
+Ends: TypeAlias = Mapping[int, list[float]]
+"""By slot: the ages at which the age buckets of its stage end."""
+
+_ID: Final = "opportunity_id"
+_TOLD: Final = (
+    *("slot", "entered_at", "moved_at", "priority"),
+    *("amount", "amount_parts", "currency", "probability"),
+)
+_BY: Final = ("group", "slot")
+
+_FOLLOWED_UP: Final = """
+SELECT string_agg(int8send(d.place - 1), CAST('' AS bytea)) AS places
+FROM unnest(CAST({numbers} AS int[])) WITH ORDINALITY AS d (number, place)
+JOIN jsonb_to_recordset(CAST({clocks} AS jsonb))
+    AS clock (number int, since timestamptz, qualifying text[]) ON clock.number = d.number
+CROSS JOIN LATERAL (
+    SELECT FROM activity AS a
+    WHERE a.workspace_id = :workspace AND a.opportunity_id = CAST(encode(substring(
+          CAST({ids} AS bytea) FROM CAST(d.place AS int) * 16 - 15 FOR 16), 'hex') AS uuid)
+      AND a.occurred_at > clock.since AND a.occurred_at < :as_of
+      AND a.kind = ANY(clock.qualifying)
+    LIMIT 1
+) AS active
+WHERE EXISTS (SELECT FROM activity AS a WHERE a.workspace_id = :workspace)
+"""
+"""The ids come packed: many thousand UUIDs take longer to be made than to be looked up."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Clock:
+    """Idle is who has neither moved nor been followed up after `since`; None: nobody is."""
+
+    since: datetime | None
+    qualifying: Sequence[str]
+
+    @classmethod
+    def of(cls, rule: IdleRule, priority: str | None, until: datetime) -> "_Clock":
+        threshold = rule.threshold(priority)
+        return cls(
+            None if threshold is None else until - threshold.length,
+            rule.qualifying if rule.clock is IdleClock.INACTIVITY else (),
+        )
+
+
+async def standings(
+    connection: AsyncConnection, question: Question, ends: Ends
+) -> Mapping[Value, Mapping[int, Standing]] | None:
+    """By group and slot: the open deals that stand there at T."""
+    if question.asks_moved_facts:
+        return None
+    names = ("group", _ID, *_TOLD)
+    held = await reading.deals(connection, question, {"status", *names[1:]})
+    if held is None:
+        return None
+    here = await asyncio.to_thread(_open, held, names)
+    idle = await _idle(connection, question, here)
+    return await asyncio.to_thread(_told, question, here, idle, ends)
+
+
+async def bucket_ends(connection: AsyncConnection, asked: Asked) -> Ends | None:
+    """Whoever made the visits of the year before T: no filter applies."""
+    selection = asked.selection
+    year = replace(
+        selection, start=selection.as_of - BUCKET_YEAR, end=None, filters={}, group_by=None
+    )
+    question = Question(replace(asked, selection=year), grouped=False)
+    visits = await reading.completed_visits(
+        connection, question, {"slot", "entered_at"}, counted="left_at"
+    )
+    return None if visits is None else await asyncio.to_thread(_ends, visits)
+
+
+def _open(held: Columns, names: Sequence[str]) -> Frame:
+    return frames.together((each.among("status", ["open"]) for each in held.chosen()), names)
+
+
+def _ends(visits: Columns) -> Ends:
+    open_slots = visits.question.ranking.slots(StageKind.OPEN)
+    left = [frame.among("slot", open_slots) for frame in visits.chosen()]
+    lasted = ((frame, frame.of("left_at") - frame.of("entered_at")) for frame in left)
+    found = frames.quantiles(lasted, ("slot",), BUCKET_SHARES)
+    return {slot: ends for (slot,), ends in found.items()}
+
+
+async def _idle(connection: AsyncConnection, question: Question, here: Frame) -> Mask:
+    """Which of these deals are idle?"""
+    if not here.size:
+        return np.zeros(0, dtype=bool)
+    numbers, (slots, priorities) = here.keyed(("slot", "priority"))
+    clocks = [
+        _Clock.of(stage.idle, cast("str | None", priority), question.aged_until)
+        for stage, priority in product(_stages(question, slots), priorities)
+    ]
+    since = [NOTHING if clock.since is None else instant(clock.since) for clock in clocks]
+    idle = here.numbers("moved_at") <= np.array(since)[numbers]
+    asks = np.array([bool(clock.qualifying) for clock in clocks])[numbers]
+    quiet = np.flatnonzero(idle & asks)
+    if len(quiet):
+        ids = here.numbers(_ID)[quiet]
+        idle[quiet[await _followed_up(connection, question, ids, clocks, numbers[quiet])]] = False
+    return idle
+
+
+async def _followed_up(
+    connection: AsyncConnection,
+    question: Question,
+    ids: Numbers,
+    clocks: Sequence[_Clock],
+    numbers: Numbers,
+) -> Numbers:
+    """The places of those deals that had a qualifying activity after their clock's `since`."""
+    told = [
+        {"number": number, "since": str(clock.since), "qualifying": [*clock.qualifying]}
+        for number, clock in enumerate(clocks)
+        if clock.since is not None
+    ]
+    (row,) = await question.rows(
+        connection,
+        _FOLLOWED_UP.format(
+            numbers=question.bind(numbers.tolist()),
+            clocks=question.bind(json.dumps(told)),
+            ids=question.bind(ids.tobytes()),
+        ),
+    )
+    return np.frombuffer(row.places or b"", dtype=">i8").astype(np.int64)
+
+
+def _told(
+    question: Question, here: Frame, idle: Mask, ends: Ends
+) -> Mapping[Value, Mapping[int, Standing]]:
+    if not here.size:
+        return {}
+    here = here.bearing("share", _shares(question, here))
+    priced, weighty = (here.numbers(name) != NOTHING for name in ("amount", "share"))
+    counts = frames.weighed([here], _BY)
+    weighted = frames.weighed([here.where(priced & weighty)], _BY, share="share")
+    unweighted = frames.tallied([here.where(priced & ~weighty)], _BY)
+    idle_deals = frames.tallied([here.where(idle)], _BY)
+    ages = np.maximum(instant(question.aged_until) - here.of("entered_at"), 0)
+    found: dict[Value, dict[int, Standing]] = defaultdict(dict)
+    for key, aged in frames.sampled([(here, ages)], _BY).items():
+        group, slot = key
+        boundaries = tuple(ends.get(slot, ()))
+        found[group][slot] = Standing(
+            count=counts[key],
+            weighted=weighted.get(key, NONE).amounts,
+            unweighted=unweighted.get(key, 0),
+            median_age=quantile(aged, 0.5),
+            idle=idle_deals.get(key, 0),
+            boundaries=boundaries,
+            buckets=_buckets(aged, boundaries),
+        )
+    return found
+
+
+def _shares(question: Question, here: Frame) -> Numbers:
+    """The deals' own probabilities, else those of their stages, in ten-thousandths."""
+    own, slot = here.coded("probability"), here.coded("slot")
+    stages = [stage.probability for stage in _stages(question, slot.meanings)]
+    declared = [NOTHING if each is None else int(each.scaleb(DIGITS)) for each in stages]
+    borne = np.array([NOTHING if each is None else each for each in own.meanings])[own.codes]
+    return np.where(borne == NOTHING, np.array(declared)[slot.codes], borne)
+
+
+def _stages(question: Question, slots: Sequence[Meaning]) -> list[Stage]:
+    return [question.ranking.stage(cast("int", slot)) for slot in slots]
+
+
+def _buckets(aged: Lengths, boundaries: Sequence[float]) -> tuple[int, ...]:
+    """How many ages lie before the first boundary, from each to the next, and from the last on."""
+    if not boundaries:
+        return ()
+    below = np.searchsorted(aged, boundaries)
+    return tuple(np.diff([0, *below, len(aged)]).tolist())

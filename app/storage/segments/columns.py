@@ -1,0 +1,178 @@
+"""The columns of a segment: what each holds, how SQL hands it over, and how it is kept.
+
+SQL packs the rows of a relation into one value a column, so that a thousand deals come as one row.
+In memory a column is whole numbers, or *coded*: small numbers that stand for its few meanings.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+Numbers: TypeAlias = NDArray[np.integer[Any]]
+Meaning: TypeAlias = str | int | None
+
+NOTHING: Final = -(2**63)
+"""Stands for null among whole numbers; as an instant it is PostgreSQL's `-infinity`."""
+
+DIGITS: Final = 4
+"""Amounts and shares are kept to the ten-thousandth."""
+
+_EPOCH: Final = datetime(2000, 1, 1, tzinfo=UTC)
+_MICROSECOND: Final = timedelta(microseconds=1)
+_ID: Final = "opportunity_id"
+ID_TYPE: Final = "|V16"
+"""Of the bytes of an id, which numpy only hands on."""
+
+_WHOLE_TYPES: Final = ("<i1", "<i2", "<i4", "<i8")
+_CODE_TYPES: Final = ("<u1", "<u2", "<u4")
+
+
+@dataclass(frozen=True, slots=True)
+class Coded:
+    """A column of few meanings: `meanings[codes[n]]` is what row n bears."""
+
+    codes: Numbers
+    meanings: Sequence[Meaning]
+
+
+Values: TypeAlias = Numbers | Coded
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """`packed` is the aggregate that makes one value of all its rows, nulls among them."""
+
+    name: str
+    packed: str
+    coded: bool = False
+
+    def read(self, value: bytes | Sequence[Meaning] | None) -> Values:
+        """What the aggregate gave; None: there was no row."""
+        if self.name == _ID:
+            assert value is None or isinstance(value, bytes), "ids come packed"
+            return np.frombuffer(value or b"", dtype=ID_TYPE)
+        if isinstance(value, bytes):
+            numbers = np.frombuffer(value, dtype=">i8").astype(np.int64)
+            if not self.coded:
+                return numbers
+            meanings, codes = np.unique(numbers, return_inverse=True)
+            named = [None if each == NOTHING else each for each in meanings.tolist()]
+            return Coded(_narrowed(codes, _CODE_TYPES), named)
+        if not self.coded:
+            return np.empty(0, dtype=np.int64)
+        places: dict[Meaning, int] = {}
+        found = [places.setdefault(each, len(places)) for each in value or ()]
+        return Coded(_narrowed(np.array(found, dtype=np.int64), _CODE_TYPES), [*places])
+
+
+def _instant(name: str, sql: str) -> Column:
+    """Microseconds since 2000, as PostgreSQL has them."""
+    sent = f"timestamptz_send(coalesce({sql}, '-infinity'))"
+    return Column(name, f"string_agg({sent}, CAST('' AS bytea))")
+
+
+def _whole(name: str, sql: str, *, coded: bool = False) -> Column:
+    sent = f"int8send(coalesce(CAST({sql} AS bigint), {NOTHING}))"
+    return Column(name, f"string_agg({sent}, CAST('' AS bytea))", coded)
+
+
+def _text(name: str, sql: str) -> Column:
+    return Column(name, f"array_agg(CAST({sql} AS text))", coded=True)
+
+
+def _named(*columns: Column) -> dict[str, Column]:
+    return {column.name: column for column in columns}
+
+
+_PARTS: Final = 10**DIGITS
+BORNE: Final = ("owner", "team", "source", "priority", "currency")
+"""What deals and visits are filtered and grouped by, as columns."""
+
+_LOSS: Final = """CASE WHEN d.status = 'lost' THEN (SELECT t.{0} FROM transition AS t
+    WHERE t.workspace_id = :workspace AND t.opportunity_id = d.opportunity_id
+      AND t.occurred_at = d.closed_at AND t.loss_reason IS NOT NULL AND t.voided_at IS NULL
+    ORDER BY t.seq DESC LIMIT 1) END"""
+"""Of the move that lost a deal: of those at the instant of its close, the last."""
+
+DEALS: Final = _named(
+    *(_instant(name, f"d.{name}") for name in ("opened_at", "entered_at", "moved_at", "closed_at")),
+    _instant("facts_changed_at", "d.facts_changed_at"),
+    _whole("returned", "CAST(d.returned AS int)", coded=True),
+    _text("status", "d.status"),
+    _whole("slot", "d.slot", coded=True),
+    _whole("reach_mask", "d.reach_mask", coded=True),
+    _whole("open_time", "d.open_time"),
+    # Apart, because together they may not fit into 64 bits; mostly both are small.
+    _whole("amount", "floor(d.amount)"),
+    _whole("amount_parts", f"(d.amount - floor(d.amount)) * {_PARTS}"),
+    _whole("probability", f"d.probability * {_PARTS}", coded=True),
+    *(_text(name, f"d.by_{name}") for name in BORNE),
+    _whole("lost_from", _LOSS.format("from_slot"), coded=True),
+    _text("loss_reason", _LOSS.format("loss_reason")),
+)
+"""Of a relation `d` like `population.deals`."""
+
+ID: Final = Column(_ID, f"string_agg(uuid_send(d.{_ID}), CAST('' AS bytea))")
+TOLD: Final = DEALS | _named(ID)
+"""All that can be asked of deals."""
+
+PLACE: Final = _whole("deal", "v.deal")
+"""The place of a visit's deal among the deals of its segment."""
+
+VISITS: Final = _named(
+    _whole("slot", "v.slot", coded=True),
+    _instant("entered_at", "v.entered_at"),
+    _instant("left_at", "v.left_at"),
+    _text("kind", "v.kind"),
+    _whole("to_slot", "v.to_slot", coded=True),
+    *(_text(name, f"v.by_{name}") for name in BORNE),
+)
+"""Of a relation `v` of completed visits."""
+
+
+def instant(moment: datetime) -> int:
+    """The instant as columns hold it."""
+    return (moment - _EPOCH) // _MICROSECOND
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A column as a row of `segment_column` keeps it."""
+
+    type: str
+    data: bytes
+    meanings: Sequence[Meaning] | None
+
+    @property
+    def values(self) -> Values:
+        """The column in memory, where it takes as much room as `data`."""
+        numbers = np.frombuffer(self.data, dtype=self.type)
+        return numbers if self.meanings is None else Coded(numbers, self.meanings)
+
+
+def stored(values: Values) -> Stored:
+    """The column as it is kept, in as few bytes a row as hold it."""
+    if isinstance(values, Coded):
+        return Stored(values.codes.dtype.str, values.codes.tobytes(), values.meanings)
+    numbers = _narrowed(values, _WHOLE_TYPES)
+    return Stored(numbers.dtype.str, numbers.tobytes(), None)
+
+
+def extent(values: Values) -> tuple[int | None, int | None]:
+    """The least and the most of a column's numbers; of meanings, and of nulls alone, none."""
+    if isinstance(values, Coded) or not len(told := values[values != NOTHING]):
+        return None, None
+    return int(told.min()), int(told.max())
+
+
+def _narrowed(numbers: Numbers, types: Sequence[str]) -> Numbers:
+    least, most = (int(numbers.min()), int(numbers.max())) if len(numbers) else (0, 0)
+    for type_ in types:
+        held = np.iinfo(type_)
+        if held.min <= least and most <= held.max:
+            return numbers.astype(type_)
+    raise AssertionError("the last type holds every number")

@@ -1,0 +1,311 @@
+"""Folding: deals and their completed visits become columns, and worn segments are replaced.
+
+A batch is read in one snapshot and made into columns outside of any transaction. They are stored
+as a segment in which no place is taken; then some deals at a time take theirs, in transactions so
+short that nobody waits for their rows. A deal that somebody has written or folded meanwhile is left
+as it is, and its place counts for nothing; so nothing breaks where several fold at once, or where
+one is killed in the middle.
+"""
+
+import asyncio
+import json
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final, NamedTuple
+from uuid import UUID
+
+import numpy as np
+from sqlalchemy import Row, text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.domain.measures.ranking import Ranking
+from app.domain.measures.selection import Selection
+from app.domain.pipeline import Pipeline
+from app.storage.engine import Connection
+from app.storage.ids import new_id
+from app.storage.queries import population
+from app.storage.queries.question import Asked, Question
+from app.storage.segments.columns import (
+    DEALS,
+    ID,
+    PLACE,
+    VISITS,
+    extent,
+    stored,
+)
+from app.storage.segments.rows import UNFOLDED, one_row, visits_of
+from app.storage.statement import LostRace
+
+MOST: Final = 16_384
+"""Deals in a segment."""
+SMALL: Final = MOST // 2
+TOGETHER: Final = 8
+"""So many small segments are made into one; so a deal is stored two or three times in its rest."""
+
+SLICE: Final = 1_024
+"""Deals that take their places in one transaction: their rows are locked for some 50 ms."""
+ABANDONED: Final = "1 minute"
+"""Who has not filled a segment by then does not live any more."""
+
+_LAST: Final = datetime(9999, 1, 1, tzinfo=UTC)
+"""Every row answers for it."""
+
+WAITING: Final = text(f"""
+-- Which pipelines have so many deals to fold, or a segment that holds an erased one?
+SELECT p.workspace_id, p.key FROM pipeline AS p
+WHERE EXISTS (
+    SELECT FROM opportunity AS o
+    WHERE o.workspace_id = p.workspace_id AND o.pipeline_id = p.pipeline_id AND {UNFOLDED}
+    OFFSET :enough - 1 LIMIT 1
+) OR EXISTS (
+    SELECT FROM segment AS s
+    WHERE s.workspace_id = p.workspace_id AND s.pipeline_id = p.pipeline_id AND s.holds_erased
+)
+""")
+_FRESH: Final = text(f"""
+SELECT o.opportunity_id FROM opportunity AS o
+WHERE o.workspace_id = :workspace AND o.pipeline_id = :pipeline AND {UNFOLDED}
+  AND o.closed_facts IS DISTINCT FROM '{{}}'  -- only the log can tell of those
+ORDER BY o.opened_at LIMIT :most
+""")
+_SEGMENTS: Final = text(f"""
+SELECT s.segment_id, s.deals, s.filled, s.holds_erased,
+       s.filled - length(s.gone) / 4 - count(o) AS alive,
+       s.filled < s.deals AS unfinished,
+       s.created_at < clock_timestamp() - interval '{ABANDONED}' AS old
+FROM segment AS s LEFT JOIN opportunity AS o
+  ON o.workspace_id = s.workspace_id AND o.pipeline_id = s.pipeline_id
+  AND o.segment_id = s.segment_id AND {UNFOLDED}
+WHERE s.workspace_id = :workspace AND s.pipeline_id = :pipeline
+GROUP BY s.workspace_id, s.segment_id ORDER BY alive
+""")
+_MEMBERS: Final = text("""
+SELECT c.data FROM segment_column AS c
+WHERE c.workspace_id = :workspace AND c.segment_id = ANY(:segments) AND c.name = :name
+""")
+_BEFORE: Final = text("""
+SELECT o.opportunity_id, o.version, o.segment_id, o.segment_position, o.segment_version
+FROM opportunity AS o WHERE o.workspace_id = :workspace AND o.opportunity_id = ANY(:ids)
+""")
+_IDS: Final = "deal.opportunity_id"
+_OF_VISITS: Final = {**VISITS, "deal": PLACE}
+
+ADD: Final = """
+INSERT INTO segment (workspace_id, segment_id, pipeline_id, deals, visits, created_at)
+VALUES ($1, $2, $3, $4, $5, clock_timestamp())
+"""
+ADD_COLUMN: Final = """
+INSERT INTO segment_column (workspace_id, segment_id, name, type, data, meanings, least, most)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+"""
+TAKE: Final = """
+-- The deals that nobody has written or folded since take their places in the new segment.
+UPDATE opportunity AS o
+SET segment_id = $2, segment_position = $3 + read.place - 1, segment_version = o.version
+FROM unnest($4::uuid[], $5::bigint[], $6::uuid[], $7::bigint[]) WITH ORDINALITY
+    AS read (opportunity_id, version, segment_id, segment_version, place)
+WHERE o.workspace_id = $1 AND o.opportunity_id = read.opportunity_id AND o.version = read.version
+  AND o.segment_id IS NOT DISTINCT FROM read.segment_id
+  AND o.segment_version IS NOT DISTINCT FROM read.segment_version
+RETURNING o.segment_position AS place
+"""
+FILL: Final = """
+UPDATE segment SET filled = $4, gone = gone || $5, holds_erased = holds_erased OR $6
+WHERE workspace_id = $1 AND segment_id = $2 AND filled = $3
+"""
+LEAVE: Final = """
+UPDATE segment SET gone = gone || $3 WHERE workspace_id = $1 AND segment_id = $2
+"""
+ARE_THERE: Final = """
+-- Locked, so that whoever is just erasing one of them is waited for.
+SELECT count(*) FROM (
+    SELECT FROM opportunity WHERE workspace_id = $1 AND opportunity_id = ANY($2) FOR KEY SHARE
+) AS them
+"""
+REPLACED: Final = """
+-- A segment that has filled further since it was read holds deals that the batch knows nothing of.
+SELECT s.segment_id FROM segment AS s
+JOIN unnest($2::uuid[], $3::int[]) AS read (segment_id, filled) USING (segment_id, filled)
+WHERE s.workspace_id = $1 FOR UPDATE OF s
+"""
+DROP: Final = (
+    "DELETE FROM segment_column WHERE workspace_id = $1 AND segment_id = ANY($2)",
+    "DELETE FROM segment WHERE workspace_id = $1 AND segment_id = ANY($2)",
+)
+
+
+class Filled(NamedTuple):
+    """A segment, and how far it was filled."""
+
+    segment_id: UUID
+    filled: int
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Deals as they were read, in the order of their places; `worn`: the segments they replace.
+
+    `before` tells of each its version, and where it was held before, by which version; `columns`
+    are rows of `segment_column`, from the name on.
+    """
+
+    before: Sequence[Row[Any]]
+    visits: int
+    columns: Sequence[tuple[Any, ...]]
+    worn: Sequence[Filled]
+
+
+async def waiting(connection: AsyncConnection, enough: int) -> list[tuple[UUID, str]]:
+    """Where there is something to fold: workspaces, each with the key of a pipeline."""
+    found = await connection.execute(WAITING, {"enough": enough})
+    return [(row.workspace_id, row.key) for row in found]
+
+
+async def read_batch(
+    connection: AsyncConnection, workspace: UUID, pipeline: Pipeline, enough: int
+) -> Batch | None:
+    """What is to be folded next: deals in worn segments, or unfolded ones if they are `enough`."""
+    place = {"workspace": workspace, "pipeline": pipeline.pipeline_id}
+    segments = (await connection.execute(_SEGMENTS, place)).all()
+    if any(each.unfinished and not each.old for each in segments):
+        return None  # somebody is at it
+    if worn := _worn(segments):
+        replaced = [each.segment_id for each in worn]
+        members = {"workspace": workspace, "segments": replaced, "name": _IDS}
+        ids = [each for data in await connection.scalars(_MEMBERS, members) for each in _ids(data)]
+        return await _read(connection, workspace, pipeline, ids, worn)
+    ids = [*await connection.scalars(_FRESH, {**place, "most": MOST})]
+    return await _read(connection, workspace, pipeline, ids, ()) if len(ids) >= enough else None
+
+
+async def add(
+    connection: Connection, workspace: UUID, pipeline_id: UUID, batch: Batch
+) -> UUID | None:
+    """A segment of the batch in which no place is taken; None: there is no deal to take one."""
+    if not batch.before:
+        return None
+    segment, size = new_id(), len(batch.before)
+    await connection.execute(ADD, workspace, segment, pipeline_id, size, batch.visits)
+    await connection.executemany(
+        ADD_COLUMN, [(workspace, segment, *column) for column in batch.columns]
+    )
+    return segment
+
+
+async def take(
+    connection: Connection, workspace: UUID, segment: UUID, batch: Batch, start: int
+) -> int:
+    """The next deals, from place `start` on, take their places; how many do.
+
+    Raises LostRace where the segment was replaced meanwhile.
+    """
+    deals = batch.before[start : start + SLICE]
+    names = ("opportunity_id", "version", "segment_id", "segment_version")
+    read = [[getattr(deal, name) for deal in deals] for name in names]
+    rows = await connection.fetch(TAKE, workspace, segment, start, *read)
+    taken = {row["place"] for row in rows}
+    left: dict[UUID, list[int]] = defaultdict(list)
+    lost: dict[int, UUID] = {}
+    for place, deal in enumerate(deals, start):
+        if place not in taken:
+            lost[place] = deal.opportunity_id
+        elif deal.segment_id is not None:
+            left[deal.segment_id].append(deal.segment_position)
+    for before, positions in sorted(left.items()):
+        await connection.execute(LEAVE, workspace, before, _places(positions))
+    # One that is gone altogether was erased meanwhile, and must be forgotten here too.
+    ids = [*lost.values()]
+    erased = bool(ids) and await connection.fetchval(ARE_THERE, workspace, ids) < len(ids)
+    end = start + len(deals)
+    filled = (workspace, segment, start, end, _places([*lost]), erased)
+    if await connection.execute(FILL, *filled) != "UPDATE 1":
+        raise LostRace
+    return len(taken)
+
+
+async def drop(connection: Connection, workspace: UUID, worn: Sequence[Filled]) -> None:
+    """Remove the segments of which the batch has replaced every deal."""
+    read = [each.segment_id for each in worn], [each.filled for each in worn]
+    replaced = [row["segment_id"] for row in await connection.fetch(REPLACED, workspace, *read)]
+    for statement in DROP:
+        await connection.execute(statement, workspace, replaced)
+
+
+def _worn(segments: Sequence[Row[Any]]) -> list[Filled]:
+    """Which segments are to be made into one? `segments` are in the order of the deals left."""
+    spent = [
+        each
+        for each in segments
+        if each.holds_erased or each.unfinished or each.alive * 2 < each.deals
+    ]
+    small = [each for each in segments if each.alive < SMALL and each not in spent]
+    chosen: list[Filled] = []
+    total = 0
+    for each in (*spent, *(small if len(small) >= TOGETHER else ())):
+        total += each.alive
+        if chosen and total > MOST:
+            break
+        chosen.append(Filled(each.segment_id, each.filled))
+    return chosen
+
+
+async def _read(
+    connection: AsyncConnection,
+    workspace: UUID,
+    pipeline: Pipeline,
+    ids: Sequence[UUID],
+    worn: Sequence[Filled],
+) -> Batch:
+    """These deals, without those of worn segments that are unfolded by now."""
+    asked = Asked(workspace, Ranking(pipeline, pipeline), Selection(as_of=_LAST), _LAST)
+    question = Question(asked, grouped=False)
+    condition = f"o.opportunity_id = ANY(CAST({question.bind(list(ids))} AS uuid[]))"
+    if worn:
+        held = question.bind([each.segment_id for each in worn])
+        condition += f" AND NOT ({UNFOLDED}) AND o.segment_id = ANY(CAST({held} AS uuid[]))"
+    picked, rows = population.rows(question, condition)
+    # In the order of their lengths: what is taken out of them for whatever reason is in order too,
+    # and sorted by merging a few such runs.
+    ordered = f"(SELECT * FROM {rows} AS r ORDER BY r.open_time) AS d"
+    deals = await one_row(connection, question, {**DEALS, "ids": ID}, picked, ordered)
+    in_order = _ids(deals.ids or b"")
+    visits = await one_row(
+        connection,
+        question,
+        _OF_VISITS,
+        "",
+        f"""(SELECT d.place - 1 AS deal, v.*
+            FROM unnest(CAST({question.bind(in_order)} AS uuid[])) WITH ORDINALITY
+                AS d (opportunity_id, place)
+            CROSS JOIN LATERAL ({visits_of("d")}) AS v
+            ORDER BY v.left_at - v.entered_at) AS v""",
+    )
+    places = {"workspace": workspace, "ids": in_order}
+    before = {row.opportunity_id: row for row in await connection.execute(_BEFORE, places)}
+    # In a thread: thousands of texts take a while, and other requests go on meanwhile.
+    columns = await asyncio.to_thread(_columns, deals, visits, in_order)
+    return Batch([before[each] for each in in_order], visits.size, columns, worn)
+
+
+def _columns(deals: Row[Any], visits: Row[Any], ids: Sequence[UUID]) -> list[tuple[Any, ...]]:
+    read = {f"deal.{name}": column.read(getattr(deals, name)) for name, column in DEALS.items()}
+    read |= {
+        f"visit.{name}": column.read(getattr(visits, name)) for name, column in _OF_VISITS.items()
+    }
+    found = []
+    for name, values in read.items():
+        kept = stored(values)
+        meanings = None if kept.meanings is None else json.dumps(list(kept.meanings))
+        found.append((name, kept.type, kept.data, meanings, *extent(values)))
+    packed = b"".join(each.bytes for each in ids)
+    return [*found, (_IDS, "|V16", packed, None, None, None)]
+
+
+def _ids(packed: bytes) -> list[UUID]:
+    return [UUID(bytes=packed[at : at + 16]) for at in range(0, len(packed), 16)]
+
+
+def _places(places: Sequence[int]) -> bytes:
+    return np.array(places, dtype=">i4").tobytes()

@@ -1,0 +1,278 @@
+"""Counting in columns: which rows are meant, what do they have in common, how many are they?
+
+A `Frame` is rows of one relation, column by column, of which some are chosen. What several frames
+hold is counted one after the other and added up.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from datetime import datetime
+from decimal import Decimal
+from math import ceil, floor
+from operator import mul
+from typing import Any, Final, Self, TypeAlias, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.domain.measures.sums import Count, total, weighing
+from app.storage.queries.lengths import Lengths, quantile
+from app.storage.segments.columns import (
+    DIGITS,
+    NOTHING,
+    Coded,
+    Meaning,
+    Numbers,
+    Values,
+    instant,
+)
+
+R = TypeVar("R")
+T = TypeVar("T", bound=np.generic)
+Mask: TypeAlias = NDArray[np.bool_]
+Key: TypeAlias = tuple[Any, ...]
+"""What rows have in common: what they mean in each of some columns."""
+
+_WORTH: Final = "worth"
+_LIMB: Final = 22  # bits: a double adds up 2³¹ numbers of so many exactly
+_SMALL: Final = 2**16
+_SORTERS: Final = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """`chosen` None: all of its `size` rows are."""
+
+    size: int
+    columns: Mapping[str, Values]
+    chosen: Mask | None = None
+
+    @property
+    def is_empty(self) -> bool:
+        return self.size == 0 if self.chosen is None else not self.chosen.any()
+
+    @property
+    def count(self) -> int:
+        return self.size if self.chosen is None else int(np.count_nonzero(self.chosen))
+
+    def numbers(self, name: str) -> Numbers:
+        """A column of whole numbers, of all rows."""
+        column = self.columns[name]
+        assert not isinstance(column, Coded), name
+        return column
+
+    def coded(self, name: str) -> Coded:
+        """A column of meanings, of all rows."""
+        column = self.columns[name]
+        assert isinstance(column, Coded), name
+        return column
+
+    def of(self, name: str) -> Numbers:
+        """The chosen rows' whole numbers, wide enough to reckon with."""
+        return self.pick(self.numbers(name)).astype(np.int64)
+
+    def bears(self, name: str, meaning: Meaning) -> Mask:
+        """Which rows bear this meaning, of all?"""
+        column = self.coded(name)
+        named = np.array([each == meaning for each in column.meanings], dtype=bool)
+        return named[column.codes]
+
+    def told(self, name: str, condition: Mask) -> Self:
+        """With a column that tells of each row whether it fulfils the condition."""
+        return self.bearing(name, Coded(condition.astype(np.uint8), (False, True)))
+
+    def bearing(self, name: str, column: Values) -> Self:
+        """With one column more."""
+        return replace(self, columns={**self.columns, name: column})
+
+    def where(self, condition: Mask) -> Self:
+        """Those of the chosen rows that fulfil it."""
+        return replace(self, chosen=condition if self.chosen is None else self.chosen & condition)
+
+    def within(self, name: str, start: datetime | None, end: datetime | None) -> Self:
+        """Those of which the instant lies in `[start, end)`; None: open, but never null."""
+        found, column = self, self.numbers(name)
+        floor = NOTHING + 1 if start is None else instant(start)
+        if not len(column):
+            return self
+        if column.min() < floor:
+            found = found.where(column >= floor)
+        if end is not None and column.max() >= instant(end):
+            found = found.where(column < instant(end))
+        return found
+
+    def among(self, name: str, wanted: Collection[Meaning]) -> Self:
+        """Those that bear one of these meanings."""
+        column = self.coded(name)
+        passing = np.array([meaning in wanted for meaning in column.meanings], dtype=bool)
+        if passing.all():
+            return self
+        return self.where(passing[column.codes])
+
+    def keyed(self, keys: Sequence[str]) -> tuple[NDArray[np.intp], Sequence[Sequence[Meaning]]]:
+        """One number for each chosen row that tells all its `keys`, and what those may mean."""
+        code = np.zeros(self.count, dtype=np.intp)
+        meanings = []
+        for name in keys:
+            column = self.coded(name)
+            code = code * len(column.meanings) + self.pick(column.codes)
+            meanings.append(column.meanings)
+        return code, meanings
+
+    def pick(self, column: NDArray[T]) -> NDArray[T]:
+        """Of a column of all rows, that of the chosen ones."""
+        return column if self.chosen is None else column[self.chosen]
+
+
+def together(frames: Iterable[Frame], names: Sequence[str]) -> Frame:
+    """The chosen rows of all frames as one frame, in the columns of these names."""
+    several = [*frames]
+    columns = {name: _joined([(frame, frame.columns[name]) for frame in several]) for name in names}
+    return Frame(sum(frame.count for frame in several), columns)
+
+
+def _joined(parts: Sequence[tuple[Frame, Values]]) -> Values:
+    """A column of the chosen rows of all its parts, one below the other."""
+    places: dict[Meaning, int] = {}
+    joined: list[Numbers] = []
+    is_coded = False
+    for frame, values in parts:
+        if isinstance(values, Coded):
+            is_coded = True
+            codes = [places.setdefault(meaning, len(places)) for meaning in values.meanings]
+            joined.append(np.array(codes, dtype=np.intp)[frame.pick(values.codes)])
+        else:
+            joined.append(frame.pick(values))
+    numbers = np.concatenate(joined) if joined else np.empty(0, dtype=np.int64)
+    return Coded(numbers, [*places]) if is_coded else numbers
+
+
+def tallied(frames: Iterable[Frame], keys: Sequence[str]) -> dict[Key, int]:
+    """How many chosen rows bear the same in all of `keys`?"""
+    found: dict[Key, int] = defaultdict(int)
+    for frame in frames:
+        code, meanings = frame.keyed(keys)
+        for key, (rows,) in _told(meanings, np.bincount(code)):
+            found[key] += rows
+    return found
+
+
+def weighed(
+    frames: Iterable[Frame], keys: Sequence[str], *, share: str | None = None
+) -> dict[Key, Count]:
+    """How many deals bear the same in all of `keys`, and what are they worth in each currency?
+
+    `share`: the column that tells how many ten-thousandths of each amount count.
+    """
+    digits = DIGITS if share is None else 2 * DIGITS
+    worth: dict[Key, tuple[int, int]] = defaultdict(lambda: (0, 0))
+    for frame in frames:
+        code, meanings = _priced(frame).keyed((*keys, _WORTH))
+        units, addends = zip(*_addends(frame, share), strict=True)
+        sums = [np.bincount(code, weights=each) for each in addends]
+        for key, (rows, *added) in _told(meanings, np.bincount(code), *sums):
+            deals, amount = worth[key]
+            worth[key] = deals + rows, amount + sum(map(mul, units, map(int, added)))
+    found: dict[Key, list[Count]] = defaultdict(list)
+    for alike, (deals, amount) in worth.items():  # of the unpriced, any amount
+        exact = Decimal(amount).scaleb(-digits)
+        found[alike[:-1]].append(weighing(deals, exact, alike[-1]))
+    return {key: total(counts) for key, counts in found.items()}
+
+
+def summed(frames: Iterable[tuple[Frame, Numbers]], keys: Sequence[str]) -> dict[Key, int]:
+    """What do the numbers of rows that bear the same in all of `keys` come to, exactly?"""
+    found: dict[Key, int] = defaultdict(int)
+    for frame, numbers in frames:
+        code, meanings = frame.keyed(keys)
+        units, limbs = zip(*_limbs(1, numbers), strict=True)
+        sums = [np.bincount(code, weights=limb) for limb in limbs]
+        for key, (_, *added) in _told(meanings, np.bincount(code), *sums):
+            found[key] += sum(map(mul, units, map(int, added)))
+    return found
+
+
+def sampled(frames: Iterable[tuple[Frame, Numbers]], keys: Sequence[str]) -> dict[Key, Lengths]:
+    """All lengths of rows that bear the same in all of `keys`; a length for each chosen row."""
+    # Stable, because what comes from one segment is in order already.
+    return _of_each(_gathered(frames, keys), lambda lengths: np.sort(lengths, kind="stable"))
+
+
+def quantiles(
+    frames: Iterable[tuple[Frame, Numbers]], keys: Sequence[str], shares: Sequence[float]
+) -> dict[Key, list[float]]:
+    """The quantiles of those lengths: a few cost a quarter of what putting all in order costs."""
+
+    def told(lengths: Numbers) -> list[float]:
+        places = [share * (len(lengths) - 1) for share in shares]
+        looked_at = {end(place) for place in places for end in (floor, ceil)}
+        partly = np.partition(lengths.astype(np.int64), sorted(looked_at))  # in order there
+        return [quantile(partly, share) for share in shares]
+
+    return _of_each(_gathered(frames, keys), told)
+
+
+def _gathered(
+    frames: Iterable[tuple[Frame, Numbers]], keys: Sequence[str]
+) -> Mapping[Key, list[Numbers]]:
+    """The lengths of rows that bear the same in all of `keys`, as each frame has them."""
+    found: dict[Key, list[Numbers]] = defaultdict(list)
+    for frame, lengths in frames:
+        code, meanings = frame.keyed(keys)
+        rows = np.bincount(code)
+        # Stable, because numpy then puts small numbers in order by counting them.
+        order = np.argsort(
+            code.astype(np.uint16 if len(rows) <= _SMALL else np.intp), kind="stable"
+        )
+        ends = np.cumsum(rows)
+        for place, (key, (count,)) in zip(np.flatnonzero(rows), _told(meanings, rows), strict=True):
+            found[key].append(lengths[order[ends[place] - count : ends[place]]])
+    return found
+
+
+def _of_each(found: Mapping[Key, list[Numbers]], told: Callable[[Numbers], R]) -> dict[Key, R]:
+    """What is told of all lengths of each key, several at once: numpy lets go of Python's lock."""
+    with ThreadPoolExecutor(_SORTERS) as sorters:
+        each = sorters.map(lambda runs: told(np.concatenate(runs)), found.values())
+        return dict(zip(found, each, strict=True))
+
+
+def _priced(frame: Frame) -> Frame:
+    """With the currency of the deals that have an amount, by themselves."""
+    currency, unpriced = frame.coded("currency"), frame.numbers("amount") == NOTHING
+    codes = np.where(unpriced, len(currency.meanings), currency.codes)
+    return frame.bearing(_WORTH, Coded(codes, [*currency.meanings, None]))
+
+
+def _addends(frame: Frame, share: str | None) -> list[tuple[int, Numbers]]:
+    """The amounts taken apart into numbers that doubles add up exactly, each with its unit."""
+    apart = [(1, frame.of("amount_parts")), *_limbs(10**DIGITS, frame.of("amount"))]
+    if share is None:
+        return apart
+    times = frame.of(share)
+    return [limb for unit, numbers in apart for limb in _limbs(unit, numbers * times)]
+
+
+def _limbs(unit: int, numbers: Numbers) -> list[tuple[int, Numbers]]:
+    """The numbers in parts of `_LIMB` bits, each part with its unit; the last bears the sign."""
+    mask = (1 << _LIMB) - 1
+    low, high = numbers & mask, numbers >> _LIMB
+    if np.abs(high).max(initial=0) <= mask:
+        return [(unit, low), (unit << _LIMB, high)]
+    return [(unit, low), (unit << _LIMB, high & mask), (unit << 2 * _LIMB, high >> _LIMB)]
+
+
+def _told(
+    meanings: Sequence[Sequence[Meaning]], rows: Numbers, *sums: NDArray[Any]
+) -> Iterator[tuple[Key, tuple[int, ...]]]:
+    """What each code that occurs stands for, with its rows and its sums."""
+    occurring = np.flatnonzero(rows)
+    places = np.unravel_index(occurring, [len(each) for each in meanings]) if meanings else ()
+    named = [
+        [values[n] for n in place.tolist()] for values, place in zip(meanings, places, strict=True)
+    ]
+    counts = [column[occurring].tolist() for column in (rows, *sums)]
+    keys = zip(*named, strict=True) if named else iter([()] * len(occurring))
+    yield from zip(keys, zip(*counts, strict=True), strict=True)

@@ -1,0 +1,110 @@
+"""Columns that this process has read lately, so that they are not sent for every question.
+
+A segment never changes, so what was read of one stays right; and it is asked for by an id that the
+database has just shown to whoever asks, so that the walls between workspaces stand. What counts no
+more in a segment is not kept here: every question reads it anew.
+"""
+
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final, NamedTuple
+from uuid import UUID
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.storage.segments.columns import Stored, Values
+
+MOST_BYTES: Final = 96 * 2**20
+"""A worker keeps so much of them: the columns of some half a million deals."""
+
+_OVERHEAD: Final = 512  # bytes, about, of what is around a column
+
+_EXTENTS: Final = text("""
+SELECT c.segment_id, c.name, c.least, c.most FROM segment_column AS c
+WHERE c.workspace_id = :workspace AND c.segment_id = ANY(:segments)
+""")
+_READ: Final = text("""
+SELECT c.segment_id, c.name, c.type, c.data, c.meanings FROM segment_column AS c
+JOIN unnest(CAST(:segments AS uuid[]), CAST(:names AS text[])) AS wanted (segment_id, name)
+  ON wanted.segment_id = c.segment_id AND wanted.name = c.name
+WHERE c.workspace_id = :workspace
+""")
+
+
+class Extent(NamedTuple):
+    """The least and the most number of a column; None: it has none, or holds meanings."""
+
+    least: int | None
+    most: int | None
+
+
+Name = tuple[UUID, str]
+"""A column of a segment."""
+
+
+class _Kept:
+    """What was used last stays, up to `MOST_BYTES`."""
+
+    def __init__(self) -> None:
+        self._columns: OrderedDict[Name, tuple[Values, int]] = OrderedDict()
+        self._bytes = 0
+
+    def get(self, name: Name) -> Values | None:
+        found = self._columns.get(name)
+        if found is None:
+            return None
+        self._columns.move_to_end(name)
+        return found[0]
+
+    def put(self, name: Name, values: Values, size: int) -> None:
+        if name in self._columns:
+            return
+        self._columns[name] = values, size
+        self._bytes += size
+        while self._bytes > MOST_BYTES:
+            _, (_, freed) = self._columns.popitem(last=False)
+            self._bytes -= freed
+
+
+_kept = _Kept()
+_extents: OrderedDict[UUID, Mapping[str, Extent]] = OrderedDict()
+_MOST_EXTENTS: Final = 10_000
+
+
+async def extents(
+    connection: AsyncConnection, workspace: UUID, segments: Sequence[UUID]
+) -> Mapping[UUID, Mapping[str, Extent]]:
+    """Between which numbers do the columns of these segments lie?"""
+    if unknown := [each for each in segments if each not in _extents]:
+        rows = await connection.execute(_EXTENTS, {"workspace": workspace, "segments": unknown})
+        told: dict[UUID, dict[str, Extent]] = {each: {} for each in unknown}
+        for row in rows:
+            told[row.segment_id][row.name] = Extent(row.least, row.most)
+        _extents.update(told)
+    found = {each: _extents[each] for each in segments}
+    for each in segments:
+        _extents.move_to_end(each)
+    while len(_extents) > max(_MOST_EXTENTS, len(segments)):
+        _extents.popitem(last=False)
+    return found
+
+
+async def columns(
+    connection: AsyncConnection, workspace: UUID, wanted: Iterable[Name]
+) -> Mapping[Name, Values]:
+    """These columns, from memory as far as it has them."""
+    found = {name: _kept.get(name) for name in wanted}
+    missing = [name for name, values in found.items() if values is None]
+    if missing:
+        asked = {
+            "workspace": workspace,
+            "segments": [segment for segment, _ in missing],
+            "names": [name for _, name in missing],
+        }
+        for row in await connection.execute(_READ, asked):
+            name = row.segment_id, row.name
+            values = Stored(row.type, row.data, row.meanings).values
+            found[name] = values
+            _kept.put(name, values, len(row.data) + _OVERHEAD)
+    return {name: values for name, values in found.items() if values is not None}

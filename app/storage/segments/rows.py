@@ -1,0 +1,63 @@
+"""Rows made into columns by SQL: of the deals that are in no segment, and of those to be folded."""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from sqlalchemy import Row
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.storage.queries import population
+from app.storage.queries.question import Question
+from app.storage.segments.columns import BORNE, Column
+from app.storage.segments.frames import Frame
+
+UNFOLDED: Final = "o.segment_version IS DISTINCT FROM o.version"
+"""Of the row `o`: no segment bears its version."""
+
+
+async def packed_frame(
+    connection: AsyncConnection,
+    question: Question,
+    packed: Mapping[str, Column],
+    known: str,
+    source: str,
+) -> Frame:
+    """The columns of a relation that SQL reads; `known` is the WITH before it."""
+    row = await one_row(connection, question, packed, known, source)
+    columns = {name: column.read(getattr(row, name)) for name, column in packed.items()}
+    return Frame(row.size, columns)
+
+
+async def one_row(
+    connection: AsyncConnection,
+    question: Question,
+    packed: Mapping[str, Column],
+    known: str,
+    source: str,
+) -> Row[Any]:
+    """A relation as one row: its `size`, and a value a column."""
+    select = ", ".join(f"{column.packed} AS {name}" for name, column in packed.items())
+    (row,) = await question.rows(
+        connection, f"{known} SELECT count(*) AS size, {select} FROM {source}"
+    )
+    return row
+
+
+def visits(question: Question, *, of_deals: bool) -> tuple[str, str]:
+    """The completed visits of the unfolded deals, as the relation that `VISITS` is made of."""
+    picked, deals = population.rows(question, UNFOLDED)
+    if not of_deals:
+        deals = "picked"
+    return picked, f"{deals} AS d CROSS JOIN LATERAL ({visits_of('d')}) AS v"
+
+
+def visits_of(deal: str) -> str:
+    """The completed visits of one deal, in order; so its own log is looked up, not all of it."""
+    borne = ", ".join(f"t.{name} AS by_{name}" for name in BORNE)
+    return f"""
+        SELECT t.from_slot AS slot, t.entered_at, t.occurred_at AS left_at, t.kind, t.to_slot,
+               t.seq, {borne}
+        FROM transition AS t
+        WHERE t.workspace_id = :workspace AND t.opportunity_id = {deal}.opportunity_id
+          AND t.entered_at IS NOT NULL AND t.voided_at IS NULL
+        ORDER BY t.seq"""
