@@ -5,6 +5,7 @@ more than when it is due; each workspace is then scanned under the app's role, o
 """
 
 from datetime import timedelta
+from typing import Final
 
 import structlog
 
@@ -13,6 +14,9 @@ from app.domain.errors import DatabaseUnavailable
 from app.storage.engine import JOB, Database, Role
 from app.storage.queries import idle
 from app.storage.queries.idle import NextDue
+
+AGAIN: Final = 0.25
+"""Seconds until a deal is looked at again that was due and that another writer held."""
 
 log = structlog.get_logger("sluice.idle")
 
@@ -35,7 +39,8 @@ async def scan_all(database: Database, horizon: timedelta) -> timedelta | None:
             log.exception("idle.scan_failed", workspace=str(workspace.workspace_id))
     if due:  # the deals behind those that have just been flagged come into view
         expected = await _soonest(database, horizon)
-    ahead = [next_due.seconds for next_due in expected if next_due.seconds > 0]
+    # What is still due was held by another writer, and passed over.
+    ahead = [max(next_due.seconds, AGAIN) for next_due in expected]
     return timedelta(seconds=min(ahead)) if ahead else None
 
 

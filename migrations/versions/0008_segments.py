@@ -27,14 +27,21 @@ TRACES = """
         AND kept.created_at >= o.created_at
         AND (position(convert_to(erased::text, 'UTF8') IN kept.body) > 0
              OR position(erased::text IN kept.location) > 0);"""
-# Its place in the segment counts no more from now on; the columns are written anew by the next
-# folding, without it.
+# Its place in the segment counts no more from now on. Every segment that ever held it, also at an
+# earlier version or in a place that was lost, is written anew by the next folding, without it.
 STRUCK = """
-    UPDATE segment AS s SET gone = s.gone || int4send(o.segment_position), holds_erased = true
+    UPDATE segment AS s SET gone = s.gone || int4send(o.segment_position)
         FROM opportunity AS o
         WHERE o.workspace_id = current_setting('app.workspace_id')::uuid
         AND o.opportunity_id = erased AND s.workspace_id = o.workspace_id
-        AND s.segment_id = o.segment_id;"""
+        AND s.segment_id = o.segment_id;
+    UPDATE segment AS s SET holds_erased = true
+        FROM opportunity AS o, segment_column AS c
+        WHERE o.workspace_id = current_setting('app.workspace_id')::uuid
+        AND o.opportunity_id = erased AND s.workspace_id = o.workspace_id
+        AND s.pipeline_id = o.pipeline_id AND c.workspace_id = o.workspace_id
+        AND c.segment_id = s.segment_id AND c.name = 'deal.opportunity_id'
+        AND position(uuid_send(erased) IN c.data) > 0;"""
 DELETIONS = "".join(
     f"""
     DELETE FROM {table} WHERE workspace_id = current_setting('app.workspace_id')::uuid

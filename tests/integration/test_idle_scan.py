@@ -17,7 +17,7 @@ from app.actions.flag_idle import BATCH, flag_idle
 from app.domain.access import Principal
 from app.domain.period import Period
 from app.domain.pipeline import IdleRule
-from app.jobs.idle_scan import scan_all
+from app.jobs.idle_scan import AGAIN, scan_all
 from app.storage.engine import Connection, Database, connect_arguments
 from tests.conftest import make_workspace
 from tests.factories import keep_pipeline, move, open_deal, sales_pipeline
@@ -167,6 +167,26 @@ async def test_all_workspaces_are_scanned_and_the_next_due_deal_is_foretold(
     assert ahead is not None
     assert HOUR / 4 < ahead <= HOUR / 2
     assert await scan_all(alone, HOUR / 4) is None
+
+
+async def test_a_due_deal_that_somebody_holds_is_looked_at_again_soon(alone: Database) -> None:
+    principal, _ = await make_workspace(alone)
+    pipeline = sales_pipeline(lead=RULE)
+    await keep_pipeline(alone, principal.workspace_id, pipeline)
+    await open_deals(alone, principal, pipeline, 1, NOW - timedelta(days=8))
+
+    async def hold(connection: Connection) -> timedelta | None:
+        await connection.execute(
+            "SELECT 1 FROM opportunity WHERE workspace_id = $1 FOR UPDATE", principal.workspace_id
+        )
+        return await scan_all(alone, HOUR)
+
+    ahead = await alone.write(principal.workspace_id, hold)
+    assert ahead is not None
+    assert timedelta(0) < ahead <= timedelta(seconds=AGAIN)
+    assert (await figures(alone, principal.workspace_id))["flags"] == 0
+    assert await scan_all(alone, HOUR) is None
+    assert (await figures(alone, principal.workspace_id))["flags"] == 1
 
 
 async def test_a_workspace_that_cannot_be_scanned_does_not_keep_the_others_waiting(

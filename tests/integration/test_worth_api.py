@@ -1,6 +1,8 @@
 """Velocity and bottlenecks over HTTP: figures on a small past."""
 
 from dataclasses import replace
+from datetime import datetime
+from decimal import Decimal
 from uuid import UUID
 
 import httpx
@@ -10,7 +12,7 @@ from app.domain.measures.hindsight import FactChange
 from app.domain.pipeline import Pipeline
 from app.storage.engine import Database
 from tests.january import DAY, asked, day, deal, define_sales, insert_january
-from tests.past_deals import insert
+from tests.past_deals import PastDeal, insert
 
 
 @pytest.fixture
@@ -22,6 +24,14 @@ async def sales(database: Database, workspace: UUID) -> Pipeline:
 async def past(database: Database, workspace: UUID, sales: Pipeline) -> Pipeline:
     await insert_january(database, workspace, sales)
     return sales
+
+
+def in_yen_since(instant: datetime, opened: PastDeal) -> PastDeal:
+    """The deal, in euros until then."""
+    change = FactChange("currency", "EUR", instant, instant)
+    facts = replace(opened.history.facts, currency="JPY")
+    history = replace(opened.history, facts=facts, changes=[change])
+    return replace(opened, history=history, changes=[(change, "JPY")])
 
 
 async def test_velocity_is_made_of_four_inputs_of_one_currency(
@@ -61,16 +71,23 @@ async def test_velocity_takes_the_currency_of_now_or_the_one_that_the_last_move_
     client: httpx.AsyncClient, database: Database, workspace: UUID, sales: Pipeline
 ) -> None:
     opened = deal(sales, ("lead", 1), currency="EUR")
-    change = FactChange("currency", "EUR", day(5), day(5))
-    facts = replace(opened.history.facts, currency="JPY")
-    history = replace(opened.history, facts=facts, changes=[change])
-    await insert(
-        database, workspace, sales, [replace(opened, history=history, changes=[(change, "JPY")])]
-    )
+    await insert(database, workspace, sales, [in_yen_since(day(5), opened)])
     for attribution, currency in (("current", "JPY"), ("at_move", "EUR")):
         found = await asked(client, "velocity", attribution=attribution)
         (row,) = found["total"]["currencies"]
         assert (row["currency"], row["open_deals"]) == (currency, 1)
+
+
+async def test_velocity_as_it_was_known_has_a_won_cycle_in_the_currency_in_which_it_was_won(
+    client: httpx.AsyncClient, database: Database, workspace: UUID, sales: Pipeline
+) -> None:
+    won = deal(sales, ("lead", 1), ("won", 5), amount=Decimal(100), currency="EUR")
+    await insert(database, workspace, sales, [in_yen_since(day(90), won)])
+    for known_at in (day(80), day(100)):
+        known = await asked(client, "velocity", known_at=known_at.isoformat())
+        (euros,) = known["total"]["currencies"]
+        assert (euros["currency"], euros["won_with_amount"]) == ("EUR", 1)
+        assert euros["mean_won_cycle_seconds"] == 4 * DAY
 
 
 async def test_an_open_deal_counts_at_t_though_it_has_been_closed_since(

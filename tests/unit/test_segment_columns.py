@@ -85,7 +85,7 @@ def numbers(values: Sequence[int | None]) -> Values:
 
 
 def frame(rows: Sequence[Row], *, whole: bool = False) -> Frame:
-    """The rows in the columns that are kept; `whole`: all of them are chosen."""
+    """The rows that pass, in the columns that are kept; `whole`: all of them."""
     amounts = [row.amount for row in rows]
     columns = {
         "owner": coded([row.owner for row in rows]),
@@ -99,8 +99,8 @@ def frame(rows: Sequence[Row], *, whole: bool = False) -> Frame:
         "length": numbers([row.length for row in rows]),
         "share": numbers([row.share for row in rows]),
     }
-    chosen = None if whole else np.array([row.passes for row in rows], dtype=bool)
-    return Frame(len(rows), {name: stored(each).values for name, each in columns.items()}, chosen)
+    every = Frame(len(rows), {name: stored(each).values for name, each in columns.items()})
+    return every if whole else every.where(np.array([row.passes for row in rows], dtype=bool))
 
 
 def grouped(rows: Sequence[Row], keys: Sequence[str]) -> dict[tuple[Any, ...], list[Row]]:
@@ -198,7 +198,7 @@ def test_a_period_holds_its_first_instant_not_its_last_and_never_what_is_null(
         and (end is None or row.closed_at < end)
     ]
     assert held.of("length").tolist() == [row.length for row in inside]
-    assert held.is_empty == (not inside)
+    assert held.size == len(inside)
 
 
 @given(rows=rows_, wanted=st.sets(st.sampled_from((*OWNERS, "who"))))
@@ -216,7 +216,7 @@ def test_a_filter_passes_those_that_bear_one_of_its_values(
 def test_of_all_rows_it_is_told_who_bears_a_meaning(rows: list[Row], owner: str | None) -> None:
     every = frame(rows)
     borne = every.bears("owner", owner)
-    assert borne.tolist() == [row.owner == owner for row in rows]
+    assert borne.tolist() == [row.owner == owner for row in chosen([rows])]
     assert frames.tallied([every.told("is", borne)], ["is"]) == Counter(
         (row.owner == owner,) for row in chosen([rows])
     )
@@ -226,7 +226,7 @@ def test_of_all_rows_it_is_told_who_bears_a_meaning(rows: list[Row], owner: str 
 def test_frames_together_hold_the_chosen_rows_of_all(several: list[list[Row]]) -> None:
     whole = frames.together([frame(rows) for rows in several], ["owner", "length"])
     rows = chosen(several)
-    assert whole.count == len(rows)
+    assert whole.size == len(rows)
     if several:
         assert whole.of("length").tolist() == [row.length for row in rows]
         assert meant(whole.coded("owner")) == [row.owner for row in rows]
@@ -235,12 +235,12 @@ def test_frames_together_hold_the_chosen_rows_of_all(several: list[list[Row]]) -
 @pytest.mark.parametrize("rows", [[], [Row("ada", 1, MOST, "EUR", BEGIN, 5, 0, passes=False)]])
 def test_where_there_are_no_rows_there_is_nothing_to_count(rows: list[Row]) -> None:
     none = frame(rows)
-    assert none.is_empty
+    assert none.size == 0
     for keys in ([], ["owner"], ["owner", "slot"]):
         assert frames.tallied([none, none], keys) == {}
         assert frames.weighed([none], keys) == {}
         assert frames.sampled([(none, none.of("length"))], keys) == {}
-    assert none.within("closed_at", START, None).among("owner", ["ada"]).is_empty
+    assert none.within("closed_at", START, None).among("owner", ["ada"]).size == 0
 
 
 BOUNDARIES = [

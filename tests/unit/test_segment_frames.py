@@ -53,7 +53,7 @@ def frame(told: Sequence[Row]) -> Frame:
     apart = [
         (NOTHING, NOTHING) if row.amount is None else divmod(row.amount, 10**4) for row in told
     ]
-    return Frame(
+    every = Frame(
         len(told),
         {
             "stage": coded([row.stage for row in told]),
@@ -63,8 +63,8 @@ def frame(told: Sequence[Row]) -> Frame:
             "share": np.array([row.share for row in told], dtype=np.int64),
             "length": np.array([row.length for row in told], dtype=np.int64),
         },
-        np.array([row.is_chosen for row in told], dtype=bool),
     )
+    return every.where(np.array([row.is_chosen for row in told], dtype=bool))
 
 
 def chosen(told: Sequence[Sequence[Row]]) -> list[Row]:

@@ -102,7 +102,8 @@ async def sampled(
     if age:
         under_way = f"greatest({microseconds(':aged_until - d.entered_at')}, 0)"
         length += f" + CASE WHEN d.status = 'open' THEN {under_way} ELSE 0 END"
-    selected, source = _source(question, among, keys, facts=False, by_move=by_move)
+    facts = "currency" in keys  # of the others none is a fact of the deal
+    selected, source = _source(question, among, keys, facts=facts, by_move=by_move)
     by = ", ".join(map(str, range(1, len(keys) + 2)))
     rows = await question.rows(
         connection, source(f"{selected}, {PACKED.format(length)} AS lengths", by)
@@ -128,7 +129,7 @@ def _sampled(
         spent = [
             lengths
             + np.where(
-                frame.pick(frame.bears("status", "open")),
+                frame.bears("status", "open"),
                 np.maximum(until - frame.of("entered_at"), 0),
                 0,
             )

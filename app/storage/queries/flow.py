@@ -18,8 +18,8 @@ from app.domain.measures.selection import Value
 from app.storage.queries.lengths import PACKED, Lengths, quantile, samples
 from app.storage.queries.question import Asked, Question, microseconds
 from app.storage.queries.visits import counted
-from app.storage.segments.columns import Coded, Numbers, instant
-from app.storage.segments.frames import Frame, Key, Mask, sampled, tallied
+from app.storage.segments.columns import Coded, Numbers
+from app.storage.segments.frames import Frame, Key, sampled, tallied
 from app.storage.segments.reading import completed_visits, deals
 from app.storage.segments.selecting import Columns
 
@@ -91,20 +91,21 @@ def _tallied(completed: Columns, standing: Columns) -> Mapping[Key, int]:
 
     def visits() -> Iterator[Frame]:
         for frame in completed.chosen():
-            there = frame.within("left_at", start, None).within("entered_at", None, end)
-            ended = every(frame) if end is None else frame.numbers("left_at") < instant(end)
-            yield there.told("ended", ended)
+            there = frame.where(
+                frame.lies("left_at", start, None) & frame.lies("entered_at", None, end)
+            )
+            yield there.told("ended", there.lies("left_at", None, end))
         for frame in standing.chosen():
-            stays = frame.where(~frame.bears("status", TransitionKind.HANDED_OFF))
-            there = stays.within("entered_at", None, end).told("ended", ~every(frame))
-            yield there.bearing("kind", Coded(np.zeros(frame.size, np.uint8), [None]))
+            gone = frame.bears("status", TransitionKind.HANDED_OFF)
+            there = frame.where(~gone & frame.lies("entered_at", None, end))
+            nothing = np.zeros(there.size, dtype=np.uint8)
+            yield there.bearing("kind", Coded(nothing, [None])).bearing(
+                "ended", Coded(nothing, [False])
+            )
 
     def told(frame: Frame) -> Frame:
-        before = ~every(frame) if start is None else frame.numbers("entered_at") < instant(start)
-        return frame.told("at_start", before)
-
-    def every(frame: Frame) -> Mask:
-        return np.ones(frame.size, dtype=bool)
+        early = frame.lies("entered_at", None, start)
+        return frame.told("at_start", early if start is not None else np.zeros_like(early))
 
     return tallied(map(told, visits()), ("group", "slot", "kind", "at_start", "ended"))
 

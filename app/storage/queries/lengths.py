@@ -48,8 +48,8 @@ def _samples(rows: Iterable[Row[Any]], key: Callable[[Row[Any]], K]) -> dict[K, 
 
 
 def together(several: Iterable[Lengths]) -> Lengths:
-    """All of them as one sample."""
-    return np.sort(np.concatenate([NONE, *several]))
+    """All of them as one sample: each is in order, so they are merged."""
+    return np.sort(np.concatenate([NONE, *several]), kind="stable")
 
 
 def summary(lengths: Lengths) -> Summary:

@@ -155,8 +155,8 @@ def _tallied(completed: Columns, standing: Columns, asked: Asked, slot: int) -> 
     )
     found.update(tallied(came_and_went, ("came", "went", "kind")))
     stays = [
-        frame.among("slot", [slot])
-        .where(~frame.bears("status", Status.HANDED_OFF))
+        frame.where(~frame.bears("status", Status.HANDED_OFF))
+        .among("slot", [slot])
         .within("entered_at", None, end)
         for frame in standing.chosen()
     ]

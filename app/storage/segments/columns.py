@@ -139,6 +139,13 @@ def instant(moment: datetime) -> int:
     return (moment - _EPOCH) // _MICROSECOND
 
 
+def taken(values: Values, places: Numbers) -> Values:
+    """The column of the rows at these places."""
+    if isinstance(values, Coded):
+        return Coded(values.codes[places], values.meanings)
+    return values[places]
+
+
 @dataclass(frozen=True, slots=True)
 class Stored:
     """A column as a row of `segment_column` keeps it."""

@@ -1,7 +1,7 @@
 """Counting in columns: which rows are meant, what do they have in common, how many are they?
 
-A `Frame` is rows of one relation, column by column, of which some are chosen. What several frames
-hold is counted one after the other and added up.
+A `Frame` is rows of one relation, column by column. What several frames hold is counted one after
+the other and added up.
 """
 
 from collections import defaultdict
@@ -27,10 +27,10 @@ from app.storage.segments.columns import (
     Numbers,
     Values,
     instant,
+    taken,
 )
 
 R = TypeVar("R")
-T = TypeVar("T", bound=np.generic)
 Mask: TypeAlias = NDArray[np.bool_]
 Key: TypeAlias = tuple[Any, ...]
 """What rows have in common: what they mean in each of some columns."""
@@ -43,38 +43,29 @@ _SORTERS: Final = 2
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """`chosen` None: all of its `size` rows are."""
+    """Rows, column by column; each of the columns has `size` of them."""
 
     size: int
     columns: Mapping[str, Values]
-    chosen: Mask | None = None
-
-    @property
-    def is_empty(self) -> bool:
-        return self.size == 0 if self.chosen is None else not self.chosen.any()
-
-    @property
-    def count(self) -> int:
-        return self.size if self.chosen is None else int(np.count_nonzero(self.chosen))
 
     def numbers(self, name: str) -> Numbers:
-        """A column of whole numbers, of all rows."""
+        """A column of whole numbers."""
         column = self.columns[name]
         assert not isinstance(column, Coded), name
         return column
 
     def coded(self, name: str) -> Coded:
-        """A column of meanings, of all rows."""
+        """A column of meanings."""
         column = self.columns[name]
         assert isinstance(column, Coded), name
         return column
 
     def of(self, name: str) -> Numbers:
-        """The chosen rows' whole numbers, wide enough to reckon with."""
-        return self.pick(self.numbers(name)).astype(np.int64)
+        """A column of whole numbers, wide enough to reckon with."""
+        return self.numbers(name).astype(np.int64)
 
     def bears(self, name: str, meaning: Meaning) -> Mask:
-        """Which rows bear this meaning, of all?"""
+        """Which rows bear this meaning?"""
         column = self.coded(name)
         named = np.array([each == meaning for each in column.meanings], dtype=bool)
         return named[column.codes]
@@ -88,69 +79,66 @@ class Frame:
         return replace(self, columns={**self.columns, name: column})
 
     def where(self, condition: Mask) -> Self:
-        """Those of the chosen rows that fulfil it."""
-        return replace(self, chosen=condition if self.chosen is None else self.chosen & condition)
+        """The rows that fulfil it."""
+        assert len(condition) == self.size, "a condition speaks of these rows"
+        if condition.all():
+            return self
+        places = np.flatnonzero(condition)
+        columns = {name: taken(column, places) for name, column in self.columns.items()}
+        return replace(self, size=len(places), columns=columns)
+
+    def lies(self, name: str, start: datetime | None, end: datetime | None) -> Mask:
+        """Of which rows does the instant lie in `[start, end)`? None: open, but never null."""
+        column = self.numbers(name)
+        since = column > NOTHING if start is None else column >= instant(start)
+        return since if end is None else since & (column < instant(end))
 
     def within(self, name: str, start: datetime | None, end: datetime | None) -> Self:
-        """Those of which the instant lies in `[start, end)`; None: open, but never null."""
-        found, column = self, self.numbers(name)
-        floor = NOTHING + 1 if start is None else instant(start)
-        if not len(column):
-            return self
-        if column.min() < floor:
-            found = found.where(column >= floor)
-        if end is not None and column.max() >= instant(end):
-            found = found.where(column < instant(end))
-        return found
+        """Those of which the instant lies there."""
+        return self.where(self.lies(name, start, end))
 
     def among(self, name: str, wanted: Collection[Meaning]) -> Self:
         """Those that bear one of these meanings."""
         column = self.coded(name)
         passing = np.array([meaning in wanted for meaning in column.meanings], dtype=bool)
-        if passing.all():
-            return self
-        return self.where(passing[column.codes])
+        return self if passing.all() else self.where(passing[column.codes])
 
     def keyed(self, keys: Sequence[str]) -> tuple[NDArray[np.intp], Sequence[Sequence[Meaning]]]:
-        """One number for each chosen row that tells all its `keys`, and what those may mean."""
-        code = np.zeros(self.count, dtype=np.intp)
+        """One number for each row that tells all its `keys`, and what those may mean."""
+        code = np.zeros(self.size, dtype=np.intp)
         meanings = []
         for name in keys:
             column = self.coded(name)
-            code = code * len(column.meanings) + self.pick(column.codes)
+            code = code * len(column.meanings) + column.codes
             meanings.append(column.meanings)
         return code, meanings
 
-    def pick(self, column: NDArray[T]) -> NDArray[T]:
-        """Of a column of all rows, that of the chosen ones."""
-        return column if self.chosen is None else column[self.chosen]
-
 
 def together(frames: Iterable[Frame], names: Sequence[str]) -> Frame:
-    """The chosen rows of all frames as one frame, in the columns of these names."""
+    """The rows of all frames as one frame, in the columns of these names."""
     several = [*frames]
-    columns = {name: _joined([(frame, frame.columns[name]) for frame in several]) for name in names}
-    return Frame(sum(frame.count for frame in several), columns)
+    columns = {name: _joined([frame.columns[name] for frame in several]) for name in names}
+    return Frame(sum(frame.size for frame in several), columns)
 
 
-def _joined(parts: Sequence[tuple[Frame, Values]]) -> Values:
-    """A column of the chosen rows of all its parts, one below the other."""
+def _joined(parts: Sequence[Values]) -> Values:
+    """All parts of a column, one below the other."""
     places: dict[Meaning, int] = {}
     joined: list[Numbers] = []
     is_coded = False
-    for frame, values in parts:
+    for values in parts:
         if isinstance(values, Coded):
             is_coded = True
             codes = [places.setdefault(meaning, len(places)) for meaning in values.meanings]
-            joined.append(np.array(codes, dtype=np.intp)[frame.pick(values.codes)])
+            joined.append(np.array(codes, dtype=np.intp)[values.codes])
         else:
-            joined.append(frame.pick(values))
+            joined.append(values)
     numbers = np.concatenate(joined) if joined else np.empty(0, dtype=np.int64)
     return Coded(numbers, [*places]) if is_coded else numbers
 
 
 def tallied(frames: Iterable[Frame], keys: Sequence[str]) -> dict[Key, int]:
-    """How many chosen rows bear the same in all of `keys`?"""
+    """How many rows bear the same in all of `keys`?"""
     found: dict[Key, int] = defaultdict(int)
     for frame in frames:
         code, meanings = frame.keyed(keys)
@@ -195,7 +183,7 @@ def summed(frames: Iterable[tuple[Frame, Numbers]], keys: Sequence[str]) -> dict
 
 
 def sampled(frames: Iterable[tuple[Frame, Numbers]], keys: Sequence[str]) -> dict[Key, Lengths]:
-    """All lengths of rows that bear the same in all of `keys`; a length for each chosen row."""
+    """All lengths of rows that bear the same in all of `keys`; a length for each row."""
     # Stable, because what comes from one segment is in order already.
     return _of_each(_gathered(frames, keys), lambda lengths: np.sort(lengths, kind="stable"))
 

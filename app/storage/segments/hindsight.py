@@ -13,8 +13,9 @@ from typing import Final
 import numpy as np
 
 from app.domain.journey import Status, TransitionKind
-from app.storage.segments.columns import BORNE, NOTHING, Coded, Numbers, Values
+from app.storage.segments.columns import BORNE, NOTHING, Coded, Numbers, Values, taken
 from app.storage.segments.frames import Frame, Mask
+from app.storage.segments.selecting import Part
 
 ASKED: Final = frozenset(
     {"opportunity_id", "opened_at", "entered_at", "closed_at", "facts_changed_at", "returned"}
@@ -39,9 +40,8 @@ class Split:
     log: Mask
 
 
-def split(deals: Frame, as_of: int) -> Split:
-    """The chosen deals that had been opened before T."""
-    alive = np.ones(deals.size, dtype=bool) if deals.chosen is None else deals.chosen
+def split(deals: Frame, alive: Mask, as_of: int) -> Split:
+    """Those of the deals for which the segment answers that had been opened before T."""
     there = alive & (deals.numbers("opened_at") < as_of)
     moved = deals.numbers("entered_at") >= as_of
     changed = deals.numbers("facts_changed_at") >= as_of
@@ -51,14 +51,10 @@ def split(deals: Frame, as_of: int) -> Split:
     return Split(there & rows, there & plain, there & ~rows & ~plain)
 
 
-def seen(
-    deals: Frame, plain: Mask, visits: Frame, as_of: int, open_slots: Collection[int]
-) -> Frame:
-    """Those of the deals of which their visits tell, as they were at T.
-
-    `deal` of a visit is the place of its deal.
-    """
-    deal = visits.numbers("deal")
+def seen(deals: Frame, plain: Mask, part: Part, as_of: int, open_slots: Collection[int]) -> Frame:
+    """Those of the deals of which their visits, the rows of `part`, tell: as they were at T."""
+    deal, visits = part.deal, part.frame
+    assert deal is not None, "visits have deals"
     size = int(np.count_nonzero(plain))
     place = np.cumsum(plain) - 1
     known = plain[deal] & (visits.numbers("entered_at") < as_of)
@@ -94,12 +90,9 @@ def seen(
 
 
 def _unchanged(deals: Frame, plain: Mask) -> Mapping[str, Values]:
+    places = np.flatnonzero(plain)
     return {
-        name: Coded(column.codes[plain], column.meanings)
-        if isinstance(column, Coded)
-        else column[plain]
-        for name, column in deals.columns.items()
-        if name in _UNCHANGED
+        name: taken(column, places) for name, column in deals.columns.items() if name in _UNCHANGED
     }
 
 

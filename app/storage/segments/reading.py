@@ -28,13 +28,10 @@ from app.storage.segments.columns import (
     TOLD,
     VISITS,
     Coded,
-    Numbers,
-    Values,
     instant,
 )
-from app.storage.segments.frames import Frame
-from app.storage.segments.rows import UNFOLDED, packed_frame, visits
-from app.storage.segments.selecting import MONTH, Columns
+from app.storage.segments.rows import UNFOLDED, packed_part, visits
+from app.storage.segments.selecting import MONTH, Columns, Part
 
 MOST_UNFOLDED: Final = 50_000
 """With more deals in no segment, as right after an import, SQL counts all of them sooner."""
@@ -88,17 +85,17 @@ async def deals(
     packed = {name: TOLD[name] for name in sorted(wanted)}
     replayed: list[UUID] = []
     if held.replayed:
-        frames, replayed = await _at_t(connection, question, held, wanted)
+        parts, replayed = await _at_t(connection, question, held, wanted)
     else:
         near = await _near(connection, question, held, counted, "deal")
-        frames = await _read(connection, question, near, "deal", wanted)
+        parts = await _read(connection, question, near, "deal", wanted)
     if held.unfolded:
         picked, rows = population.rows(question, UNFOLDED)
-        frames.append(await packed_frame(connection, question, packed, picked, f"{rows} AS d"))
+        parts.append(await packed_part(connection, question, packed, picked, f"{rows} AS d"))
     if held.replayed:
         log, replays = population.replays(question, replayed, UNFOLDED)
-        frames.append(await packed_frame(connection, question, packed, log, f"{replays} AS d"))
-    return Columns(question, frames, counted)
+        parts.append(await packed_part(connection, question, packed, log, f"{replays} AS d"))
+    return Columns(question, parts, counted)
 
 
 async def completed_visits(
@@ -119,14 +116,13 @@ async def completed_visits(
         return None
     wanted = {*names, *(dimensions - of_deals), "left_at"} | ({counted} if counted else set())
     near = await _near(connection, question, held, counted, "visit")
-    frames = await _read(connection, question, near, "visit", wanted, of_deals)
+    parts = await _read(connection, question, near, "visit", wanted, of_deals)
     if held.unfolded:
         packed = {name: VISITS[name] for name in sorted(wanted)}
         packed |= {name: DEALS[name] for name in sorted(of_deals)}
         picked, source = visits(question, of_deals=bool(of_deals))
-        frames.append(await packed_frame(connection, question, packed, picked, source))
-    ended = (frame.within("left_at", None, question.selection.as_of) for frame in frames)
-    return Columns(question, [*ended], counted)
+        parts.append(await packed_part(connection, question, packed, picked, source))
+    return Columns(question, parts, counted, ended=True)
 
 
 def _is_held(question: Question) -> bool:
@@ -186,27 +182,32 @@ async def _read(
     relation: str,
     wanted: Iterable[str],
     of_deals: Iterable[str] = (),
-) -> list[Frame]:
-    """A frame for each of the segments; visits bear the columns `of_deals` too."""
+) -> list[Part]:
+    """A part for each of the segments; visits bear the columns `of_deals` too."""
+    place = "visit.deal"
     names = {f"{relation}.{name}": name for name in wanted}
-    names |= {f"deal.{name}": name for name in of_deals}
-    place = ("visit.deal",) if relation == "visit" else ()
-    asked = [(each.segment_id, name) for each in segments for name in {*names, *place}]
+    borne = {f"deal.{name}": name for name in of_deals}
+    every = {*names, *borne, *((place,) if relation == "visit" else ())}
+    asked = [(segment.segment_id, name) for segment in segments for name in every]
     read = await kept.columns(connection, question.workspace, asked)
-    found = []
+    parts = []
     for segment in segments:
-        columns = {name: read[segment.segment_id, stored] for stored, name in names.items()}
-        frame, alive = Frame(segment.deals, columns), None
+        columns, of_each = (
+            {name: read[segment.segment_id, stored] for stored, name in some.items()}
+            for some in (names, borne)
+        )
+        alive = None
         if segment.gone or segment.filled < segment.deals:
             alive = np.arange(segment.deals) < segment.filled
             alive[np.frombuffer(segment.gone, dtype=">i4")] = False
-        if place:
-            deal = read[segment.segment_id, *place]
-            assert not isinstance(deal, Coded), "a place is a number"
-            columns |= {name: _taken(columns[name], deal) for name in of_deals}
-            frame, alive = Frame(segment.visits, columns), None if alive is None else alive[deal]
-        found.append(frame if alive is None else frame.where(alive))
-    return found
+        if relation == "deal":
+            parts.append(Part(segment.deals, columns, alive))
+            continue
+        deal = read[segment.segment_id, place]
+        assert not isinstance(deal, Coded), "a place is a number"
+        living = None if alive is None else alive[deal]
+        parts.append(Part(segment.visits, columns, living, deal, of_each))
+    return parts
 
 
 async def _at_t(
@@ -214,25 +215,27 @@ async def _at_t(
     question: Question,
     held: _Held,
     wanted: Iterable[str],
-) -> tuple[list[Frame], list[UUID]]:
+) -> tuple[list[Part], list[UUID]]:
     """The deals of segments as they were at T, and those of which only the log can tell.
 
     All segments are looked at: a deal that has moved since was in the period at another instant.
     """
     names = {*wanted, *hindsight.ASKED}
     deals = await _read(connection, question, held.segments, "deal", names)
-    told = (*hindsight.VISITED, "deal")
-    visits = await _read(connection, question, held.segments, "visit", told)
+    visits = await _read(connection, question, held.segments, "visit", hindsight.VISITED)
     as_of, slots = instant(question.selection.as_of), question.ranking.slots(StageKind.OPEN)
 
-    def look() -> tuple[list[Frame], list[UUID]]:
-        frames, others = [], []
+    def look() -> tuple[list[Part], list[UUID]]:
+        parts, others = [], []
         for of_rows, of_visits in zip(deals, visits, strict=True):
-            split = hindsight.split(of_rows, as_of)
-            frames.append(of_rows.where(split.rows))
-            frames.append(hindsight.seen(of_rows, split.visits, of_visits, as_of, slots))
-            others += of_rows.numbers("opportunity_id")[split.log].tolist()
-        return frames, [UUID(bytes=each) for each in others]
+            frame, alive = of_rows.frame, of_rows.alive
+            split = hindsight.split(
+                frame, np.ones(frame.size, dtype=bool) if alive is None else alive, as_of
+            )
+            moved = hindsight.seen(frame, split.visits, of_visits, as_of, slots)
+            parts += [replace(of_rows, alive=split.rows), Part(moved.size, moved.columns)]
+            others += frame.numbers("opportunity_id")[split.log].tolist()
+        return parts, [UUID(bytes=each) for each in others]
 
     return await asyncio.to_thread(look)
 
@@ -245,10 +248,3 @@ def _touches(question: Question, extent: kept.Extent) -> bool:
     return (start is None or extent.most >= instant(start)) and (
         end is None or extent.least < instant(end)
     )
-
-
-def _taken(values: Values, places: Numbers) -> Values:
-    """The column of the rows at these places."""
-    if isinstance(values, Coded):
-        return replace(values, codes=values.codes[places])
-    return values[places]

@@ -9,23 +9,23 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.storage.queries import population
 from app.storage.queries.question import Question
 from app.storage.segments.columns import BORNE, Column
-from app.storage.segments.frames import Frame
+from app.storage.segments.selecting import Part
 
 UNFOLDED: Final = "o.segment_version IS DISTINCT FROM o.version"
 """Of the row `o`: no segment bears its version."""
 
 
-async def packed_frame(
+async def packed_part(
     connection: AsyncConnection,
     question: Question,
     packed: Mapping[str, Column],
     known: str,
     source: str,
-) -> Frame:
+) -> Part:
     """The columns of a relation that SQL reads; `known` is the WITH before it."""
     row = await one_row(connection, question, packed, known, source)
     columns = {name: column.read(getattr(row, name)) for name, column in packed.items()}
-    return Frame(row.size, columns)
+    return Part(row.size, columns)
 
 
 async def one_row(

@@ -3,41 +3,75 @@
 `domain.measures.selection` says what they mean.
 """
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
+from types import MappingProxyType
 from typing import Final
 
 import numpy as np
 
 from app.domain.measures.selection import Dimension, months
 from app.storage.queries.question import EARLIEST, Question
-from app.storage.segments.columns import Coded, Values, instant
-from app.storage.segments.frames import Frame
+from app.storage.segments.columns import Coded, Numbers, Values, instant, taken
+from app.storage.segments.frames import Frame, Mask
 
 MONTH: Final = "opened_month"
 """The dimension that is no column, but told by the deal's opening."""
 
 
 @dataclass(frozen=True, slots=True)
+class Part:
+    """A segment's rows, or others. `alive` says which of them count; None: all do.
+
+    Rows that are visits bear columns of their deals too: `deal` is the place of each visit's.
+    """
+
+    size: int
+    columns: Mapping[str, Values]
+    alive: Mask | None = None
+    deal: Numbers | None = None
+    of_deals: Mapping[str, Values] = field(default_factory=lambda: MappingProxyType({}))
+
+    @property
+    def frame(self) -> Frame:
+        """All of the rows."""
+        if self.deal is None:
+            return Frame(self.size, self.columns)
+        borne = {name: taken(column, self.deal) for name, column in self.of_deals.items()}
+        return Frame(self.size, {**self.columns, **borne})
+
+
+@dataclass(frozen=True, slots=True)
 class Columns:
-    """Frames of a relation. `counted` is the column of the instant that the period must hold."""
+    """Parts of a relation. `counted` is the column of the instant that the period must hold.
+
+    `ended`: only rows count that had ended before T.
+    """
 
     question: Question
-    frames: list[Frame]
+    parts: Sequence[Part]
     counted: str | None
+    ended: bool = False
 
-    def chosen(self) -> Iterable[Frame]:
-        """With the rows chosen that the selection lets pass, and `group`, what each counts in."""
-        selection = self.question.selection
-        for every in self.frames:
-            frame = every
-            if self.counted is not None:
-                frame = frame.within(self.counted, selection.start, selection.end)
-            for dimension, wanted in selection.filters.items():
+    def chosen(self) -> Iterator[Frame]:
+        """The rows that the selection lets pass, and `group`, what each counts in."""
+        for part in self.parts:
+            frame = self._there(part)
+            for dimension, wanted in self.question.selection.filters.items():
                 frame = _bearing(frame, dimension, self.question).among(dimension.name, wanted)
-            if not frame.is_empty:
+            if frame.size:
                 yield _grouped(frame, self.question, self.counted)
+
+    def _there(self, part: Part) -> Frame:
+        """The rows that count, and those of them in the period; taken out at once."""
+        selection, frame = self.question.selection, part.frame
+        conditions = [] if part.alive is None else [part.alive]
+        if self.ended:
+            conditions.append(frame.lies("left_at", None, selection.as_of))
+        if self.counted is not None:
+            conditions.append(frame.lies(self.counted, selection.start, selection.end))
+        return frame.where(np.logical_and.reduce(conditions)) if conditions else frame
 
 
 def placed(frame: Frame, name: str, boundaries: Sequence[datetime]) -> Coded:
