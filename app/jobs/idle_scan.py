@@ -6,6 +6,7 @@ more than when it is due; each workspace is then scanned under the app's role, o
 
 from datetime import timedelta
 from typing import Final
+from uuid import UUID
 
 import structlog
 
@@ -27,21 +28,31 @@ async def scan_all(database: Database, horizon: timedelta) -> timedelta | None:
     A workspace that cannot be scanned is logged and does not keep the others waiting.
     """
     expected = await _soonest(database, horizon)
-    due = [next_due for next_due in expected if next_due.seconds <= 0]
-    for workspace in due:
-        try:
-            await flag_idle(database, workspace.workspace_id)
-        except DatabaseUnavailable as busy:
-            log.warning(
-                "idle.scan_postponed", workspace=str(workspace.workspace_id), reason=busy.detail
-            )
-        except Exception:
-            log.exception("idle.scan_failed", workspace=str(workspace.workspace_id))
+    due = [next_due.workspace_id for next_due in expected if next_due.seconds <= 0]
+    failed = {workspace for workspace in due if not await _scanned(database, workspace)}
     if due:  # the deals behind those that have just been flagged come into view
         expected = await _soonest(database, horizon)
-    # What is still due was held by another writer, and passed over.
-    ahead = [max(next_due.seconds, AGAIN) for next_due in expected]
+    # What is still due was held by another writer, and passed over; where a scan failed, the
+    # interval is soon enough.
+    ahead = [
+        max(next_due.seconds, AGAIN)
+        for next_due in expected
+        if next_due.seconds > 0 or next_due.workspace_id not in failed
+    ]
     return timedelta(seconds=min(ahead)) if ahead else None
+
+
+async def _scanned(database: Database, workspace: UUID) -> bool:
+    """Flag what is due in the workspace; whether it could be scanned."""
+    try:
+        await flag_idle(database, workspace)
+    except DatabaseUnavailable as busy:
+        log.warning("idle.scan_postponed", workspace=str(workspace), reason=busy.detail)
+        return False
+    except Exception:
+        log.exception("idle.scan_failed", workspace=str(workspace))
+        return False
+    return True
 
 
 async def _soonest(database: Database, horizon: timedelta) -> list[NextDue]:

@@ -64,6 +64,7 @@ LOST = (
     asyncpg.IdleInTransactionSessionTimeoutError,
 )
 AWAY = "The database cannot be reached; try again."
+CONFLICT = "The replica went on while it was being read; try again."
 # In this order: a time-out is an OSError too.
 _PLAINLY: tuple[tuple[tuple[type[BaseException], ...], str], ...] = (
     ((PoolTimeout, TimeoutError), "No database connection was free in time; try again."),
@@ -354,8 +355,12 @@ def told_plainly() -> Iterator[None]:
     try:
         yield
     except DBAPIError as failed:
-        if plain := _unavailable(failed.orig and failed.orig.__cause__):
+        cause = failed.orig and failed.orig.__cause__
+        if plain := _unavailable(cause):
             raise plain from failed
+        if isinstance(cause, asyncpg.SerializationError):
+            # A read has no conflict of its own: a standby had to replay what it was looking at.
+            raise DatabaseUnavailable(CONFLICT) from failed
         if failed.connection_invalidated:
             raise DatabaseUnavailable(AWAY) from failed
         raise

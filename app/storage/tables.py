@@ -458,6 +458,11 @@ opportunity = Table(
         postgresql_include=("segment_id", "segment_position"),
         postgresql_where=text("segment_version IS DISTINCT FROM version"),
     ),
+    Index(
+        "opportunity_untold_unfolded_ix",
+        *("workspace_id", "pipeline_id"),
+        postgresql_where=text("closed_facts = '{}' AND segment_version IS DISTINCT FROM version"),
+    ),
     Index("opportunity_updated_ix", "workspace_id", "updated_at", "opportunity_id"),
     Index(
         "opportunity_due_ix",

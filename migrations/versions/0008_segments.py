@@ -116,14 +116,22 @@ def upgrade() -> None:
         postgresql_include=["segment_id", "segment_position"],
         postgresql_where=sa.text(UNFOLDED),
     )
+    op.create_index(
+        "opportunity_untold_unfolded_ix",
+        "opportunity",
+        ["workspace_id", "pipeline_id"],
+        postgresql_where=sa.text("closed_facts = '{}' AND " + UNFOLDED),
+    )
     # Jobs ask which pipelines have deals to fold, and which segments to write anew.
     op.execute("GRANT SELECT (workspace_id, pipeline_id, key) ON pipeline TO sluice_jobs")
     op.execute("GRANT SELECT (pipeline_id, version, segment_version) ON opportunity TO sluice_jobs")
-    op.execute("GRANT SELECT (workspace_id, pipeline_id, holds_erased) ON segment TO sluice_jobs")
+    op.execute(
+        "GRANT SELECT (workspace_id, pipeline_id, deals, filled, holds_erased) ON segment TO sluice_jobs"
+    )
     for table, policy, shown in (
         ("pipeline", "pipeline_for_jobs", "true"),
         ("opportunity", "opportunity_unfolded_for_jobs", UNFOLDED),
-        ("segment", "segment_for_jobs", "holds_erased"),
+        ("segment", "segment_for_jobs", "holds_erased OR filled < deals"),
     ):
         op.execute(f"CREATE POLICY {policy} ON {table} FOR SELECT TO sluice_jobs USING ({shown})")
     op.execute(ERASE.format(TRACES + STRUCK + DELETIONS))
@@ -138,6 +146,7 @@ def downgrade() -> None:
     op.execute(
         "REVOKE SELECT (pipeline_id, version, segment_version) ON opportunity FROM sluice_jobs"
     )
+    op.drop_index("opportunity_untold_unfolded_ix", table_name="opportunity")
     op.drop_index("opportunity_unfolded_ix", table_name="opportunity")
     for column in ("segment_id", "segment_position", "segment_version"):
         op.drop_column("opportunity", column)

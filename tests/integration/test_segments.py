@@ -110,6 +110,23 @@ async def test_a_deal_that_is_written_is_answered_for_by_its_row_again_and_count
     assert with_segments == folded_again == await said_by_rows(client, database, workspace, at)
 
 
+async def test_what_only_the_log_tells_of_a_close_is_folded_with_the_rest(
+    client: httpx.AsyncClient, database: Database, workspace: UUID, deals: list[str]
+) -> None:
+    await fold(database, workspace)
+    before = now()
+    await amended(client, deals[0])
+    await move(client, deals[0], "won", occurred_at=before.isoformat())
+    untold = "SELECT opportunity_id FROM opportunity WHERE closed_facts = '{}'"
+    assert await rows(database, workspace, untold) == [UUID(deals[0])]
+    at = now()
+    with_row = await said(client, at)
+    await fold(database, workspace)
+    assert await unfolded(database, workspace) == set()
+    folded = await said(client, at)
+    assert with_row == folded == await said_by_rows(client, database, workspace, at)
+
+
 async def test_a_segment_that_has_lost_more_than_half_of_its_deals_is_written_anew(
     client: httpx.AsyncClient, database: Database, workspace: UUID, deals: list[str]
 ) -> None:

@@ -312,3 +312,22 @@ def test_few_numbers_are_read_and_kept_as_what_they_mean(slots: list[int | None]
     sent = np.array([NOTHING if slot is None else slot for slot in slots], dtype=">i8").tobytes()
     column = DEALS["reach_mask"].read(sent or None)
     assert meant(column) == meant(stored(column).values) == slots
+
+
+@given(rows=st.lists(st.tuples(*[st.integers(0, 39)] * 4), min_size=1, max_size=30))
+def test_many_keys_of_many_meanings_take_no_room_for_what_does_not_occur(
+    rows: list[tuple[int, ...]],
+) -> None:
+    keys = ["a", "b", "c", "d"]  # 40⁴ combinations
+    columns = {
+        name: Coded(np.array(column, dtype=np.uint8), range(40))
+        for name, column in zip(keys, zip(*rows, strict=True), strict=True)
+    }
+    whole = Frame(len(rows), columns)
+    assert whole.keyed(keys).max() < 4_096 * 40
+    assert frames.tallied([whole], keys) == Counter(rows)
+    lengths = np.arange(len(rows))
+    found = frames.sampled([(whole, lengths)], keys)
+    assert {key: each.tolist() for key, each in found.items()} == {
+        key: [n for n, row in enumerate(rows) if row == key] for key in rows
+    }

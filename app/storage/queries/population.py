@@ -10,8 +10,7 @@ section 7). All of them are one relation in one statement. What it says is defin
 Its columns: `opportunity_id, status, slot, opened_at, entered_at, moved_at, closed_at, reach_mask,
 open_time` (of completed visits in open stages, in microseconds), the facts `amount, currency,
 probability, priority`, and what is filtered and grouped by: `by_owner, by_team, by_source,
-by_priority, by_currency, tags, attributes`. Of the row itself, null where it does not answer:
-`version, facts_changed_at,
+by_priority, by_currency, tags, attributes`. Of the row as it is now: `version, facts_changed_at,
 returned` (whether it has ever left a closed stage).
 """
 
@@ -95,33 +94,30 @@ def parts(
     return log, [f"({part})" for part in found]
 
 
-def rows(question: Question, condition: str) -> tuple[str, str]:
-    """`WITH` the rows `o` for which the condition holds, and those deals of the relation they tell.
+def picked(
+    question: Question, condition: str, *, replaying: bool, others: Sequence[UUID] = ()
+) -> tuple[str, str]:
+    """`WITH`, and those deals of the relation for whose row `o` the condition holds.
 
-    They are taken once and first, because nothing tells the planner how few they are.
+    `replaying`: with those whose row does not answer, and those `others`, replayed from the log.
+    The rows are taken once and first, because nothing tells the planner how few they are.
     """
-    picked = f"SELECT o.* FROM opportunity AS o WHERE {_OF_PIPELINE} AND {condition}"
+    taken = f"SELECT o.* FROM opportunity AS o WHERE {_OF_PIPELINE} AND {condition}"
+    known = f"WITH picked AS MATERIALIZED ({taken})"
     still = "o.opened_at < :as_of AND o.stage_entered_at < :as_of"
-    of = (
+    relation = [
         _from_rows(question, still, facts=True, kept=kept, source="picked")
         for kept in (False, True)
-    )
-    return f"WITH picked AS MATERIALIZED ({picked})", f"({' UNION ALL '.join(of)})"
-
-
-def replays(question: Question, deals: Sequence[UUID], condition: str) -> tuple[str, str]:
-    """`WITH` what is read from the log, and what it tells of these deals at T.
-
-    And of those others for which the condition on the row `o` holds and whose row does not answer.
-    """
-    rows = f"{_OF_PIPELINE} AND ({condition}) AND o.opened_at < :as_of"
-    answers = f"o.stage_entered_at < :as_of AND {_AMENDED} IS NOT TRUE AND {_UNTOLD} IS NOT TRUE"
-    named = question.bind(list(deals))
-    replayed = f"""
-        SELECT unnest(CAST({named} AS uuid[])) AS opportunity_id UNION ALL
-        SELECT o.opportunity_id FROM opportunity AS o WHERE {rows} AND NOT ({answers})"""
-    from_log = _from_log(question, facts=True, by_move=False)
-    return f"WITH {_of_log(question, replayed)}", f"({from_log})"
+    ]
+    if replaying:
+        answers = f"{still} AND {_AMENDED} IS NOT TRUE AND {_UNTOLD} IS NOT TRUE"
+        named = question.bind(list(others))
+        replayed = f"""
+            SELECT unnest(CAST({named} AS uuid[])) AS opportunity_id
+            UNION ALL SELECT o.opportunity_id FROM picked AS o WHERE NOT ({answers})"""
+        known += f", {_of_log(question, replayed)}"
+        relation.append(_from_log(question, facts=True, by_move=False))
+    return known, f"({' UNION ALL '.join(relation)})"
 
 
 def _of_log(question: Question, replayed: str) -> str:
@@ -247,9 +243,8 @@ def _from_log(question: Question, *, facts: bool, by_move: bool) -> str:
                past.reach_mask, past.open_time,
                {fact("amount", "numeric")} AS amount, {fact("currency")} AS currency,
                {fact("probability", "numeric")} AS probability, {fact("priority")} AS priority,
-               {borne}, {tags} AS tags, {attributes} AS attributes,
-               CAST(NULL AS bigint) AS version, CAST(NULL AS timestamptz) AS facts_changed_at,
-               CAST(NULL AS boolean) AS returned
+               {borne}, {tags} AS tags, {attributes} AS attributes, o.version, o.facts_changed_at,
+               {returned(question)} AS returned
         FROM past CROSS JOIN LATERAL (
             SELECT o.* FROM opportunity AS o
             WHERE o.workspace_id = :workspace AND o.opportunity_id = past.opportunity_id LIMIT 1

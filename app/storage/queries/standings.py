@@ -11,7 +11,6 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from itertools import product
 from typing import Final, TypeAlias, cast
 
 import numpy as np
@@ -116,15 +115,19 @@ async def _idle(connection: AsyncConnection, question: Question, here: Frame) ->
     """Which of these deals are idle?"""
     if not here.size:
         return np.zeros(0, dtype=bool)
-    numbers, (slots, priorities) = here.keyed(("slot", "priority"))
-    clocks = [
-        _Clock.of(stage.idle, cast("str | None", priority), question.aged_until)
-        for stage, priority in product(_stages(question, slots), priorities)
-    ]
-    since = [NOTHING if clock.since is None else instant(clock.since) for clock in clocks]
-    idle = here.numbers("moved_at") <= np.array(since)[numbers]
-    asks = np.array([bool(clock.qualifying) for clock in clocks])[numbers]
-    quiet = np.flatnonzero(idle & asks)
+    by = ("slot", "priority")
+    numbers = here.keyed(by)
+    rows = np.bincount(numbers)
+    since, asks = np.full(len(rows), NOTHING), np.zeros(len(rows), dtype=bool)
+    clocks: dict[int, _Clock] = {}
+    told = here.told_of(by, numbers, rows)
+    for number, ((slot, priority), _) in zip(np.flatnonzero(rows).tolist(), told, strict=True):
+        rule = question.ranking.stage(slot).idle
+        clock = clocks[number] = _Clock.of(rule, priority, question.aged_until)
+        if clock.since is not None:
+            since[number], asks[number] = instant(clock.since), bool(clock.qualifying)
+    idle = here.numbers("moved_at") <= since[numbers]
+    quiet = np.flatnonzero(idle & asks[numbers])
     if len(quiet):
         ids = here.numbers(_ID)[quiet]
         idle[quiet[await _followed_up(connection, question, ids, clocks, numbers[quiet])]] = False
@@ -135,13 +138,13 @@ async def _followed_up(
     connection: AsyncConnection,
     question: Question,
     ids: Numbers,
-    clocks: Sequence[_Clock],
+    clocks: Mapping[int, _Clock],
     numbers: Numbers,
 ) -> Numbers:
     """The places of those deals that had a qualifying activity after their clock's `since`."""
     told = [
         {"number": number, "since": str(clock.since), "qualifying": [*clock.qualifying]}
-        for number, clock in enumerate(clocks)
+        for number, clock in clocks.items()
         if clock.since is not None
     ]
     (row,) = await question.rows(

@@ -50,10 +50,11 @@ ABANDONED: Final = "1 minute"
 """Who has not filled a segment by then does not live any more."""
 
 _LAST: Final = datetime(9999, 1, 1, tzinfo=UTC)
-"""Every row answers for it."""
+"""Every row answers for it, but for what only the log can tell of a close."""
 
 WAITING: Final = text(f"""
--- Which pipelines have so many deals to fold, or a segment that holds an erased one?
+-- Which pipelines have so many deals to fold, or a segment to write anew: one that holds an erased
+-- deal, or that was never filled?
 SELECT p.workspace_id, p.key FROM pipeline AS p
 WHERE EXISTS (
     SELECT FROM opportunity AS o
@@ -61,13 +62,13 @@ WHERE EXISTS (
     OFFSET :enough - 1 LIMIT 1
 ) OR EXISTS (
     SELECT FROM segment AS s
-    WHERE s.workspace_id = p.workspace_id AND s.pipeline_id = p.pipeline_id AND s.holds_erased
+    WHERE s.workspace_id = p.workspace_id AND s.pipeline_id = p.pipeline_id
+      AND (s.holds_erased OR s.filled < s.deals)
 )
 """)
 _FRESH: Final = text(f"""
 SELECT o.opportunity_id FROM opportunity AS o
 WHERE o.workspace_id = :workspace AND o.pipeline_id = :pipeline AND {UNFOLDED}
-  AND o.closed_facts IS DISTINCT FROM '{{}}'  -- only the log can tell of those
 ORDER BY o.opened_at LIMIT :most
 """)
 _SEGMENTS: Final = text(f"""
@@ -213,11 +214,12 @@ async def take(
             lost[place] = deal.opportunity_id
         elif deal.segment_id is not None:
             left[deal.segment_id].append(deal.segment_position)
-    for before, positions in sorted(left.items()):
-        await connection.execute(LEAVE, workspace, before, _places(positions))
-    # One that is gone altogether was erased meanwhile, and must be forgotten here too.
+    # One that is gone altogether was erased meanwhile, and must be forgotten here too. Deals are
+    # locked before segments, as whoever erases does.
     ids = [*lost.values()]
     erased = bool(ids) and await connection.fetchval(ARE_THERE, workspace, ids) < len(ids)
+    for before, positions in sorted(left.items()):
+        await connection.execute(LEAVE, workspace, before, _places(positions))
     end = start + len(deals)
     filled = (workspace, segment, start, end, _places([*lost]), erased)
     if await connection.execute(FILL, *filled) != "UPDATE 1":
@@ -265,11 +267,11 @@ async def _read(
     if worn:
         held = question.bind([each.segment_id for each in worn])
         condition += f" AND NOT ({UNFOLDED}) AND o.segment_id = ANY(CAST({held} AS uuid[]))"
-    picked, rows = population.rows(question, condition)
+    known, told = population.picked(question, condition, replaying=True)
     # In the order of their lengths: what is taken out of them for whatever reason is in order too,
     # and sorted by merging a few such runs.
-    ordered = f"(SELECT * FROM {rows} AS r ORDER BY r.open_time) AS d"
-    deals = await one_row(connection, question, {**DEALS, "ids": ID}, picked, ordered)
+    ordered = f"(SELECT * FROM {told} AS r ORDER BY r.open_time) AS d"
+    deals = await one_row(connection, question, {**DEALS, "ids": ID}, known, ordered)
     in_order = _ids(deals.ids or b"")
     visits = await one_row(
         connection,

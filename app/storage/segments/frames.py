@@ -38,6 +38,7 @@ Key: TypeAlias = tuple[Any, ...]
 _WORTH: Final = "worth"
 _LIMB: Final = 22  # bits: a double adds up 2³¹ numbers of so many exactly
 _SMALL: Final = 2**16
+_ROOMY: Final = 4_096
 _SORTERS: Final = 2
 
 
@@ -103,15 +104,32 @@ class Frame:
         passing = np.array([meaning in wanted for meaning in column.meanings], dtype=bool)
         return self if passing.all() else self.where(passing[column.codes])
 
-    def keyed(self, keys: Sequence[str]) -> tuple[NDArray[np.intp], Sequence[Sequence[Meaning]]]:
-        """One number for each row that tells all its `keys`, and what those may mean."""
-        code = np.zeros(self.size, dtype=np.intp)
-        meanings = []
-        for name in keys:
-            column = self.coded(name)
+    def keyed(self, keys: Sequence[str]) -> NDArray[np.intp]:
+        """A small number for each row: the same for rows that bear the same in all `keys`."""
+        code, width = np.zeros(self.size, dtype=np.intp), 1
+        for column in map(self.coded, keys):
             code = code * len(column.meanings) + column.codes
-            meanings.append(column.meanings)
-        return code, meanings
+            width *= len(column.meanings)
+            if width > max(_ROOMY, 4 * self.size):  # what is counted has a place for each number
+                occurring, code = np.unique(code, return_inverse=True)
+                width = len(occurring)
+        return code
+
+    def told_of(
+        self, keys: Sequence[str], code: NDArray[np.intp], rows: Numbers, *sums: NDArray[Any]
+    ) -> Iterator[tuple[Key, tuple[Any, ...]]]:
+        """What each number that occurs stands for, with its rows and its sums."""
+        occurring = np.flatnonzero(rows)
+        one = np.empty(len(rows), dtype=np.intp)
+        one[code] = np.arange(self.size)  # any row that bears it
+        places = one[occurring]
+        named = [
+            [column.meanings[n] for n in column.codes[places].tolist()]
+            for column in map(self.coded, keys)
+        ]
+        counts = [column[occurring].tolist() for column in (rows, *sums)]
+        alike = zip(*named, strict=True) if named else iter([()] * len(occurring))
+        yield from zip(alike, zip(*counts, strict=True), strict=True)
 
 
 def together(frames: Iterable[Frame], names: Sequence[str]) -> Frame:
@@ -141,8 +159,8 @@ def tallied(frames: Iterable[Frame], keys: Sequence[str]) -> dict[Key, int]:
     """How many rows bear the same in all of `keys`?"""
     found: dict[Key, int] = defaultdict(int)
     for frame in frames:
-        code, meanings = frame.keyed(keys)
-        for key, (rows,) in _told(meanings, np.bincount(code)):
+        code = frame.keyed(keys)
+        for key, (rows,) in frame.told_of(keys, code, np.bincount(code)):
             found[key] += rows
     return found
 
@@ -157,10 +175,11 @@ def weighed(
     digits = DIGITS if share is None else 2 * DIGITS
     worth: dict[Key, tuple[int, int]] = defaultdict(lambda: (0, 0))
     for frame in frames:
-        code, meanings = _priced(frame).keyed((*keys, _WORTH))
+        priced, by = _priced(frame), (*keys, _WORTH)
+        code = priced.keyed(by)
         units, addends = zip(*_addends(frame, share), strict=True)
         sums = [np.bincount(code, weights=each) for each in addends]
-        for key, (rows, *added) in _told(meanings, np.bincount(code), *sums):
+        for key, (rows, *added) in priced.told_of(by, code, np.bincount(code), *sums):
             deals, amount = worth[key]
             worth[key] = deals + rows, amount + sum(map(mul, units, map(int, added)))
     found: dict[Key, list[Count]] = defaultdict(list)
@@ -174,10 +193,10 @@ def summed(frames: Iterable[tuple[Frame, Numbers]], keys: Sequence[str]) -> dict
     """What do the numbers of rows that bear the same in all of `keys` come to, exactly?"""
     found: dict[Key, int] = defaultdict(int)
     for frame, numbers in frames:
-        code, meanings = frame.keyed(keys)
+        code = frame.keyed(keys)
         units, limbs = zip(*_limbs(1, numbers), strict=True)
         sums = [np.bincount(code, weights=limb) for limb in limbs]
-        for key, (_, *added) in _told(meanings, np.bincount(code), *sums):
+        for key, (_, *added) in frame.told_of(keys, code, np.bincount(code), *sums):
             found[key] += sum(map(mul, units, map(int, added)))
     return found
 
@@ -208,14 +227,15 @@ def _gathered(
     """The lengths of rows that bear the same in all of `keys`, as each frame has them."""
     found: dict[Key, list[Numbers]] = defaultdict(list)
     for frame, lengths in frames:
-        code, meanings = frame.keyed(keys)
+        code = frame.keyed(keys)
         rows = np.bincount(code)
         # Stable, because numpy then puts small numbers in order by counting them.
         order = np.argsort(
             code.astype(np.uint16 if len(rows) <= _SMALL else np.intp), kind="stable"
         )
         ends = np.cumsum(rows)
-        for place, (key, (count,)) in zip(np.flatnonzero(rows), _told(meanings, rows), strict=True):
+        told = frame.told_of(keys, code, rows)
+        for place, (key, (count,)) in zip(np.flatnonzero(rows), told, strict=True):
             found[key].append(lengths[order[ends[place] - count : ends[place]]])
     return found
 
@@ -250,17 +270,3 @@ def _limbs(unit: int, numbers: Numbers) -> list[tuple[int, Numbers]]:
     if np.abs(high).max(initial=0) <= mask:
         return [(unit, low), (unit << _LIMB, high)]
     return [(unit, low), (unit << _LIMB, high & mask), (unit << 2 * _LIMB, high >> _LIMB)]
-
-
-def _told(
-    meanings: Sequence[Sequence[Meaning]], rows: Numbers, *sums: NDArray[Any]
-) -> Iterator[tuple[Key, tuple[int, ...]]]:
-    """What each code that occurs stands for, with its rows and its sums."""
-    occurring = np.flatnonzero(rows)
-    places = np.unravel_index(occurring, [len(each) for each in meanings]) if meanings else ()
-    named = [
-        [values[n] for n in place.tolist()] for values, place in zip(meanings, places, strict=True)
-    ]
-    counts = [column[occurring].tolist() for column in (rows, *sums)]
-    keys = zip(*named, strict=True) if named else iter([()] * len(occurring))
-    yield from zip(keys, zip(*counts, strict=True), strict=True)

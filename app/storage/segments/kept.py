@@ -18,11 +18,18 @@ from app.storage.segments.columns import Stored, Values
 MOST_BYTES: Final = 96 * 2**20
 """A worker keeps so much of them: the columns of some half a million deals."""
 
-_OVERHEAD: Final = 512  # bytes, about, of what is around a column
+_OVERHEAD: Final = 512
+_MEANING: Final = 64
+"""Bytes, about, of what is around a column, and around a meaning."""
+
+PERIODS: Final = frozenset(
+    {"deal.opened_at", "deal.closed_at", "deal.entered_at", "visit.entered_at", "visit.left_at"}
+)
+"""The columns that a period is looked for in."""
 
 _EXTENTS: Final = text("""
 SELECT c.segment_id, c.name, c.least, c.most FROM segment_column AS c
-WHERE c.workspace_id = :workspace AND c.segment_id = ANY(:segments)
+WHERE c.workspace_id = :workspace AND c.segment_id = ANY(:segments) AND c.name = ANY(:names)
 """)
 _READ: Final = text("""
 SELECT c.segment_id, c.name, c.type, c.data, c.meanings FROM segment_column AS c
@@ -75,17 +82,18 @@ _MOST_EXTENTS: Final = 10_000
 async def extents(
     connection: AsyncConnection, workspace: UUID, segments: Sequence[UUID]
 ) -> Mapping[UUID, Mapping[str, Extent]]:
-    """Between which numbers do the columns of these segments lie?"""
-    if unknown := [each for each in segments if each not in _extents]:
-        rows = await connection.execute(_EXTENTS, {"workspace": workspace, "segments": unknown})
+    """Between which numbers do the columns of PERIODS lie in these segments?"""
+    found = {each: _extents[each] for each in segments if each in _extents}
+    if unknown := [each for each in segments if each not in found]:
+        asked = {"workspace": workspace, "segments": unknown, "names": sorted(PERIODS)}
         told: dict[UUID, dict[str, Extent]] = {each: {} for each in unknown}
-        for row in rows:
+        for row in await connection.execute(_EXTENTS, asked):
             told[row.segment_id][row.name] = Extent(row.least, row.most)
-        _extents.update(told)
-    found = {each: _extents[each] for each in segments}
+        found |= told
+    _extents.update(found)
     for each in segments:
         _extents.move_to_end(each)
-    while len(_extents) > max(_MOST_EXTENTS, len(segments)):
+    while len(_extents) > _MOST_EXTENTS:
         _extents.popitem(last=False)
     return found
 
@@ -106,5 +114,6 @@ async def columns(
             name = row.segment_id, row.name
             values = Stored(row.type, row.data, row.meanings).values
             found[name] = values
-            _kept.put(name, values, len(row.data) + _OVERHEAD)
+            meant = sum(_MEANING + len(str(meaning)) for meaning in row.meanings or ())
+            _kept.put(name, values, len(row.data) + meant + _OVERHEAD)
     return {name: values for name, values in found.items() if values is not None}

@@ -46,9 +46,9 @@ SELECT s.segment_id, s.deals, s.filled, s.visits, s.gone || coalesce(written.sin
        EXISTS (SELECT FROM opportunity AS o
                WHERE {_OF_PIPELINE} AND o.stage_entered_at >= :as_of)
     OR EXISTS (SELECT FROM opportunity AS o WHERE {_OF_PIPELINE}
-               AND o.closed_at IS NULL AND o.facts_changed_at >= :as_of)
-    OR EXISTS (SELECT FROM opportunity AS o
-               WHERE {_OF_PIPELINE} AND o.closed_facts = '{{}}') AS replayed
+               AND o.closed_at IS NULL AND o.facts_changed_at >= :as_of) AS moved,
+       EXISTS (SELECT FROM opportunity AS o
+               WHERE {_OF_PIPELINE} AND o.closed_facts = '{{}}' AND {UNFOLDED}) AS untold
 FROM segment AS s LEFT JOIN (
     SELECT o.segment_id, string_agg(int4send(o.segment_position), CAST('' AS bytea)) AS since
     FROM opportunity AS o
@@ -61,11 +61,16 @@ WHERE s.workspace_id = :workspace AND s.pipeline_id = :pipeline
 
 @dataclass(frozen=True, slots=True)
 class _Held:
-    """The segments of a pipeline, the deals in none, and whether rows do not tell all of T."""
+    """The segments of a pipeline, and how many deals are in none.
+
+    `moved`: some deal has moved, or was amended while it was open, since T. `untold`: of some deal
+    in no segment only the log tells what its close froze.
+    """
 
     segments: list[Row[Any]]
     unfolded: int
-    replayed: bool
+    moved: bool
+    untold: bool
 
 
 async def deals(
@@ -82,19 +87,17 @@ async def deals(
     if held is None:
         return None
     wanted = {*names, *_dimensions(question)} | ({counted} if counted else set())
-    packed = {name: TOLD[name] for name in sorted(wanted)}
-    replayed: list[UUID] = []
-    if held.replayed:
-        parts, replayed = await _at_t(connection, question, held, wanted)
+    others: list[UUID] = []
+    if held.moved:
+        parts, others = await _at_t(connection, question, held, wanted)
     else:
         near = await _near(connection, question, held, counted, "deal")
         parts = await _read(connection, question, near, "deal", wanted)
-    if held.unfolded:
-        picked, rows = population.rows(question, UNFOLDED)
-        parts.append(await packed_part(connection, question, packed, picked, f"{rows} AS d"))
-    if held.replayed:
-        log, replays = population.replays(question, replayed, UNFOLDED)
-        parts.append(await packed_part(connection, question, packed, log, f"{replays} AS d"))
+    if held.unfolded or others:
+        packed = {name: TOLD[name] for name in sorted(wanted)}
+        replaying = held.moved or held.untold
+        known, rest = population.picked(question, UNFOLDED, replaying=replaying, others=others)
+        parts.append(await packed_part(connection, question, packed, known, f"{rest} AS d"))
     return Columns(question, parts, counted)
 
 
@@ -112,7 +115,7 @@ async def completed_visits(
     dimensions = _dimensions(question)
     current = question.asks_facts and question.selection.attribution is Attribution.CURRENT
     of_deals = {name for name in dimensions if current or name not in BORNE}
-    if held is None or (of_deals and held.replayed):
+    if held is None or (of_deals and held.moved):
         return None
     wanted = {*names, *(dimensions - of_deals), "left_at"} | ({counted} if counted else set())
     near = await _near(connection, question, held, counted, "visit")
@@ -120,8 +123,8 @@ async def completed_visits(
     if held.unfolded:
         packed = {name: VISITS[name] for name in sorted(wanted)}
         packed |= {name: DEALS[name] for name in sorted(of_deals)}
-        picked, source = visits(question, of_deals=bool(of_deals))
-        parts.append(await packed_part(connection, question, packed, picked, source))
+        known, source = visits(question, of_deals=bool(of_deals), replaying=held.untold)
+        parts.append(await packed_part(connection, question, packed, known, source))
     return Columns(question, parts, counted, ended=True)
 
 
@@ -152,8 +155,10 @@ async def _look(connection: AsyncConnection, question: Question) -> _Held | None
     segments = await question.rows(connection, _HELD)
     if not segments:
         return None
-    unfolded, replayed = segments[0].unfolded, segments[0].replayed
-    return None if unfolded > MOST_UNFOLDED else _Held([*segments], unfolded, replayed)
+    first = segments[0]
+    if first.unfolded > MOST_UNFOLDED:
+        return None
+    return _Held([*segments], first.unfolded, first.moved, first.untold)
 
 
 async def _near(

@@ -1,5 +1,6 @@
 """Rows made into columns by SQL: of the deals that are in no segment, and of those to be folded."""
 
+import asyncio
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -24,8 +25,12 @@ async def packed_part(
 ) -> Part:
     """The columns of a relation that SQL reads; `known` is the WITH before it."""
     row = await one_row(connection, question, packed, known, source)
-    columns = {name: column.read(getattr(row, name)) for name, column in packed.items()}
-    return Part(row.size, columns)
+
+    def read() -> Part:
+        columns = {name: column.read(getattr(row, name)) for name, column in packed.items()}
+        return Part(row.size, columns)
+
+    return await asyncio.to_thread(read)
 
 
 async def one_row(
@@ -43,12 +48,14 @@ async def one_row(
     return row
 
 
-def visits(question: Question, *, of_deals: bool) -> tuple[str, str]:
-    """The completed visits of the unfolded deals, as the relation that `VISITS` is made of."""
-    picked, deals = population.rows(question, UNFOLDED)
-    if not of_deals:
-        deals = "picked"
-    return picked, f"{deals} AS d CROSS JOIN LATERAL ({visits_of('d')}) AS v"
+def visits(question: Question, *, of_deals: bool, replaying: bool) -> tuple[str, str]:
+    """The completed visits of the unfolded deals, as the relation that `VISITS` is made of.
+
+    `of_deals`: they bear what their deals bore at T.
+    """
+    known, deals = population.picked(question, UNFOLDED, replaying=of_deals and replaying)
+    source = deals if of_deals else "picked"
+    return known, f"{source} AS d CROSS JOIN LATERAL ({visits_of('d')}) AS v"
 
 
 def visits_of(deal: str) -> str:
