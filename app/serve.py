@@ -10,6 +10,7 @@ outlives it, however it ends.
 What the application does with a request is not known here.
 """
 
+import gc
 import logging.config
 import os
 import signal
@@ -45,6 +46,9 @@ _WORKERS_GONE = 12
 # Seconds a worker may be silent, its imports included, before it is replaced. While it is waited
 # for, the database is not looked after: so not much more than the imports of a busy machine.
 _WORKER_ANSWERS = 10
+
+GARBAGE = 50_000
+"""So many objects are made before the youngest are looked through; Python's own number is 700."""
 
 log = structlog.stdlib.get_logger("sluice.serve")
 
@@ -148,7 +152,19 @@ def _application(settings: Settings, supervisor: int) -> "FastAPI":
         die_with_parent(supervisor, signal.SIGKILL)
         if sys.platform != "linux":
             threading.Thread(target=_end_with_parent, daemon=True).start()
-    return create_app(settings)
+    application = create_app(settings)
+    _collect_seldom()
+    return application
+
+
+def _collect_seldom() -> None:
+    """Look through all objects less often: a large answer makes tens of thousands at once.
+
+    What the start has made stays for good, and need not be looked through at all.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(GARBAGE, 20, 20)
 
 
 def _end_with_parent() -> None:

@@ -11,7 +11,7 @@ Its columns: `opportunity_id, status, slot, opened_at, entered_at, moved_at, clo
 open_time` (of completed visits in open stages, in microseconds), the facts `amount, currency,
 probability, priority`, and what is filtered and grouped by: `by_owner, by_team, by_source,
 by_priority, by_currency, tags, attributes`. Of the row as it is now: `version, facts_changed_at,
-returned` (whether it has ever left a closed stage).
+winding` (whether only the log can tell of the time before its last move).
 """
 
 from collections.abc import Callable, Sequence
@@ -124,9 +124,10 @@ def _of_log(question: Question, replayed: str) -> str:
     return f"replayed AS MATERIALIZED ({replayed}), past AS MATERIALIZED ({_past(question)})"
 
 
-def returned(question: Question) -> str:
-    """Whether the deal of the row `o` has ever left a closed stage."""
-    return f"({' OR '.join(f'o.dwell[{slot}] IS NOT NULL' for slot in _closed(question))})"
+def _winding(question: Question) -> str:
+    """Has the deal of the row `o` left a closed stage, or does the row not know its close?"""
+    left = (f"o.dwell[{slot}] IS NOT NULL" for slot in _closed(question))
+    return f"({' OR '.join(left)} OR {_UNTOLD} IS TRUE)"
 
 
 def _sources(
@@ -211,7 +212,7 @@ def _from_rows(
                o.probability, {fact("priority")} AS priority,
                {", ".join(f"{fact(name)} AS by_{name}" for name in BORNE)},
                {tags} AS tags, {attributes} AS attributes, o.version, o.facts_changed_at,
-               {returned(question)} AS returned
+               {_winding(question)} AS winding
         FROM {source} AS o
         WHERE {still} AND {condition}"""
 
@@ -244,7 +245,7 @@ def _from_log(question: Question, *, facts: bool, by_move: bool) -> str:
                {fact("amount", "numeric")} AS amount, {fact("currency")} AS currency,
                {fact("probability", "numeric")} AS probability, {fact("priority")} AS priority,
                {borne}, {tags} AS tags, {attributes} AS attributes, o.version, o.facts_changed_at,
-               {returned(question)} AS returned
+               {_winding(question)} AS winding
         FROM past CROSS JOIN LATERAL (
             SELECT o.* FROM opportunity AS o
             WHERE o.workspace_id = :workspace AND o.opportunity_id = past.opportunity_id LIMIT 1

@@ -101,7 +101,7 @@ _LOSS: Final = """CASE WHEN d.status = 'lost' THEN (SELECT t.{0} FROM transition
 DEALS: Final = _named(
     *(_instant(name, f"d.{name}") for name in ("opened_at", "entered_at", "moved_at", "closed_at")),
     _instant("facts_changed_at", "d.facts_changed_at"),
-    _whole("returned", "CAST(d.returned AS int)", coded=True),
+    _whole("winding", "CAST(d.winding AS int)", coded=True),
     _text("status", "d.status"),
     _whole("slot", "d.slot", coded=True),
     _whole("reach_mask", "d.reach_mask", coded=True),

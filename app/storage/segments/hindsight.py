@@ -1,54 +1,113 @@
-"""Deals that have moved since T, as they were then: told by the visits of their segment.
+"""Deals of segments as they were at a T in the past: told by their visits and their changes.
 
-As `domain.measures.hindsight` defines it, for the plain case that is nearly every case: the deal
-was open at T, no fact of it has changed since, and it has left no closed stage. One visit of such a
-deal was under way at T, and nothing had happened to it but the visits before. Of every other deal
-the log has to tell (`population.replays`).
+As `domain.measures.hindsight` defines it, for all but the winding ones. A deal that has moved since
+T, and never left a closed stage, was open then: one of its visits was under way, and nothing had
+happened to it but the visits before. What was changed since, while it was open at T, is taken back.
+Of the winding ones the log has to tell (`population.picked`).
 """
 
-from collections.abc import Collection, Mapping
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Final
+from decimal import Decimal
+from typing import Final, NamedTuple
 
 import numpy as np
 
 from app.domain.journey import Status, TransitionKind
-from app.storage.segments.columns import BORNE, NOTHING, Coded, Numbers, Values, taken
+from app.storage.segments.columns import (
+    BORNE,
+    DIGITS,
+    NOTHING,
+    Coded,
+    Meaning,
+    Numbers,
+    Values,
+    taken,
+)
 from app.storage.segments.frames import Frame, Mask
 from app.storage.segments.selecting import Part
 
 ASKED: Final = frozenset(
-    {"opportunity_id", "opened_at", "entered_at", "closed_at", "facts_changed_at", "returned"}
+    {"opportunity_id", "opened_at", "entered_at", "closed_at", "facts_changed_at", "winding"}
 )
 """The columns of deals that are looked at beside those that are wanted."""
 
 VISITED: Final = ("slot", "entered_at", "left_at", "kind")
 """The columns of visits that tell of the deals."""
 
-_UNCHANGED: Final = (
-    *("opportunity_id", "opened_at", "amount", "amount_parts", "probability"),
-    *BORNE,
-)
+CHANGEABLE: Final = (*BORNE, "amount", "probability")
+"""What is taken back, where it is asked for."""
+
+_UNCHANGED: Final = (*CHANGEABLE, "amount_parts", "opportunity_id", "opened_at")
+
+
+class Change(NamedTuple):
+    """The deal at this place of its segment bore `old` in the field, until after T."""
+
+    place: int
+    field: str
+    old: str | None
 
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """Deals at T, by what tells of them: `rows`, their `visits`, or the log alone."""
+    """Deals at T, by what tells of them: `rows`, their `visits`, or the log alone.
+
+    `amended`: those among the first two of which facts are to be taken back.
+    """
 
     rows: Mask
     visits: Mask
     log: Mask
+    amended: Mask
 
 
 def split(deals: Frame, alive: Mask, as_of: int) -> Split:
     """Those of the deals for which the segment answers that had been opened before T."""
     there = alive & (deals.numbers("opened_at") < as_of)
-    moved = deals.numbers("entered_at") >= as_of
+    moved = there & (deals.numbers("entered_at") >= as_of)
+    winding = deals.bears("winding", 1)
+    visits, rows = moved & ~winding, there & ~moved
     changed = deals.numbers("facts_changed_at") >= as_of
-    is_open = deals.numbers("closed_at") == NOTHING
-    plain = moved & ~changed & ~deals.bears("returned", 1)
-    rows = ~moved & ~(is_open & changed)
-    return Split(there & rows, there & plain, there & ~rows & ~plain)
+    still_open = rows & (deals.numbers("closed_at") == NOTHING)
+    return Split(rows, visits, moved & winding, (visits | still_open) & changed)
+
+
+def taken_back(deals: Frame, changes: Iterable[Change]) -> Frame:
+    """The deals with what they bore before these changes: of a deal and field, one each."""
+    by_field: dict[str, list[Change]] = defaultdict(list)
+    for change in changes:
+        by_field[change.field].append(change)
+    columns = dict(deals.columns)
+    for name, of_field in by_field.items():
+        column = columns.get(name)
+        if name == "amount" and column is not None:
+            columns |= _amounts(deals, of_field)
+        elif isinstance(column, Coded):
+            columns[name] = _with(column, of_field, is_share=name == "probability")
+    return Frame(deals.size, columns)
+
+
+def _with(column: Coded, changes: Iterable[Change], *, is_share: bool) -> Coded:
+    places: dict[Meaning, int] = {meaning: n for n, meaning in enumerate(column.meanings)}
+    codes = column.codes.astype(np.int64)
+    for change in changes:
+        meaning: Meaning = change.old
+        if is_share and change.old is not None:
+            meaning = int(Decimal(change.old).scaleb(DIGITS))
+        codes[change.place] = places.setdefault(meaning, len(places))
+    return Coded(codes, [*places])
+
+
+def _amounts(deals: Frame, changes: Iterable[Change]) -> Mapping[str, Values]:
+    units, parts = deals.of("amount"), deals.of("amount_parts")
+    for place, _, old in changes:
+        if old is None:
+            units[place] = parts[place] = NOTHING
+        else:
+            units[place], parts[place] = divmod(int(Decimal(old).scaleb(DIGITS)), 10**DIGITS)
+    return {"amount": units, "amount_parts": parts}
 
 
 def seen(deals: Frame, plain: Mask, part: Part, as_of: int, open_slots: Collection[int]) -> Frame:

@@ -8,7 +8,7 @@ hold: then SQL counts.
 """
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 from uuid import UUID
@@ -30,6 +30,8 @@ from app.storage.segments.columns import (
     Coded,
     instant,
 )
+from app.storage.segments.frames import Frame, Mask
+from app.storage.segments.hindsight import Change, Split
 from app.storage.segments.rows import UNFOLDED, packed_part, visits
 from app.storage.segments.selecting import MONTH, Columns, Part
 
@@ -89,7 +91,7 @@ async def deals(
     wanted = {*names, *_dimensions(question)} | ({counted} if counted else set())
     others: list[UUID] = []
     if held.moved:
-        parts, others = await _at_t(connection, question, held, wanted)
+        parts, others = await _at_t(connection, question, held, wanted, counted)
     else:
         near = await _near(connection, question, held, counted, "deal")
         parts = await _read(connection, question, near, "deal", wanted)
@@ -219,30 +221,85 @@ async def _at_t(
     connection: AsyncConnection,
     question: Question,
     held: _Held,
-    wanted: Iterable[str],
+    wanted: Collection[str],
+    counted: str | None,
 ) -> tuple[list[Part], list[UUID]]:
     """The deals of segments as they were at T, and those of which only the log can tell.
 
     All segments are looked at: a deal that has moved since was in the period at another instant.
     """
-    names = {*wanted, *hindsight.ASKED}
-    deals = await _read(connection, question, held.segments, "deal", names)
-    visits = await _read(connection, question, held.segments, "visit", hindsight.VISITED)
+    deals = await _read(connection, question, held.segments, "deal", {*wanted, *hindsight.ASKED})
     as_of, slots = instant(question.selection.as_of), question.ranking.slots(StageKind.OPEN)
+    frames = [part.frame for part in deals]
+    splits = [
+        hindsight.split(frame, part.counting, as_of)
+        for frame, part in zip(frames, deals, strict=True)
+    ]
+    log = [_ids(frame, each.log) for frame, each in zip(frames, splits, strict=True)]
+    others = [deal for each in log for deal in each]
+    if counted == "closed_at":  # whoever has moved since was open at T, or is among the others
+        rows = (each.rows for each in splits)
+        return [replace(part, alive=alive) for part, alive in zip(deals, rows, strict=True)], others
+    visits = await _read(connection, question, held.segments, "visit", hindsight.VISITED)
+    fields = sorted({*wanted} & {*hindsight.CHANGEABLE})
+    changes = await _changes(connection, question, frames, splits, fields)
 
-    def look() -> tuple[list[Part], list[UUID]]:
-        parts, others = [], []
-        for of_rows, of_visits in zip(deals, visits, strict=True):
-            frame, alive = of_rows.frame, of_rows.alive
-            split = hindsight.split(
-                frame, np.ones(frame.size, dtype=bool) if alive is None else alive, as_of
-            )
-            moved = hindsight.seen(frame, split.visits, of_visits, as_of, slots)
-            parts += [replace(of_rows, alive=split.rows), Part(moved.size, moved.columns)]
-            others += frame.numbers("opportunity_id")[split.log].tolist()
-        return parts, [UUID(bytes=each) for each in others]
+    def look() -> list[Part]:
+        parts = []
+        for frame, of_visits, each, changed in zip(frames, visits, splits, changes, strict=True):
+            then = hindsight.taken_back(frame, changed)
+            moved = hindsight.seen(then, each.visits, of_visits, as_of, slots)
+            parts += [Part(then.size, then.columns, each.rows), Part(moved.size, moved.columns)]
+        return parts
 
-    return await asyncio.to_thread(look)
+    return await asyncio.to_thread(look), others
+
+
+async def _changes(
+    connection: AsyncConnection,
+    question: Question,
+    deals: Sequence[Frame],
+    splits: Sequence[Split],
+    fields: Sequence[str],
+) -> list[list[Change]]:
+    """What were these facts of the amended before their first change since T? By segment."""
+    found: list[list[Change]] = [[] for _ in splits]
+    amended = [_ids(frame, each.amended) for frame, each in zip(deals, splits, strict=True)]
+    if not fields or not any(amended):
+        return found
+    ids = question.bind([deal for each in amended for deal in each])
+    named = question.bind(list(fields))
+    (row,) = await question.rows(
+        connection,
+        f"""SELECT array_agg(u.place) AS places, array_agg(u.field) AS fields,
+                   array_agg(u.old #>> '{{}}') AS olds
+        FROM (
+            SELECT DISTINCT ON (d.place, c.field) CAST(d.place AS int) AS place, c.field, c.old
+            FROM unnest(CAST({ids} AS uuid[])) WITH ORDINALITY AS d (opportunity_id, place)
+            CROSS JOIN LATERAL (
+                SELECT c.field, c.old, c.occurred_at, c.change_id FROM opportunity_change AS c
+                WHERE c.workspace_id = :workspace AND c.opportunity_id = d.opportunity_id
+                  AND c.occurred_at >= :as_of AND c.field = ANY(CAST({named} AS text[]))
+                ORDER BY c.occurred_at
+            ) AS c
+            ORDER BY d.place, c.field, c.occurred_at, c.change_id
+        ) AS u""",
+    )
+    # The ids were given segment after segment: so each place tells which, and where in it.
+    where = [
+        (number, place)
+        for number, split in enumerate(splits)
+        for place in np.flatnonzero(split.amended).tolist()
+    ]
+    for place, name, old in zip(row.places or (), row.fields or (), row.olds or (), strict=True):
+        number, inside = where[place - 1]
+        found[number].append(Change(inside, name, old))
+    return found
+
+
+def _ids(deals: Frame, which: Mask) -> list[UUID]:
+    packed = deals.numbers("opportunity_id")[which].tolist()
+    return [UUID(bytes=each) for each in packed]
 
 
 def _touches(question: Question, extent: kept.Extent) -> bool:

@@ -34,6 +34,11 @@ class Part:
     of_deals: Mapping[str, Values] = field(default_factory=lambda: MappingProxyType({}))
 
     @property
+    def counting(self) -> Mask:
+        """Which of the rows count?"""
+        return np.ones(self.size, dtype=bool) if self.alive is None else self.alive
+
+    @property
     def frame(self) -> Frame:
         """All of the rows."""
         if self.deal is None:
