@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
-from math import ceil, floor
+from math import ceil, floor, prod
 from operator import mul
 from typing import Any, Final, Self, TypeAlias, TypeVar
 
@@ -39,6 +39,9 @@ _WORTH: Final = "worth"
 _LIMB: Final = 22  # bits: a double adds up 2³¹ numbers of so many exactly
 _SMALL: Final = 2**16
 _ROOMY: Final = 4_096
+_VARIED: Final = 1_024
+_LARGE: Final = 2**19
+"""Rows that are joined to be counted at once: some 20 MB."""
 _SORTERS: Final = 2
 
 
@@ -132,6 +135,27 @@ class Frame:
         yield from zip(alike, zip(*counts, strict=True), strict=True)
 
 
+def _larger(
+    frames: Iterable[Frame], keys: Sequence[str], others: Iterable[str] = ()
+) -> Iterator[Frame]:
+    """The same rows in fewer frames, if so much differs in them that adding up takes the longest.
+
+    They bear the columns `keys` and `others`.
+    """
+    names = sorted({*keys, *others})
+    waiting: list[Frame] = []
+    for frame in frames:
+        if prod(len(frame.coded(key).meanings) for key in keys) <= _VARIED:
+            yield frame
+            continue
+        waiting.append(frame)
+        if sum(each.size for each in waiting) >= _LARGE:
+            yield together(waiting, names)
+            waiting = []
+    if waiting:
+        yield together(waiting, names)
+
+
 def together(frames: Iterable[Frame], names: Sequence[str]) -> Frame:
     """The rows of all frames as one frame, in the columns of these names."""
     several = [*frames]
@@ -158,7 +182,7 @@ def _joined(parts: Sequence[Values]) -> Values:
 def tallied(frames: Iterable[Frame], keys: Sequence[str]) -> dict[Key, int]:
     """How many rows bear the same in all of `keys`?"""
     found: dict[Key, int] = defaultdict(int)
-    for frame in frames:
+    for frame in _larger(frames, keys):
         code = frame.keyed(keys)
         for key, (rows,) in frame.told_of(keys, code, np.bincount(code)):
             found[key] += rows
@@ -174,7 +198,8 @@ def weighed(
     """
     digits = DIGITS if share is None else 2 * DIGITS
     worth: dict[Key, tuple[int, int]] = defaultdict(lambda: (0, 0))
-    for frame in frames:
+    others = ("currency", "amount", "amount_parts", *(() if share is None else (share,)))
+    for frame in _larger(frames, keys, others):
         priced, by = _priced(frame), (*keys, _WORTH)
         code = priced.keyed(by)
         units, addends = zip(*_addends(frame, share), strict=True)
