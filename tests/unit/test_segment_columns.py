@@ -145,15 +145,6 @@ def test_shares_of_amounts_are_added_up_exactly(several: list[list[Row]], keys: 
 
 
 @given(several=several, keys=keyings)
-def test_numbers_are_added_up_exactly(several: list[list[Row]], keys: list[str]) -> None:
-    several_frames = [frame(rows) for rows in several]
-    found = frames.summed([(each, each.of("length")) for each in several_frames], keys)
-    assert found == {
-        key: sum(row.length for row in rows) for key, rows in grouped(chosen(several), keys).items()
-    }
-
-
-@given(several=several, keys=keyings)
 def test_quantiles_are_those_of_the_whole_sample(several: list[list[Row]], keys: list[str]) -> None:
     shares = (0.25, 0.5, 0.95)
     several_frames = [frame(rows) for rows in several]

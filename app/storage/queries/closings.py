@@ -1,6 +1,6 @@
 """How long did closed deals take, how many were won, and why were the others lost?
 
-Counted by the database as `domain.measures.closings` defines it.
+As `domain.measures.closings` defines it; `deal_counts` counts.
 """
 
 import asyncio

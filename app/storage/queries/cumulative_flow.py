@@ -18,12 +18,11 @@ from app.domain.measures.calendar import By
 from app.domain.measures.cumulative_flow import Bucket, CumulativeFlow, boundaries
 from app.domain.measures.selection import Value
 from app.domain.pipeline import StageKind
-from app.storage.queries.population import deals
+from app.storage.queries.population import OF_PIPELINE, deals
 from app.storage.queries.question import Asked, Question, microseconds
 from app.storage.queries.visits import visits
 
 _DEPARTS = "('won', 'lost', 'handed_off')"
-_OF_PIPELINE = "o.workspace_id = :workspace AND o.pipeline_id = :pipeline"
 
 
 async def cumulative_flows(
@@ -128,7 +127,7 @@ async def _stays_ended(
         stays AS (
             SELECT o.opportunity_id, {microseconds("o.closed_at - o.opened_at")} AS lasted
             FROM opportunity AS o
-            WHERE {_OF_PIPELINE} AND o.closed_at >= {start} AND o.closed_at < {end} AND {once}
+            WHERE {OF_PIPELINE} AND o.closed_at >= {start} AND o.closed_at < {end} AND {once}
             UNION ALL
             SELECT r.opportunity_id, {microseconds("m.occurred_at - m.arrived_at")}
             FROM returned AS r CROSS JOIN LATERAL (
@@ -172,6 +171,6 @@ def _returned(question: Question, start: str, once: str) -> str:
     if question.selection.known_at is not None:
         which.append("o.updated_at >= :known_at")
     return " UNION ".join(
-        f"SELECT o.opportunity_id FROM opportunity AS o WHERE {_OF_PIPELINE} AND {condition}"
+        f"SELECT o.opportunity_id FROM opportunity AS o WHERE {OF_PIPELINE} AND {condition}"
         for condition in which
     )

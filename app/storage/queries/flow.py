@@ -14,13 +14,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.domain.journey import TransitionKind
 from app.domain.measures.flow import Cell, Move, StageFlow, way_out
-from app.domain.measures.selection import Value
+from app.domain.measures.selection import Selection, Value
 from app.storage.queries.lengths import PACKED, Lengths, quantile, samples
 from app.storage.queries.question import Asked, Question, microseconds
 from app.storage.queries.visits import counted
 from app.storage.segments.columns import Coded, Numbers
 from app.storage.segments.frames import Frame, Key, sampled, tallied
-from app.storage.segments.reading import completed_visits, deals
+from app.storage.segments.reading import Visits, completed_visits, visits
 from app.storage.segments.selecting import Columns
 
 
@@ -31,13 +31,13 @@ async def stage_flows(
     alike = await _touching(connection, Question(asked, grouped=grouped))
     sums: dict[tuple[Value, int], Counter[str]] = defaultdict(Counter)
     exits: dict[tuple[Value, int], Counter[TransitionKind]] = defaultdict(Counter)
-    for (group, slot, kind, at_start, ended), visits in alike.items():
+    for (group, slot, kind, at_start, ended), count in alike.items():
         key = group, slot
         sums[key].update(
-            visits=visits, at_start=visits if at_start else 0, ended=visits if ended else 0
+            visits=count, at_start=count if at_start else 0, ended=count if ended else 0
         )
         if ended:
-            exits[key][way_out(TransitionKind(kind))] += visits
+            exits[key][way_out(TransitionKind(kind))] += count
     found: dict[Value, dict[int, StageFlow]] = defaultdict(dict)
     for (group_value, slot), counts in sums.items():
         found[group_value][slot] = StageFlow(
@@ -54,12 +54,9 @@ async def _touching(connection: AsyncConnection, question: Question) -> Mapping[
     whether they were there before its start, and whether they ended before its end.
     """
     start, end = question.selection.start, question.selection.end
-    names = {"slot", "entered_at"}
-    completed = await completed_visits(connection, question, {*names, "kind"})
-    if completed is not None:
-        standing = await deals(connection, question, {*names, "status"})
-        assert standing is not None, "what holds visits holds deals"
-        return await asyncio.to_thread(_tallied, completed, standing)
+    held = await visits(connection, question)
+    if held is not None:
+        return await asyncio.to_thread(_tallied, held, question.selection)
     join, group = question.group()
     before_start = "FALSE" if start is None else "d.entered_at < :start"
     by_the_end = "IS NOT NULL" if end is None else "< :end"
@@ -86,28 +83,17 @@ async def _touching(connection: AsyncConnection, question: Question) -> Mapping[
     return found
 
 
-def _tallied(completed: Columns, standing: Columns) -> Mapping[Key, int]:
-    start, end = completed.question.selection.start, completed.question.selection.end
+def _tallied(held: Visits, selection: Selection) -> Mapping[Key, int]:
+    start, end = selection.start, selection.end
 
-    def visits() -> Iterator[Frame]:
-        for frame in completed.chosen():
-            there = frame.where(
-                frame.lies("left_at", start, None) & frame.lies("entered_at", None, end)
-            )
-            yield there.told("ended", there.lies("left_at", None, end))
-        for frame in standing.chosen():
-            gone = frame.bears("status", TransitionKind.HANDED_OFF)
-            there = frame.where(~gone & frame.lies("entered_at", None, end))
-            nothing = np.zeros(there.size, dtype=np.uint8)
-            yield there.bearing("kind", Coded(nothing, [None])).bearing(
-                "ended", Coded(nothing, [False])
-            )
+    def told() -> Iterator[Frame]:
+        for frame in held.touching(start, end):
+            early = frame.lies("entered_at", None, start)
+            at_start = early if start is not None else np.zeros_like(early)
+            over = frame.lies("left_at", None, end or selection.as_of)
+            yield frame.told("at_start", at_start).told("ended", over)
 
-    def told(frame: Frame) -> Frame:
-        early = frame.lies("entered_at", None, start)
-        return frame.told("at_start", early if start is not None else np.zeros_like(early))
-
-    return tallied(map(told, visits()), ("group", "slot", "kind", "at_start", "ended"))
+    return tallied(told(), ("group", "slot", "kind", "at_start", "ended"))
 
 
 async def moves(
@@ -151,10 +137,8 @@ async def _stays(connection: AsyncConnection, question: Question) -> Mapping[Key
 def _sampled(completed: Columns) -> Mapping[Key, Lengths]:
     def stays() -> Iterator[tuple[Frame, Numbers]]:
         for frame in completed.chosen():
-            to_slot, nowhere = (
-                frame.coded("to_slot"),
-                frame.bears("kind", TransitionKind.HANDED_OFF),
-            )
+            to_slot = frame.coded("to_slot")
+            nowhere = frame.bears("kind", TransitionKind.HANDED_OFF)
             codes = np.where(nowhere, len(to_slot.meanings), to_slot.codes)
             moved = frame.bearing("to_slot", Coded(codes, [*to_slot.meanings, None]))
             yield moved, frame.of("left_at") - frame.of("entered_at")

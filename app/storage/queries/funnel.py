@@ -1,4 +1,4 @@
-"""How far did a cohort get? Sets of deals, counted by the database as `domain.funnel` defines them.
+"""How far did a cohort get? Sets of deals, as `domain.funnel` defines them.
 
 The cohort is counted by status and reach mask; the few hundred masks are expanded to ranks in
 Python, because ranks depend on the revision asked for and are never stored.

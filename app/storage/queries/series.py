@@ -13,7 +13,7 @@ from datetime import datetime
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.domain.funnel import Reentry, Skip
-from app.domain.journey import Status, TransitionKind
+from app.domain.journey import TransitionKind
 from app.domain.measures import readings as figures
 from app.domain.measures.closings import DealPopulation, Outcome
 from app.domain.measures.flow import StageFlow, way_out
@@ -28,8 +28,9 @@ from app.storage.queries.question import Asked, Question
 from app.storage.queries.stage_time import stays
 from app.storage.queries.visits import visits
 from app.storage.segments.frames import Key, tallied
-from app.storage.segments.reading import completed_visits, deals
-from app.storage.segments.selecting import Columns, placed
+from app.storage.segments.reading import Visits
+from app.storage.segments.reading import visits as visits_in_columns
+from app.storage.segments.selecting import placed
 
 
 async def trend(
@@ -101,7 +102,7 @@ async def _flow_trend(
     alike = await _touching(connection, asked, subject.stage.slot)
     for (came_in, went_in, kind), count in alike.items():
         came[came_in] += count
-        if went_in is not None:
+        if kind is not None:  # it was left
             went[went_in][way_out(TransitionKind(kind))] += count
     found = []
     standing = came[0]  # entered before the first bucket, and not left before it
@@ -116,11 +117,9 @@ async def _flow_trend(
 async def _touching(connection: AsyncConnection, asked: Asked, slot: int) -> Mapping[Key, int]:
     """The visits of the stage there in the period, by the buckets in which they came and went."""
     question = Question(asked, grouped=False)
-    completed = await completed_visits(connection, question, ("slot", "entered_at", "kind"))
-    if completed is not None:
-        standing = await deals(connection, question, ("status", "slot", "entered_at"))
-        assert standing is not None, "what holds visits holds deals"
-        return await asyncio.to_thread(_tallied, completed, standing, asked, slot)
+    held = await visits_in_columns(connection, question)
+    if held is not None:
+        return await asyncio.to_thread(_tallied, held, asked.buckets, slot)
     place = question.bind(slot)
     boundaries = f"CAST({question.bind(list(asked.buckets))} AS timestamptz[])"
     touching = visits(
@@ -140,26 +139,12 @@ async def _touching(connection: AsyncConnection, asked: Asked, slot: int) -> Map
     return {(row.came, row.went, row.kind): row.visits for row in rows}
 
 
-def _tallied(completed: Columns, standing: Columns, asked: Asked, slot: int) -> Mapping[Key, int]:
-    found: Counter[Key] = Counter()
-    start, end = asked.buckets[0], asked.buckets[-1]
-    left = [
-        frame.among("slot", [slot]).within("left_at", start, None).within("entered_at", None, end)
-        for frame in completed.chosen()
-    ]
+def _tallied(held: Visits, buckets: Sequence[datetime], slot: int) -> Mapping[Key, int]:
+    here = (frame.among("slot", [slot]) for frame in held.touching(buckets[0], buckets[-1]))
     came_and_went = (
-        frame.bearing("came", placed(frame, "entered_at", asked.buckets)).bearing(
-            "went", placed(frame, "left_at", asked.buckets)
+        frame.bearing("came", placed(frame, "entered_at", buckets)).bearing(
+            "went", placed(frame, "left_at", buckets)
         )
-        for frame in left
+        for frame in here
     )
-    found.update(tallied(came_and_went, ("came", "went", "kind")))
-    stays = [
-        frame.where(~frame.bears("status", Status.HANDED_OFF))
-        .among("slot", [slot])
-        .within("entered_at", None, end)
-        for frame in standing.chosen()
-    ]
-    came = (frame.bearing("came", placed(frame, "entered_at", asked.buckets)) for frame in stays)
-    found.update({(n, None, None): rows for (n,), rows in tallied(came, ("came",)).items()})
-    return found
+    return tallied(came_and_went, ("came", "went", "kind"))

@@ -1,10 +1,10 @@
 """What do pace and conversion bring in, currency by currency?
 
-Counted by the database as `domain.measures.velocity` and `domain.measures.bottlenecks` define it.
+As `domain.measures.velocity` and `domain.measures.bottlenecks` define it.
 """
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from decimal import Decimal
 
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -48,7 +48,7 @@ async def bottleneck_inputs(
 
 async def _open_deals(
     connection: AsyncConnection, asked: Asked, *, grouped: bool
-) -> Iterator[tuple[Value, Value, Velocity]]:
+) -> Iterable[tuple[Value, Value, Velocity]]:
     """How many deals are open at T?"""
     question = Question(asked, grouped=grouped)
     counts = await weighed(
@@ -62,7 +62,7 @@ async def _open_deals(
 
 async def _closed_deals(
     connection: AsyncConnection, asked: Asked, *, grouped: bool
-) -> Iterator[tuple[Value, Value, Velocity]]:
+) -> Iterable[tuple[Value, Value, Velocity]]:
     """How many deals were won in the period, how many lost, for how much, and after how long?"""
     question = Question(asked, grouped=grouped)
     keys, by_move = ["currency", "status"], _by_move(question)
@@ -77,7 +77,7 @@ async def _closed_deals(
         for (group, currency, status), lengths in cycles.items()
         if status == Status.WON
     ]
-    return iter([*told, *took])
+    return [*told, *took]
 
 
 def _closed(status: str, count: Count, *, priced: bool) -> Velocity:

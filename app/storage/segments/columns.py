@@ -12,6 +12,8 @@ from typing import Any, Final, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from app.storage.queries.population import BORNE
+
 Numbers: TypeAlias = NDArray[np.integer[Any]]
 Meaning: TypeAlias = str | int | None
 
@@ -89,8 +91,6 @@ def _named(*columns: Column) -> dict[str, Column]:
 
 
 _PARTS: Final = 10**DIGITS
-BORNE: Final = ("owner", "team", "source", "priority", "currency")
-"""What deals and visits are filtered and grouped by, as columns."""
 
 _LOSS: Final = """CASE WHEN d.status = 'lost' THEN (SELECT t.{0} FROM transition AS t
     WHERE t.workspace_id = :workspace AND t.opportunity_id = d.opportunity_id

@@ -214,18 +214,6 @@ def weighed(
     return {key: total(counts) for key, counts in found.items()}
 
 
-def summed(frames: Iterable[tuple[Frame, Numbers]], keys: Sequence[str]) -> dict[Key, int]:
-    """What do the numbers of rows that bear the same in all of `keys` come to, exactly?"""
-    found: dict[Key, int] = defaultdict(int)
-    for frame, numbers in frames:
-        code = frame.keyed(keys)
-        units, limbs = zip(*_limbs(1, numbers), strict=True)
-        sums = [np.bincount(code, weights=limb) for limb in limbs]
-        for key, (_, *added) in frame.told_of(keys, code, np.bincount(code), *sums):
-            found[key] += sum(map(mul, units, map(int, added)))
-    return found
-
-
 def sampled(frames: Iterable[tuple[Frame, Numbers]], keys: Sequence[str]) -> dict[Key, Lengths]:
     """All lengths of rows that bear the same in all of `keys`; a length for each row."""
     # Stable, because what comes from one segment is in order already.

@@ -15,8 +15,8 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from app.domain.journey import Status, TransitionKind
+from app.storage.queries.population import BORNE
 from app.storage.segments.columns import (
-    BORNE,
     DIGITS,
     NOTHING,
     Coded,

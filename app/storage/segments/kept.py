@@ -1,8 +1,8 @@
 """Columns that this process has read lately, so that they are not sent for every question.
 
-A segment never changes, so what was read of one stays right; and it is asked for by an id that the
-database has just shown to whoever asks, so that the walls between workspaces stand. What counts no
-more in a segment is not kept here: every question reads it anew.
+The columns of a segment never change, so what was read of them stays right; and they are asked for
+by an id that the database has just shown to whoever asks, so that the walls between workspaces
+stand. How far a segment is filled, and what counts no more in it, every question reads anew.
 """
 
 from collections import OrderedDict

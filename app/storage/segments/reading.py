@@ -8,8 +8,9 @@ hold: then SQL counts.
 """
 
 import asyncio
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
@@ -17,13 +18,14 @@ import numpy as np
 from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.domain.journey import Status
 from app.domain.measures.selection import Attribution
 from app.domain.pipeline import StageKind
 from app.storage.queries import population
+from app.storage.queries.population import BORNE, OF_PIPELINE
 from app.storage.queries.question import Question
 from app.storage.segments import hindsight, kept
 from app.storage.segments.columns import (
-    BORNE,
     DEALS,
     TOLD,
     VISITS,
@@ -32,29 +34,28 @@ from app.storage.segments.columns import (
 )
 from app.storage.segments.frames import Frame, Mask
 from app.storage.segments.hindsight import Change, Split
-from app.storage.segments.rows import UNFOLDED, packed_part, visits
+from app.storage.segments.rows import UNFOLDED, packed_part, visits_of_unfolded
 from app.storage.segments.selecting import MONTH, Columns, Part
 
 MOST_UNFOLDED: Final = 50_000
 """With more deals in no segment, as right after an import, SQL counts all of them sooner."""
 
-_OF_PIPELINE: Final = "o.workspace_id = :workspace AND o.pipeline_id = :pipeline"
 # What is selected beside the segments is found once, and not at all where there are none: each is a
 # look into an index that holds just those deals, or at its end.
 _HELD: Final = f"""
 SELECT s.segment_id, s.deals, s.filled, s.visits, s.gone || coalesce(written.since, '') AS gone,
        (SELECT count(*) FROM (SELECT FROM opportunity AS o
-            WHERE {_OF_PIPELINE} AND {UNFOLDED} LIMIT {MOST_UNFOLDED + 1}) AS them) AS unfolded,
+            WHERE {OF_PIPELINE} AND {UNFOLDED} LIMIT {MOST_UNFOLDED + 1}) AS them) AS unfolded,
        EXISTS (SELECT FROM opportunity AS o
-               WHERE {_OF_PIPELINE} AND o.stage_entered_at >= :as_of)
-    OR EXISTS (SELECT FROM opportunity AS o WHERE {_OF_PIPELINE}
+               WHERE {OF_PIPELINE} AND o.stage_entered_at >= :as_of)
+    OR EXISTS (SELECT FROM opportunity AS o WHERE {OF_PIPELINE}
                AND o.closed_at IS NULL AND o.facts_changed_at >= :as_of) AS moved,
        EXISTS (SELECT FROM opportunity AS o
-               WHERE {_OF_PIPELINE} AND o.closed_facts = '{{}}' AND {UNFOLDED}) AS untold
+               WHERE {OF_PIPELINE} AND o.closed_facts = '{{}}' AND {UNFOLDED}) AS untold
 FROM segment AS s LEFT JOIN (
     SELECT o.segment_id, string_agg(int4send(o.segment_position), CAST('' AS bytea)) AS since
     FROM opportunity AS o
-    WHERE {_OF_PIPELINE} AND {UNFOLDED} AND o.segment_id IS NOT NULL
+    WHERE {OF_PIPELINE} AND {UNFOLDED} AND o.segment_id IS NOT NULL
     GROUP BY o.segment_id
 ) AS written ON written.segment_id = s.segment_id
 WHERE s.workspace_id = :workspace AND s.pipeline_id = :pipeline
@@ -83,8 +84,6 @@ async def deals(
     counted: str | None = None,
 ) -> Columns | None:
     """The deals at T, in the columns of `TOLD` of these names; they bear their values at T."""
-    if not _is_held(question):
-        return None
     held = await _held(connection, question)
     if held is None:
         return None
@@ -111,8 +110,6 @@ async def completed_visits(
     counted: str | None = None,
 ) -> Columns | None:
     """The visits that ended before T, in the columns of `VISITS` of these names."""
-    if not _is_held(question):
-        return None
     held = await _held(connection, question)
     dimensions = _dimensions(question)
     current = question.asks_facts and question.selection.attribution is Attribution.CURRENT
@@ -125,9 +122,43 @@ async def completed_visits(
     if held.unfolded:
         packed = {name: VISITS[name] for name in sorted(wanted)}
         packed |= {name: DEALS[name] for name in sorted(of_deals)}
-        known, source = visits(question, of_deals=bool(of_deals), replaying=held.untold)
+        known, source = visits_of_unfolded(question, of_deals=bool(of_deals), replaying=held.untold)
         parts.append(await packed_part(connection, question, packed, known, source))
     return Columns(question, parts, counted, ended=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Visits:
+    """All visits at T: those that had ended, and those of the deals that stood somewhere."""
+
+    completed: Columns
+    standing: Columns
+
+    def touching(self, start: datetime | None, end: datetime | None) -> Iterator[Frame]:
+        """Those entered before the end and not left before the start; who stays leaves after all.
+
+        In the columns `group, slot, entered_at, left_at, kind`; who stays has no kind.
+        """
+        for frame in self.completed.chosen():
+            there = frame.lies("left_at", start, None) & frame.lies("entered_at", None, end)
+            yield frame.where(there)
+        for frame in self.standing.chosen():
+            gone = frame.bears("status", Status.HANDED_OFF)
+            stays = frame.where(~gone & frame.lies("entered_at", None, end))
+            kind = Coded(np.zeros(stays.size, dtype=np.uint8), [None])
+            never = np.full(stays.size, np.iinfo(np.int64).max)
+            yield stays.bearing("kind", kind).bearing("left_at", never)
+
+
+async def visits(connection: AsyncConnection, question: Question) -> Visits | None:
+    """All visits at T; None where SQL has to count them."""
+    names = {"slot", "entered_at"}
+    completed = await completed_visits(connection, question, {*names, "kind"})
+    if completed is None:
+        return None
+    standing = await deals(connection, question, {*names, "status"})
+    assert standing is not None, "what holds visits holds deals"
+    return Visits(completed, standing)
 
 
 def _is_held(question: Question) -> bool:
@@ -146,6 +177,8 @@ def _dimensions(question: Question) -> set[str]:
 
 
 async def _held(connection: AsyncConnection, question: Question) -> _Held | None:
+    if not _is_held(question):
+        return None
     place = "segments", question.selection.as_of
     if place not in question.known:
         question.known[place] = await _look(connection, question)

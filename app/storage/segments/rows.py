@@ -8,8 +8,9 @@ from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.storage.queries import population
+from app.storage.queries.population import BORNE
 from app.storage.queries.question import Question
-from app.storage.segments.columns import BORNE, Column
+from app.storage.segments.columns import Column
 from app.storage.segments.selecting import Part
 
 UNFOLDED: Final = "o.segment_version IS DISTINCT FROM o.version"
@@ -48,7 +49,7 @@ async def one_row(
     return row
 
 
-def visits(question: Question, *, of_deals: bool, replaying: bool) -> tuple[str, str]:
+def visits_of_unfolded(question: Question, *, of_deals: bool, replaying: bool) -> tuple[str, str]:
     """The completed visits of the unfolded deals, as the relation that `VISITS` is made of.
 
     `of_deals`: they bear what their deals bore at T.
