@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from app.domain.measures.figures import Figure
 from app.storage.engine import Database
 from tests.metric_routes import LISTS, SQL, Pair, Route, World, opened_world, sound
 
@@ -190,15 +191,11 @@ NASTY: dict[str, tuple[str, ...]] = {
     "opened_month": ("2024-01", "1900-01", "2024-1"),
     "attributes.a.b": ("odd", ""),
     "by": ("day", "week", "month", "quarter"),
-    "figure": (
-        "reached",
-        "conversion_to_next",
-        "time_in_stage_p50",
-        "cycle_time_mean",
-        "won_amount",
-    ),
+    "figure": tuple(Figure),
     "stage": ("lead", "offer", "parked", "won", "nowhere"),
+    "to_stage": ("offer", "won", ":handed_off", ":none", "nowhere"),
     "outcome": ("won", "lost", "all"),
+    "reason": ("price", ":none", ":handed_off", "unheard-of"),
     "population": ("closed", "opened", "entered", "left"),
     "reentry": ("first", "every", "sum"),
     "skip": ("implied", "observed"),

@@ -4,9 +4,10 @@ On random pasts, at any T; and a bucket of a trend is the same question with tha
 """
 
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import replace
 from fractions import Fraction
-from itertools import pairwise
+from itertools import pairwise, zip_longest
 from typing import Any
 from uuid import UUID
 
@@ -20,8 +21,10 @@ from app.domain.errors import Invalid
 from app.domain.journey import Status
 from app.domain.measures import bottlenecks, closings, readings, velocity
 from app.domain.measures.closings import DealPopulation, Outcome
-from app.domain.measures.readings import Figure, FigureUnit, Metric, Reading, Subject
+from app.domain.measures.figures import Figure, Metric
+from app.domain.measures.readings import Reading, Seen
 from app.domain.measures.selection import Dimension, Value
+from app.domain.measures.subjects import Subject, subject
 from app.storage.engine import Database
 from app.storage.queries import series, worth
 from tests.metric_cases import Case, answered, cases, examples, keep, repeated
@@ -39,22 +42,54 @@ STAGES = (
 def subjects(draw: st.DrawFn, case: Case, figures: Any = Figure) -> Subject:
     """Any figure of anything that has it."""
     figure = draw(st.sampled_from(figures))
-    having = [stage for stage in STAGES if is_asked(case, figure, stage)]
-    return readings.subject(
+    said = {
+        "stage": [stage for stage in (*STAGES, ":none") if is_asked(case, figure, stage)],
+        "to_stage": [*STAGES, ":handed_off"],
+        "outcome": [*Outcome],
+        "reason": ["price", ":none"],
+    }
+    # A share of losses is asked of a reason at least.
+    needed = figure.needs | ({"reason"} if figure is Figure.LOSSES_SHARE else set())
+    return subject(
         figure,
         case.ranking,
-        stage=draw(st.sampled_from(having)) if figure.asks_stage else None,
-        outcome=draw(st.sampled_from(Outcome)) if figure.asks_outcome else None,
+        **{
+            name: draw(st.sampled_from(said[name]))
+            for name in sorted(figure.takes)
+            if name in needed or draw(st.booleans())
+        },
     )
 
 
 def is_asked(case: Case, figure: Figure, stage: str) -> bool:
     """Whether the stage has such a figure."""
+    needed = {"to_stage": "won", "reason": "price"}
     try:
-        readings.subject(figure, case.ranking, stage=stage, outcome=None)
+        subject(
+            *(figure, case.ranking),
+            stage=stage,
+            **{name: key for name, key in needed.items() if name in figure.takes},
+        )
     except Invalid:
         return False
     return True
+
+
+@st.composite
+def of_each_metric(draw: st.DrawFn, case: Case) -> list[Subject]:
+    """One figure of each metric."""
+    return [
+        draw(subjects(case, [figure for figure in Figure if figure.metric is metric]))
+        for metric in Metric
+    ]
+
+
+def measured(case: Case, asked: Subject) -> Mapping[Value, Reading]:
+    """What the definition says; of an instant, it says it of the deals as they were then."""
+    if asked.figure.is_of_instant:
+        selection = case.selection.at_end()
+        case = replace(case, selection=selection, ahead=selection.as_of - case.now)
+    return readings.measure(asked, Seen(case.ranking, case.deals, case.selection, case.now))
 
 
 def approximately(reading: Reading) -> Reading:
@@ -69,14 +104,15 @@ def approximately(reading: Reading) -> Reading:
 async def test_every_figure_is_that_of_its_metric(
     database: Database, workspace: UUID, case: Case, data: st.DataObject
 ) -> None:
-    asked = data.draw(subjects(case))
-    found = await answered(database, workspace, case, series.readings, asked)
-    expected = readings.measure(asked, case.ranking, case.deals, case.selection)
-    nothing = readings.nothing(asked, case.ranking)
-    # A group in which there is nothing may be there or not.
-    assert {group: found.get(group, nothing) for group in {*found, *expected}} == {
-        group: approximately(expected.get(group, nothing)) for group in {*found, *expected}
-    }
+    await keep(database, workspace, case)
+    for asked in data.draw(of_each_metric(case)):
+        found = await repeated(database, workspace, case, series.readings, asked)
+        expected = measured(case, asked)
+        nothing = readings.nothing(asked, case.ranking)
+        # A group in which there is nothing may be there or not.
+        assert {group: found.get(group, nothing) for group in {*found, *expected}} == {
+            group: approximately(expected.get(group, nothing)) for group in {*found, *expected}
+        }, asked
 
 
 @examples
@@ -84,19 +120,20 @@ async def test_every_figure_is_that_of_its_metric(
 async def test_a_bucket_of_a_trend_is_the_same_question_with_that_for_its_period(
     database: Database, workspace: UUID, case: Case, data: st.DataObject
 ) -> None:
-    asked = data.draw(subjects(case))
-    hours = data.draw(st.sets(st.integers(-1, LAST + 2), min_size=1))
+    hours = data.draw(st.sets(st.integers(-1, LAST + 2), min_size=1, max_size=6))
     boundaries = tuple(at(hour) for hour in sorted(hours))
-    case = replace(case, selection=replace(case.selection, group_by=None))
+    whole = replace(case.selection, group_by=None)
     await keep(database, workspace, case)
-    async with database.read(workspace) as connection:
-        found = await series.trend(connection, case.asked(workspace), asked, boundaries)
-    expected = []
-    for start, end in pairwise(boundaries):
-        period = replace(case.selection, start=start, end=end)
-        reading = readings.measure(asked, case.ranking, case.deals, period).get(None)
-        expected.append(approximately(reading or readings.nothing(asked, case.ranking)))
-    assert list(found) == expected
+    for asked in data.draw(of_each_metric(case)):
+        ungrouped = replace(case, selection=whole)
+        async with database.read(workspace) as connection:
+            found = await series.trend(connection, ungrouped.asked(workspace), asked, boundaries)
+        expected = []
+        for start, end in pairwise(boundaries):
+            bucket = replace(case, selection=replace(whole, start=start, end=end))
+            reading = measured(bucket, asked).get(None)
+            expected.append(approximately(reading or readings.nothing(asked, case.ranking)))
+        assert list(found) == expected, asked
 
 
 @examples
@@ -104,30 +141,38 @@ async def test_a_bucket_of_a_trend_is_the_same_question_with_that_for_its_period
 async def test_a_sample_holds_every_length_behind_its_figure(
     database: Database, workspace: UUID, case: Case, data: st.DataObject
 ) -> None:
-    asked = data.draw(subjects(case, [f for f in Figure if f.unit is FigureUnit.SECONDS]))
-    found = await answered(database, workspace, case, series.lengths, asked)
-    expected: dict[Value, list[int]] = defaultdict(list)
-    for group, deal in closings.closed_deals(case.deals, case.selection, DealPopulation.CLOSED):
-        if asked.outcome in (Outcome.ALL, Outcome(deal.status.value)):
-            expected[group].append(deal.open_time)
-    if asked.figure.metric is Metric.TIME_IN_STAGE:
-        expected.clear()
-        for visit in (visit for deal in case.deals for visit in deal.visits):
-            assert asked.stage is not None
-            if visit.slot != asked.stage.slot or visit.left_at is None:
-                continue
-            if case.selection.covers(visit.entered_at):
-                lasted = visit.left_at - visit.entered_at
-                for group in case.selection.groups_of(visit.bearer):
-                    expected[group].append(microseconds(lasted))
-    assert {group: lengths.tolist() for group, lengths in found.items() if len(lengths)} == {
-        group: sorted(lengths) for group, lengths in expected.items()
-    }
+    asked = data.draw(subjects(case, [figure for figure in Figure if figure.has_shift]))
+    found = await answered(database, workspace, case, series.samples, asked)
+    expected = {group: sorted(lengths) for group, lengths in lasted(case, asked).items()}
+    assert {group: of.tolist() for group, (_, of) in found.items() if len(of)} == expected
     figures = await repeated(database, workspace, case, series.readings, asked)
-    for group, lengths in found.items():
+    for group, (reading, lengths) in found.items():
         again = summary(lengths.tolist())
-        name = asked.figure.value.rpartition("_")[2]
-        assert figures[group] == approximately(Reading(getattr(again, name), again.count))
+        value = getattr(again, asked.figure.field)
+        assert reading == approximately(Reading(value, again.count))
+        assert figures.get(group, readings.nothing(asked, case.ranking)) == approximately(reading)
+
+
+def lasted(case: Case, asked: Subject) -> Mapping[Value, list[int]]:
+    """The cycles, or the stays, that a figure is of: those that are over."""
+    expected: dict[Value, list[int]] = defaultdict(list)
+    if asked.figure.metric is Metric.CYCLE_TIME:
+        outcomes = (None, Outcome.ALL)
+        for group, deal in closings.closed_deals(case.deals, case.selection, DealPopulation.CLOSED):
+            if asked.outcome in (*outcomes, Outcome(deal.status.value)):
+                expected[group].append(deal.open_time)
+        return expected
+    for deal in case.deals:
+        for visit, following in zip_longest(deal.visits, deal.visits[1:]):
+            if visit.slot != asked.slot or visit.left_at is None:
+                continue
+            is_move = asked.figure.metric is Metric.MATRIX
+            if is_move and (visit.slot, following and following.slot) != asked.move:
+                continue
+            if case.selection.covers(visit.left_at if is_move else visit.entered_at):
+                for group in case.selection.groups_of(visit.bearer):
+                    expected[group].append(microseconds(visit.left_at - visit.entered_at))
+    return expected
 
 
 @examples

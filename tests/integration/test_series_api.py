@@ -7,11 +7,13 @@ import httpx
 import pytest
 
 from app.domain.intervals import Proportion, newcombe
+from app.domain.measures.calendar import MOST_INSTANTS
 from app.domain.pipeline import Pipeline
 from app.storage.engine import Database
 from tests.january import DAY, asked, deal, define_sales, insert_january, refused
 from tests.past_deals import insert
 
+LEAD, WON = {"stage": "lead"}, {"stage": "won"}
 WEEKS = {"from": "2024-01-01", "to": "2024-01-15", "by": "week"}
 
 
@@ -263,6 +265,63 @@ async def test_what_cannot_be_compared_is_refused_where_it_stands(
     client: httpx.AsyncClient, past: Pipeline, parameters: dict[str, str], expected: Any
 ) -> None:
     assert await refused(client, "compare", figure="won", **parameters) == expected
+
+
+@pytest.mark.parametrize(
+    ("figure", "parameters", "expected"),
+    [
+        ("moves", {}, [("?stage", "required"), ("?to_stage", "required")]),
+        ("moves", LEAD, [("?to_stage", "required")]),
+        ("moves", {**LEAD, "to_stage": "nowhere"}, [("?to_stage", "unknown_stage")]),
+        ("moves", {**LEAD, "to_stage": ":none"}, [("?to_stage", "unknown_stage")]),
+        ("moves", {**LEAD, "to_stage": "A B"}, [("?to_stage", "wrong_format")]),
+        ("moves", {**LEAD, "to_stage": "won", "reason": "price"}, [("?reason", "unknown_field")]),
+        ("exits", {**LEAD, "to_stage": "won"}, [("?to_stage", "unknown_field")]),
+        ("losses_share", {}, [("?reason", "required")]),
+        ("losses", {"reason": "too dear"}, [("?reason", "wrong_format")]),
+        ("losses", {"stage": "nowhere"}, [("?stage", "unknown_stage")]),
+        ("losses", {"stage": ":handed_off"}, [("?stage", "unknown_stage")]),
+        ("ever_won", LEAD, [("?stage", "not_one_of")]),
+        ("standing", WON, [("?stage", "not_one_of")]),
+        ("median_age", {}, [("?stage", "required")]),
+        ("days_saved", WON, [("?stage", "not_one_of")]),
+        ("velocity", LEAD, [("?stage", "unknown_field")]),
+        ("win_rate_by_amount", {}, [("?currency", "required")]),
+        ("win_rate_by_amount", {"currency": ""}, [("?currency", "required")]),
+        ("win_rate_by_amount", {"currency": ["EUR", "JPY"]}, [("?currency", "required")]),
+    ],
+)
+async def test_what_no_figure_can_be_asked_is_refused_where_it_stands(
+    client: httpx.AsyncClient,
+    past: Pipeline,
+    figure: str,
+    parameters: dict[str, Any],
+    expected: Any,
+) -> None:
+    assert await refused(client, "trend", figure=figure, **parameters, **WEEKS) == expected
+
+
+async def test_a_group_without_a_currency_has_no_win_rate_by_amount(
+    client: httpx.AsyncClient, past: Pipeline
+) -> None:
+    currencies = {"group_by": "currency", "group": "EUR", "against": ""}
+    found = await refused(client, "compare", figure="win_rate_by_amount", **currencies)
+    assert found == [("?currency", "required")]
+
+
+async def test_only_so_many_instants_are_looked_at(
+    client: httpx.AsyncClient, past: Pipeline
+) -> None:
+    days = {"figure": "standing", "by": "day", "from": "2024-01-01"}
+    most = await asked(client, "trend", **days, to="2024-03-01")
+    assert len(most["total"]["points"]) == MOST_INSTANTS == 60
+    path = "/v1/pipelines/sales/metrics/trend"
+    answer = await client.get(path, params={**days, "to": "2024-03-02"})
+    (breach,) = answer.json()["errors"]
+    assert (answer.status_code, breach["pointer"], breach["code"]) == (422, "?by", "out_of_range")
+    assert "60" in breach["detail"]
+    others = await asked(client, "trend", **{**days, "figure": "opened"}, to="2024-03-02")
+    assert len(others["total"]["points"]) == MOST_INSTANTS + 1
 
 
 async def test_an_unchanged_trend_is_not_sent_again(

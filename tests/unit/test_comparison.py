@@ -14,7 +14,8 @@ from app.domain.measures.comparison import (
     of_shares,
     subtracted,
 )
-from app.domain.measures.readings import Figure, FigureUnit, Metric, Reading
+from app.domain.measures.figures import Figure, FigureUnit, Metric, Stages
+from app.domain.measures.readings import Reading
 from app.domain.measures.velocity import DAY, Velocity, rounded
 
 HALF, THIRD = Proportion(1, 2), Proportion(1, 3)
@@ -82,6 +83,17 @@ def test_money_is_subtracted_currency_by_currency() -> None:
     assert subtracted(Reading(3, 3), Reading(5, 5)).value == -2
 
 
+def test_money_that_is_no_sum_differs_only_in_the_currencies_that_both_have() -> None:
+    here = Reading(None, 2, amounts={"EUR": Decimal(30), "USD": Decimal(1)})
+    there = Reading(None, 1, amounts={"EUR": Decimal(20), "JPY": Decimal(7)})
+    assert subtracted(here, there, adds_up=False).amounts == {"EUR": Decimal(10)}
+
+
+def test_a_difference_to_what_is_null_is_null() -> None:
+    found = subtracted(Reading(None, 0), Reading(5.0, 3))
+    assert (found.value, found.amounts, found.doubt) == (None, None, DifferenceDoubt.NO_INTERVAL)
+
+
 def test_few_lengths_have_no_shift_and_shared_ones_no_interval() -> None:
     here, there = range(6), range(10, 16)
     assert (
@@ -100,15 +112,55 @@ def test_few_lengths_have_no_shift_and_shared_ones_no_interval() -> None:
     )
 
 
-def test_every_figure_is_of_the_metric_and_the_unit_that_its_name_says() -> None:
-    for figure in Figure:
-        of_time = figure.metric in (Metric.TIME_IN_STAGE, Metric.CYCLE_TIME)
-        assert of_time == (figure.unit is FigureUnit.SECONDS)
-        assert figure.asks_outcome == figure.value.startswith("cycle_time_")
-        assert (figure.unit is FigureUnit.MONEY) == figure.value.endswith("_amount")
-        is_share = figure.value.startswith("conversion_") or figure.value.endswith("_rate")
-        assert (figure.unit is FigureUnit.SHARE) == is_share
-    without = {figure.value for figure in Figure if not figure.asks_stage}
-    assert {name for name in without if not name.startswith("cycle_time_")} == {
-        *("opened", "win_rate", "won", "lost", "won_amount", "lost_amount"),
+def test_figures_stand_metric_by_metric_and_each_metric_has_some() -> None:
+    assert [*dict.fromkeys(figure.metric for figure in Figure)] == [*Metric]
+
+
+def test_the_unit_of_a_figure_is_the_one_that_its_name_says() -> None:
+    endings = {
+        FigureUnit.MONEY: ("_amount", "_worth"),
+        FigureUnit.SHARE: ("_rate", "_share", "_by_amount"),
+        FigureUnit.SECONDS: ("_mean", "_p25", "_p50", "_p75", "_p90", "_p95", "_max", "_age"),
     }
+    for figure in Figure:
+        said = [unit for unit, names in endings.items() if figure.value.endswith(names)]
+        if figure.value.startswith("conversion_") and not said:
+            said = [FigureUnit.SHARE]
+        if figure is Figure.WIN_RATE_BY_AMOUNT:  # a share of money
+            said = [FigureUnit.SHARE]
+        others = {FigureUnit.COUNT, FigureUnit.DAYS, FigureUnit.MONEY_PER_DAY}
+        assert [figure.unit] == said or (not said and figure.unit in others), figure
+
+
+def test_a_figure_is_asked_of_what_its_metric_tells_apart() -> None:
+    assert Figure.OPENED.takes == Figure.WIN_RATE.takes == frozenset()
+    assert Figure.REACHED.takes == Figure.REACHED.needs == {"stage"}
+    assert Figure.MOVES.needs == {"stage", "to_stage"}
+    assert (Figure.CYCLE_TIME_P50.takes, Figure.CYCLE_TIME_P50.needs) == ({"outcome"}, frozenset())
+    assert (Figure.LOSSES.takes, Figure.LOSSES.needs) == ({"stage", "reason"}, frozenset())
+    assert (Figure.STANDING.takes, Figure.STANDING.needs) == ({"stage"}, frozenset())
+    assert Figure.MEDIAN_AGE.needs == {"stage"}
+    stageless = {figure.metric for figure in Figure if figure.stages is Stages.NONE}
+    assert stageless == {
+        *(Metric.FUNNEL, Metric.CYCLE_TIME, Metric.CYCLE_CURVE, Metric.WIN_RATE),
+        *(Metric.VELOCITY, Metric.BOTTLENECKS),
+    }
+
+
+def test_only_lengths_that_are_over_have_a_shift_and_the_longest_has_none() -> None:
+    shifted = {figure.value for figure in Figure if figure.has_shift}
+    parts = ("mean", "p25", "p50", "p75", "p90", "p95")
+    assert shifted == {
+        "moves_dwell_p50",
+        *(f"{name}_{part}" for name in ("time_in_stage", "cycle_time") for part in parts),
+    }
+
+
+def test_what_is_under_way_ages_and_who_is_open_is_so_at_an_instant() -> None:
+    ageing = {figure.value for figure in Figure if figure.ages}
+    snapshot = {figure.value for figure in Figure if figure.metric is Metric.SNAPSHOT}
+    assert {name.rpartition("_")[0] for name in ageing - snapshot} == {
+        *("open", "survival", "time_to_win"),
+    }
+    assert snapshot <= ageing
+    assert {figure.value for figure in Figure if figure.is_of_instant} == {*snapshot, "velocity"}

@@ -16,6 +16,10 @@ from app.domain.errors import Breach, Invalid
 MOST_BUCKETS: Final = 400
 """A year of days, and some. With more of them an answer is no figure any more, but an export."""
 
+MOST_INSTANTS: Final = 60
+"""Five years of months. Each is a look at all deals open at its end, where others are cut from one.
+"""
+
 _DAY: Final = timedelta(days=1)
 
 
@@ -28,11 +32,13 @@ class By(StrEnum):
     QUARTER = "quarter"
 
 
-def buckets(start: datetime, end: datetime, by: By, timezone: str) -> tuple[datetime, ...]:
+def buckets(
+    start: datetime, end: datetime, by: By, timezone: str, most: int = MOST_BUCKETS
+) -> tuple[datetime, ...]:
     """The boundaries, in UTC: `start`, each at which a bucket begins between, and `end`.
 
     Each two in a row are one bucket, half-open; the first and the last are cut to the period. An
-    empty period has one boundary and no bucket. Raises Invalid where they are over MOST_BUCKETS.
+    empty period has one boundary and no bucket. Raises Invalid where they are over `most`.
     """
     zone = ZoneInfo(timezone)
     boundaries = [start.astimezone(UTC)]
@@ -47,8 +53,8 @@ def buckets(start: datetime, end: datetime, by: By, timezone: str) -> tuple[date
         # A day that a zone has left out, as Samoa did in 2011, begins when the next one does.
         if boundary > boundaries[-1]:
             boundaries.append(boundary)
-        if len(boundaries) > MOST_BUCKETS:
-            problem = f"The period has more than {MOST_BUCKETS} buckets: ask for longer ones."
+        if len(boundaries) > most:
+            problem = f"The period has more than {most} buckets: ask for longer ones."
             raise Invalid(problem, [Breach("?by", "out_of_range", problem)])
     return (*boundaries, end.astimezone(UTC))
 

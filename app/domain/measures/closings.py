@@ -7,6 +7,7 @@ the period, so each deal is in one period at most. A hand-off is neither won nor
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from enum import StrEnum
 
 from app.domain.durations import Summary, summary
@@ -14,7 +15,7 @@ from app.domain.intervals import Proportion
 from app.domain.journey import Status
 from app.domain.measures.hindsight import Sighting
 from app.domain.measures.selection import Selection, Value
-from app.domain.measures.sums import NONE, Count, one
+from app.domain.measures.sums import NONE, Count, added, one
 
 OUTCOMES = (Status.WON, Status.LOST)
 
@@ -42,6 +43,18 @@ class WinRate:
     @property
     def by_count(self) -> Proportion:
         return Proportion(self.won.deals, self.won.deals + self.lost.deals)
+
+    @property
+    def by_amount(self) -> float | None:
+        """By what the deals of the one currency were worth; None where that is nothing.
+
+        Amounts of two currencies have no rate.
+        """
+        worth = added(self.won.amounts, self.lost.amounts)
+        if len(worth) != 1:
+            return None
+        ((currency, closed),) = worth.items()
+        return float(self.won.amounts.get(currency, Decimal(0)) / closed) if closed else None
 
 
 @dataclass(frozen=True, slots=True)

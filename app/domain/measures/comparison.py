@@ -39,11 +39,20 @@ class Difference:
     amounts: Amounts | None = None
 
 
-def subtracted(reading: Reading, against: Reading) -> Difference:
-    """The difference of two counts, or of two sums of money: exact, and without an interval."""
+def subtracted(reading: Reading, against: Reading, *, adds_up: bool = True) -> Difference:
+    """The difference of two figures for which no interval is meant, or of two sums of money.
+
+    Money that `adds_up` is nothing in a currency that it does not show; otherwise there is no
+    difference in a currency that only the one or the other has.
+    """
     if reading.amounts is not None and against.amounts is not None:
         owed = {currency: -amount for currency, amount in against.amounts.items()}
-        amounts = added(reading.amounts, owed)
+        both = reading.amounts.keys() & owed.keys()
+        amounts = {
+            currency: amount
+            for currency, amount in added(reading.amounts, owed).items()
+            if adds_up or currency in both
+        }
         return Difference(
             DifferenceMethod.SUBTRACTION, None, doubt=DifferenceDoubt.NO_INTERVAL, amounts=amounts
         )

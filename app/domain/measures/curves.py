@@ -22,7 +22,7 @@ from app.domain.durations import (
 )
 from app.domain.journey import Status
 from app.domain.measures.hindsight import Sighting
-from app.domain.measures.selection import Selection
+from app.domain.measures.selection import Selection, Value
 
 CAUSES: Final = (Status.WON, Status.LOST, Status.HANDED_OFF)
 """How a deal ends; losing and being handed off compete with winning."""
@@ -64,27 +64,36 @@ def cycle_curve(ended: Mapping[Status, Sequence[int]], running: Sequence[int]) -
     return CycleCurve(
         {cause: len(lengths) for cause, lengths in of_all.items()},
         len(running),
-        incidence_quantiles(of_all, running, Status.WON),
+        time_to_win(ended, running),
         incidence_curve(of_all, running, Status.WON),
     )
 
 
+def time_to_win(ended: Mapping[Status, Sequence[int]], running: Sequence[int]) -> Quantiles:
+    """When what share of all deals had been won, in the unit of the lengths."""
+    of_all = {cause: ended.get(cause, ()) for cause in CAUSES}
+    return incidence_quantiles(of_all, running, Status.WON)
+
+
 def cycles(
     deals: Iterable[Sighting], selection: Selection, now: datetime
-) -> tuple[Mapping[Status, list[int]], list[int]]:
-    """How long the deals opened in the period ran, by how they ended; and those still open.
+) -> Mapping[Value, tuple[Mapping[Status, list[int]], list[int]]]:
+    """By group: how long the deals opened in the period ran, by how they ended; and those open.
 
     Time spent closed is not in it. `now` is the clock.
     """
-    ended: dict[Status, list[int]] = defaultdict(list)
-    running: list[int] = []
+    found: dict[Value, tuple[dict[Status, list[int]], list[int]]] = defaultdict(
+        lambda: (defaultdict(list), [])
+    )
     aged_until = min(selection.as_of, now)
     for deal in deals:
-        if not selection.covers(deal.opened_at) or not [*selection.groups_of(deal.bearer)]:
+        if not selection.covers(deal.opened_at):
             continue
-        if deal.status is not Status.OPEN:
-            ended[deal.status].append(deal.open_time)
-        else:
-            age = max(microseconds(aged_until - deal.entered_at), 0)
-            running.append(deal.open_time + age)
-    return ended, running
+        for group in selection.groups_of(deal.bearer):
+            ended, running = found[group]
+            if deal.status is not Status.OPEN:
+                ended[deal.status].append(deal.open_time)
+            else:
+                age = max(microseconds(aged_until - deal.entered_at), 0)
+                running.append(deal.open_time + age)
+    return found

@@ -1,164 +1,49 @@
-"""One figure of one metric: what a trend follows from bucket to bucket, and a comparison compares.
+"""How one figure is read from the result of its metric: a value, and the cases behind it.
 
-`Figure` lists the scalar figures that can be asked for by name. What each of them is, its metric
-defines; here is only which part of the metric's result it is, how many cases stand behind it, and
-what it needs to be told: a stage, or an outcome.
+What each figure is, its metric defines. `measure` asks that in plain Python, the database is asked
+by `storage.queries.series`, and either `read`s what it has found.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
+from datetime import datetime
+from decimal import Decimal
 from types import MappingProxyType
-from typing import Final
+from typing import Any, Final, TypeAlias
 
 from app.domain import funnel
-from app.domain.durations import NOTHING, Summary, summary
-from app.domain.errors import Breach, Invalid
+from app.domain.durations import Quantiles, Summary
 from app.domain.funnel import Rank
 from app.domain.intervals import Proportion
-from app.domain.measures import closings, flow, stage_time
-from app.domain.measures.closings import DealPopulation, Outcome, WinRate
-from app.domain.measures.flow import StageFlow
+from app.domain.measures import (
+    bottlenecks,
+    closings,
+    curves,
+    flow,
+    snapshot,
+    stage_time,
+    velocity,
+)
+from app.domain.measures.bottlenecks import Inputs
+from app.domain.measures.closings import DealPopulation, Losses, Outcome, WinRate
+from app.domain.measures.figures import Figure, FigureUnit, Metric
+from app.domain.measures.flow import EXITS, Cell, Move, StageFlow
 from app.domain.measures.hindsight import Sighting
 from app.domain.measures.ranking import Ranking
-from app.domain.measures.selection import Attribution, Selection, Value
-from app.domain.measures.stage_time import VisitPopulation, VisitReentry
-from app.domain.measures.sums import Amounts
-from app.domain.pipeline import Stage, StageKind
+from app.domain.measures.selection import Selection, Value
+from app.domain.measures.snapshot import Standing
+from app.domain.measures.stage_time import StageTime, VisitPopulation, VisitReentry
+from app.domain.measures.subjects import Subject
+from app.domain.measures.sums import NO_AMOUNTS, Amounts, Count, added, total
+from app.domain.measures.velocity import Velocity
 
-
-class Metric(StrEnum):
-    """The metrics whose figures can be asked for one by one."""
-
-    FUNNEL = "funnel"
-    FLOW = "flow"
-    TIME_IN_STAGE = "time-in-stage"
-    CYCLE_TIME = "cycle-time"
-    WIN_RATE = "win-rate"
-
-
-class FigureUnit(StrEnum):
-    """What a figure is. Of money there is one sum a currency."""
-
-    COUNT = "count"
-    SHARE = "share"
-    SECONDS = "seconds"
-    MONEY = "money"
-
-
-class Figure(StrEnum):
-    """The figures by name, metric by metric; each is that of its metric's usual policies."""
-
-    OPENED = "opened"
-    REACHED = "reached"
-    ENTERED = "entered"
-    CONVERSION_TO_NEXT = "conversion_to_next"
-    CONVERSION_FROM_START = "conversion_from_start"
-    CONVERSION_TO_WON = "conversion_to_won"
-    CONVERSION_DECIDED = "conversion_decided"
-    ENTRIES = "entries"
-    EXITS = "exits"
-    OPEN_AT_END = "open_at_end"
-    EXIT_FORWARD_RATE = "exit_forward_rate"
-    TIME_IN_STAGE_MEAN = "time_in_stage_mean"
-    TIME_IN_STAGE_P50 = "time_in_stage_p50"
-    TIME_IN_STAGE_P75 = "time_in_stage_p75"
-    TIME_IN_STAGE_P90 = "time_in_stage_p90"
-    TIME_IN_STAGE_P95 = "time_in_stage_p95"
-    CYCLE_TIME_MEAN = "cycle_time_mean"
-    CYCLE_TIME_P50 = "cycle_time_p50"
-    CYCLE_TIME_P75 = "cycle_time_p75"
-    CYCLE_TIME_P90 = "cycle_time_p90"
-    CYCLE_TIME_P95 = "cycle_time_p95"
-    WIN_RATE = "win_rate"
-    WON = "won"
-    LOST = "lost"
-    WON_AMOUNT = "won_amount"
-    LOST_AMOUNT = "lost_amount"
-
-    @property
-    def metric(self) -> Metric:
-        return _METRICS[self]
-
-    @property
-    def unit(self) -> FigureUnit:
-        return _UNITS[self]
-
-    @property
-    def attribution(self) -> Attribution:
-        """The usual one: visits bear what was frozen when they ended, deals what they bear at T."""
-        of_visits = self.metric in (Metric.FLOW, Metric.TIME_IN_STAGE)
-        return Attribution.AT_MOVE if of_visits else Attribution.CURRENT
-
-    @property
-    def asks_stage(self) -> bool:
-        """Whether it is a figure of one stage."""
-        of_deals = self.metric in (Metric.CYCLE_TIME, Metric.WIN_RATE)
-        return not of_deals and self is not Figure.OPENED
-
-    @property
-    def asks_outcome(self) -> bool:
-        """Whether it is a figure of one outcome."""
-        return self.metric is Metric.CYCLE_TIME
-
-
-_CONVERSIONS: Final[Mapping[Figure, str]] = MappingProxyType(
-    {
-        Figure.CONVERSION_TO_NEXT: "to_next",
-        Figure.CONVERSION_FROM_START: "from_start",
-        Figure.CONVERSION_TO_WON: "to_won",
-        Figure.CONVERSION_DECIDED: "decided",
-    }
-)
-_METRICS: Final[Mapping[Figure, Metric]] = MappingProxyType(
-    {
-        **dict.fromkeys((Figure.OPENED, Figure.REACHED, Figure.ENTERED), Metric.FUNNEL),
-        **dict.fromkeys(_CONVERSIONS, Metric.FUNNEL),
-        **{f: Metric.TIME_IN_STAGE for f in Figure if f.value.startswith("time_in_stage_")},
-        **{f: Metric.CYCLE_TIME for f in Figure if f.value.startswith("cycle_time_")},
-        **dict.fromkeys(
-            (Figure.WIN_RATE, Figure.WON, Figure.LOST, Figure.WON_AMOUNT, Figure.LOST_AMOUNT),
-            Metric.WIN_RATE,
-        ),
-        **dict.fromkeys(
-            (Figure.ENTRIES, Figure.EXITS, Figure.OPEN_AT_END, Figure.EXIT_FORWARD_RATE),
-            Metric.FLOW,
-        ),
-    }
-)
-_ONWARD: Final = frozenset(_CONVERSIONS) - {Figure.CONVERSION_FROM_START}
-"""What a rank has only where another follows it."""
-
-_UNITS: Final[Mapping[Figure, FigureUnit]] = MappingProxyType(
-    {
-        **dict.fromkeys(
-            (*_CONVERSIONS, Figure.EXIT_FORWARD_RATE, Figure.WIN_RATE), FigureUnit.SHARE
-        ),
-        **dict.fromkeys((Figure.OPENED, Figure.REACHED, Figure.ENTERED), FigureUnit.COUNT),
-        **dict.fromkeys((Figure.ENTRIES, Figure.EXITS, Figure.OPEN_AT_END), FigureUnit.COUNT),
-        **dict.fromkeys((Figure.WON, Figure.LOST), FigureUnit.COUNT),
-        **dict.fromkeys((Figure.WON_AMOUNT, Figure.LOST_AMOUNT), FigureUnit.MONEY),
-        **{
-            figure: FigureUnit.SECONDS
-            for figure, metric in _METRICS.items()
-            if metric in (Metric.TIME_IN_STAGE, Metric.CYCLE_TIME)
-        },
-    }
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Subject:
-    """Which figure, and of what: of a stage, of an outcome, or of all that is selected."""
-
-    figure: Figure
-    stage: Stage | None = None
-    outcome: Outcome | None = None
+Part: TypeAlias = Proportion | Count | Amounts | float | None
+"""What a figure can be in a result."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What a figure says: a count, a rate or a length in microseconds is a `value`.
+    """What a figure says: a count, a rate, days, or a length in microseconds is a `value`.
 
     `count` is the number of cases behind it; of a rate that is its numerator, and `share` tells the
     rest. Money is `amounts`, and `count` the deals that it is of.
@@ -170,138 +55,229 @@ class Reading:
     amounts: Amounts | None = None
 
 
-def subject(
-    figure: Figure, ranking: Ranking, *, stage: str | None, outcome: Outcome | None
-) -> Subject:
-    """What is asked for, the stage by its key. Raises Invalid where the figure has no such part."""
-    breaches = []
-    found: Stage | None = None
-    if figure.asks_outcome:
-        outcome = outcome or Outcome.ALL
-    elif outcome is not None:
-        detail = f"{figure} is no figure of an outcome."
-        breaches.append(Breach("?outcome", "unknown_field", detail))
-    if not figure.asks_stage:
-        if stage is not None:
-            detail = f"{figure} is no figure of a stage."
-            breaches.append(Breach("?stage", "unknown_field", detail))
-    elif stage is None:
-        breaches.append(Breach("?stage", "required", f"Of which stage is {figure} asked for?"))
-    else:
-        having = {each.key: each for each in _stages(figure, ranking)}
-        found = having.get(stage)
-        if stage not in ranking.latest.by_key:
-            breaches.append(Breach("?stage", "unknown_stage", "The pipeline has no such stage."))
-        elif found is None:
-            detail = f"{figure} is a figure of these stages: {', '.join(having)}."
-            breaches.append(Breach("?stage", "not_one_of", detail))
-    if breaches:
-        places = ", ".join(breach.pointer for breach in breaches)
-        raise Invalid(f"See errors: {places}.", breaches)
-    return Subject(figure, found, outcome)
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """Deals as they were at T, and what is selected of them; `now` is the clock."""
+
+    ranking: Ranking
+    deals: Sequence[Sighting]
+    selection: Selection
+    now: datetime
 
 
-def measure(
-    asked: Subject, ranking: Ranking, deals: Sequence[Sighting], selection: Selection
-) -> Mapping[Value, Reading]:
+def measure(asked: Subject, seen: Seen) -> Mapping[Value, Reading]:
     """The figure by group, as its metric defines it."""
-    match asked.figure.metric:
-        case Metric.FUNNEL:
-            cohorts = funnel.cohort(deals, selection).items()
-            ranks = {g: funnel.measure(ranking, funnel.tallies(found)) for g, found in cohorts}
-            return {group: of_funnel(asked, ranking, found) for group, found in ranks.items()}
-        case Metric.FLOW:
-            flows = flow.measure(deals, selection)
-            return {group: of_flow(asked, found) for group, found in flows.items()}
-        case Metric.TIME_IN_STAGE:
-            stays = _completed_stays(asked, ranking, deals, selection).items()
-            return {group: of_lengths(asked, summary(found)) for group, found in stays}
-        case Metric.CYCLE_TIME:
-            cycles = closings.cycle_times(deals, selection, DealPopulation.CLOSED)
-            outcome = asked.outcome or Outcome.ALL
-            return {group: of_lengths(asked, found[outcome]) for group, found in cycles.items()}
-        case Metric.WIN_RATE:
-            wins = closings.win_rates(deals, selection)
-            return {group: of_closings(asked, found) for group, found in wins.items()}
+    found = _READERS[asked.figure.metric].measure(asked, seen)
+    return {group: read(asked, seen.ranking, of) for group, of in found.items()}
+
+
+def read(asked: Subject, ranking: Ranking, found: Any) -> Reading:
+    """The figure in what its metric has found of one group.
+
+    That is a funnel's ranks, a flow or a snapshot by slot, a matrix by move, a velocity by
+    currency, the rows of losses, a win rate, what bottlenecks are made of; and of lengths of time
+    the summary, or the estimate, of those that are the figure's `source`.
+    """
+    return _READERS[asked.figure.metric].read(asked, ranking, found)
 
 
 def nothing(asked: Subject, ranking: Ranking) -> Reading:
     """What the figure says where nothing is selected."""
-    match asked.figure.metric:
-        case Metric.FUNNEL:
-            return of_funnel(asked, ranking, funnel.measure(ranking, ()))
-        case Metric.FLOW:
-            return of_flow(asked, {})
-        case Metric.TIME_IN_STAGE | Metric.CYCLE_TIME:
-            return of_lengths(asked, NOTHING)
-        case Metric.WIN_RATE:
-            return of_closings(asked, WinRate())
+    return read(asked, ranking, _READERS[asked.figure.metric].nothing(asked, ranking))
 
 
-def of_funnel(asked: Subject, ranking: Ranking, ranks: Sequence[Rank]) -> Reading:
-    """A figure of the funnel. Any won stage stands for the won rank, which all of them share."""
+def _of_funnel(asked: Subject, ranking: Ranking, ranks: Sequence[Rank]) -> Reading:
+    """Any won stage stands for the won rank, which all of them share."""
     place = ranking.place(asked.stage) if asked.stage else 1
     assert place is not None, "a subject's stage is ranked"
-    here = ranks[place - 1]
-    if asked.figure in _CONVERSIONS:
-        return _rate(getattr(here, _CONVERSIONS[asked.figure]))
-    return _number((here.entered if asked.figure is Figure.ENTERED else here.reached).deals)
+    return _told(getattr(ranks[place - 1], asked.figure.part), asked.figure)
 
 
-def of_flow(asked: Subject, flows: Mapping[int, StageFlow]) -> Reading:
-    """A figure of the visits of a stage."""
-    assert asked.stage is not None, "a subject has the stage that its figure asks for"
-    found = flows.get(asked.stage.slot, StageFlow())
-    match asked.figure:
-        case Figure.ENTRIES:
-            return _number(found.entries)
-        case Figure.EXITS:
-            return _number(found.left)
-        case Figure.OPEN_AT_END:
-            return _number(found.open_at_end)
-        case _:
-            return _rate(found.forward)
+def _of_flow(asked: Subject, _: Ranking, flows: Mapping[int, StageFlow]) -> Reading:
+    found = flows.get(asked.slot, StageFlow())
+    kinds = {f"exits.{kind}": found.exits.get(kind, 0) for kind in EXITS}
+    part = asked.figure.part
+    return _told(kinds[part] if part in kinds else getattr(found, part), asked.figure)
 
 
-def of_lengths(asked: Subject, lengths: Summary) -> Reading:
-    """A figure of durations: the part of the summary that its name ends in."""
-    return Reading(getattr(lengths, asked.figure.value.rpartition("_")[2]), lengths.count)
+def _of_moves(asked: Subject, _: Ranking, moves: Mapping[Move, Cell]) -> Reading:
+    cell = moves.get(asked.move)
+    count, dwell = (0, None) if cell is None else (cell.count, cell.median_dwell)
+    exits = sum(each.count for (slot, _), each in moves.items() if slot == asked.slot)
+    share = Proportion(count, exits, independent=False)
+    parts: Mapping[str, Part] = {"count": count, "share": share, "dwell.p50": dwell}
+    return _told(parts[asked.figure.part], asked.figure, count)
 
 
-def of_closings(asked: Subject, found: WinRate) -> Reading:
-    """A figure of the deals closed in the period."""
-    if asked.figure is Figure.WIN_RATE:
-        return _rate(found.by_count)
-    count = found.won if asked.figure in (Figure.WON, Figure.WON_AMOUNT) else found.lost
-    if asked.figure.unit is FigureUnit.MONEY:
-        return Reading(None, count.deals, amounts=count.amounts)
-    return _number(count.deals)
+def _of_lengths(asked: Subject, _: Ranking, found: Summary | Quantiles) -> Reading:
+    cases = found.count if isinstance(found, Summary) else found.cases
+    return _told(getattr(found, asked.figure.field), asked.figure, cases)
 
 
-def _completed_stays(
-    asked: Subject, ranking: Ranking, deals: Sequence[Sighting], selection: Selection
-) -> Mapping[Value, Sequence[int]]:
-    assert asked.stage is not None, "a subject has the stage that its figure asks for"
-    every = stage_time.stays(
-        *(ranking, deals, selection, VisitPopulation.ENTERED, VisitReentry.EVERY),
-        now=selection.as_of,  # what has ended does not age
+def _of_wins(asked: Subject, _: Ranking, found: WinRate) -> Reading:
+    return _told(getattr(found, asked.figure.part), asked.figure, found.by_count.of)
+
+
+def _of_losses(asked: Subject, _: Ranking, rows: Sequence[Losses]) -> Reading:
+    """A reason's share is of the losses from where it is asked; a stage's own is of all."""
+    there = [row for row in rows if asked.from_slots is None or row.from_slot in asked.from_slots]
+    these = [row for row in there if asked.reasons is None or row.reason in asked.reasons]
+    count = total(row.count for row in these)
+    whole = sum(row.count.deals for row in (rows if asked.reasons is None else there))
+    parts: Mapping[str, Part] = {"count": count, "share": Proportion(count.deals, whole)}
+    return _told(parts[asked.figure.part], asked.figure)
+
+
+def _of_standing(asked: Subject, _: Ranking, standings: Mapping[int, Standing]) -> Reading:
+    slots = standings if asked.stage is None else {asked.stage.slot} & standings.keys()
+    here = _together([standings[slot] for slot in slots])
+    return _told(getattr(here, asked.figure.part), asked.figure, here.count.deals)
+
+
+def _together(standings: Sequence[Standing]) -> Standing:
+    """All of them; only one by itself has a median."""
+    weighted = NO_AMOUNTS
+    for standing in standings:
+        weighted = added(weighted, standing.weighted)
+    return Standing(
+        count=total(standing.count for standing in standings),
+        weighted=weighted,
+        unweighted=sum(standing.unweighted for standing in standings),
+        median_age=standings[0].median_age if len(standings) == 1 else None,
+        idle=sum(standing.idle for standing in standings),
     )
-    return {group: ended for (group, slot), (ended, _) in every.items() if slot == asked.stage.slot}
 
 
-def _stages(figure: Figure, ranking: Ranking) -> list[Stage]:
-    """The stages that have such a figure."""
-    if figure.metric is Metric.FLOW:
-        return [ranking.stage(stage.slot) for stage in ranking.latest.stages]
-    if figure.metric is Metric.TIME_IN_STAGE:
-        return [ranking.stage(slot) for slot in ranking.slots(StageKind.OPEN)]
-    won = [ranking.stage(slot) for slot in ranking.slots(StageKind.WON)]
-    return [*ranking.path, *(() if figure in _ONWARD else won)]
+def _of_velocity(asked: Subject, _: Ranking, found: Mapping[Value, Velocity]) -> Reading:
+    rows = {
+        "per_day": [(code, each.per_day, each.open_deals) for code, each in found.items()],
+        "mean_won_amount": [
+            (code, each.mean_won_amount, each.priced) for code, each in found.items()
+        ],
+    }
+    return _priced(rows[asked.figure.part])
 
 
-def _number(count: int) -> Reading:
-    return Reading(count, count)
+def _of_bottlenecks(asked: Subject, ranking: Ranking, found: Inputs) -> Reading:
+    stages = bottlenecks.bottlenecks(ranking, found)
+    # What the cohort's won deals came to is the same wherever it is shown.
+    here = next(each for each in stages if asked.stage is None or each.stage.slot == asked.slot)
+    rows = {
+        "worth": [(row.currency, row.worth, row.reached) for row in here.worth],
+        "mean_won_amount": [(row.currency, row.mean_won_amount, row.priced) for row in here.worth],
+    }
+    if asked.figure is Figure.DAYS_SAVED:
+        return _told(here.days_saved, asked.figure, here.entries)
+    return _priced(rows[asked.figure.part])
 
 
-def _rate(share: Proportion) -> Reading:
-    return Reading(share.rate, share.count, share)
+def _told(part: Part, figure: Figure, cases: int = 0) -> Reading:
+    """What a part of a result says; `cases` are behind it where it does not tell that itself."""
+    match part:
+        case Proportion():
+            return Reading(part.rate, part.count, part)
+        case Count() if figure.unit is FigureUnit.MONEY:
+            return Reading(None, part.deals, amounts=part.amounts)
+        case Count():
+            return Reading(part.deals, part.deals)
+        case int() if figure.unit is FigureUnit.COUNT:
+            return Reading(part, part)
+        case Mapping():
+            return Reading(None, cases, amounts=part)
+        case _:
+            return Reading(part, cases)
+
+
+def _priced(rows: Iterable[tuple[Value, Decimal | None, int]]) -> Reading:
+    """Money that is no sum: each currency that has any, and the deals that it was made of."""
+    known = [
+        (currency, amount, deals)
+        for currency, amount, deals in rows
+        if currency is not None and amount is not None
+    ]
+    amounts = {currency: amount for currency, amount, _ in sorted(known)}
+    return Reading(None, sum(deals for _, _, deals in known), amounts=amounts)
+
+
+def _funnels(_: Subject, seen: Seen) -> Mapping[Value, Sequence[Rank]]:
+    return {
+        group: funnel.measure(seen.ranking, funnel.tallies(found))
+        for group, found in funnel.cohort(seen.deals, seen.selection).items()
+    }
+
+
+def _stays(asked: Subject, seen: Seen) -> Mapping[Value, Summary | Quantiles]:
+    every = stage_time.measure(
+        *(seen.ranking, seen.deals, seen.selection),
+        *(VisitPopulation.ENTERED, VisitReentry.EVERY, seen.now),
+    )
+    none = StageTime()
+    return {
+        group: getattr(times.get(asked.slot, none), asked.figure.source)
+        for group, times in every.items()
+    }
+
+
+def _cycles(asked: Subject, seen: Seen) -> Mapping[Value, Summary]:
+    every = closings.cycle_times(seen.deals, seen.selection, DealPopulation.CLOSED)
+    return {group: found[asked.outcome or Outcome.ALL] for group, found in every.items()}
+
+
+def _times_to_win(_: Subject, seen: Seen) -> Mapping[Value, Quantiles]:
+    every = curves.cycles(seen.deals, seen.selection, seen.now)
+    return {group: curves.time_to_win(*lengths) for group, lengths in every.items()}
+
+
+def _inputs(_: Subject, seen: Seen) -> Mapping[Value, Inputs]:
+    return bottlenecks.inputs(seen.ranking, seen.deals, seen.selection, seen.now)
+
+
+@dataclass(frozen=True, slots=True)
+class _Reader:
+    """How the figures of a metric are read, from what its definition makes of deals.
+
+    `nothing` is what that makes of none.
+    """
+
+    measure: Callable[[Subject, Seen], Mapping[Value, Any]]
+    nothing: Callable[[Subject, Ranking], Any]
+    read: Callable[[Subject, Ranking, Any], Reading]
+
+
+_READERS: Final[Mapping[Metric, _Reader]] = MappingProxyType(
+    {
+        Metric.FUNNEL: _Reader(
+            _funnels, lambda _, ranking: funnel.measure(ranking, ()), _of_funnel
+        ),
+        Metric.FLOW: _Reader(
+            lambda _, seen: flow.measure(seen.deals, seen.selection), lambda *_: {}, _of_flow
+        ),
+        Metric.MATRIX: _Reader(
+            lambda _, seen: flow.moves(seen.deals, seen.selection), lambda *_: {}, _of_moves
+        ),
+        Metric.TIME_IN_STAGE: _Reader(
+            _stays, lambda asked, _: getattr(StageTime(), asked.figure.source), _of_lengths
+        ),
+        Metric.CYCLE_TIME: _Reader(_cycles, lambda *_: Summary(), _of_lengths),
+        Metric.CYCLE_CURVE: _Reader(_times_to_win, lambda *_: Quantiles(), _of_lengths),
+        Metric.WIN_RATE: _Reader(
+            lambda _, seen: closings.win_rates(seen.deals, seen.selection),
+            lambda *_: WinRate(),
+            _of_wins,
+        ),
+        Metric.LOSS_REASONS: _Reader(
+            lambda _, seen: closings.losses(seen.deals, seen.selection), lambda *_: [], _of_losses
+        ),
+        Metric.SNAPSHOT: _Reader(
+            lambda _, seen: snapshot.measure(seen.ranking, seen.deals, seen.selection, seen.now),
+            lambda *_: {},
+            _of_standing,
+        ),
+        Metric.VELOCITY: _Reader(
+            lambda _, seen: velocity.velocities(seen.deals, seen.selection),
+            lambda *_: {},
+            _of_velocity,
+        ),
+        Metric.BOTTLENECKS: _Reader(_inputs, lambda *_: Inputs(), _of_bottlenecks),
+    }
+)

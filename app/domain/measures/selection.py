@@ -5,7 +5,7 @@ plain-Python meaning of filters and groups stands here, their SQL in `storage.qu
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 from types import MappingProxyType
@@ -72,6 +72,10 @@ class Selection:
         return (self.start is None or self.start <= instant) and (
             self.end is None or instant < self.end
         )
+
+    def at_end(self) -> "Selection":
+        """The same as of the period's end, where that lies before T."""
+        return self if self.end is None else replace(self, as_of=min(self.as_of, self.end))
 
     def groups_of(self, values: "Bearer") -> Iterator[Value]:
         """The groups in which something that bears these values counts; none if it is filtered out.

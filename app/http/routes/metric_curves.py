@@ -21,6 +21,7 @@ from app.http.schemas.curves import (
     TimeInStageCurve,
 )
 from app.storage.queries.closings import lifetimes
+from app.storage.queries.lengths import NONE
 from app.storage.queries.stage_time import stays
 
 router = APIRouter(
@@ -56,7 +57,8 @@ async def get_cycle_time_curve(
 ) -> CycleTimeCurve:
     """The share of the deals opened in the period that were won, lost or handed off so soon."""
     async with caller.asks(query) as inquiry:
-        ended, running = await lifetimes(inquiry.connection, inquiry.asked)
+        found = await lifetimes(inquiry.connection, inquiry.asked, grouped=False)
+    ended, running = found.get(None, ({}, NONE))
     lasted = {status: lengths.tolist() for status, lengths in ended.items()}
     curve = await asyncio.to_thread(cycle_curve, lasted, running.tolist())
     return CycleTimeCurve.of(curve, policy=CycleCurvePolicy(**inquiry.policy))

@@ -10,7 +10,7 @@ from app.domain.measures import comparison, readings
 from app.domain.measures.calendar import By
 from app.domain.measures.closings import Outcome
 from app.domain.measures.comparison import DifferenceDoubt, DifferenceMethod
-from app.domain.measures.readings import Figure, FigureUnit, Subject
+from app.domain.measures.figures import Figure, FigureUnit
 from app.http.schemas.common import Instant, MoneySum, Response
 from app.http.schemas.definitions import DefinitionRef, defined
 from app.http.schemas.metrics import POLICY, PeriodPolicy, example, seconds, sums
@@ -33,7 +33,9 @@ _OF_FIGURE: Final[dict[str, Any]] = {
     **POLICY,
     "figure": "conversion_to_next",
     "stage": "quote",
+    "to_stage": None,
     "outcome": None,
+    "reason": None,
 }
 _DIFFERENCE: Final[dict[str, Any]] = {
     "value": 0.1125,
@@ -49,8 +51,18 @@ class FigurePolicy(PeriodPolicy):
     """The rules of one figure: those of its metric, with its usual population and the like."""
 
     figure: Figure
-    stage: str | None = Field(description="Null: the figure is none of a stage.")
+    stage: str | None = Field(
+        description="Null: the figure is none of a stage, or of all of them. `:none`: of deals"
+        " opened as lost."
+    )
+    to_stage: str | None = Field(
+        description="Of moves: where they lead, `:handed_off` or a stage. Null: it is no move's."
+    )
     outcome: Outcome | None = Field(description="Null: the figure is none of an outcome.")
+    reason: str | None = Field(
+        description="Of losses: for which reason, `:none` being for none. Null: it is no loss's,"
+        " or that of all reasons."
+    )
 
 
 class TrendPolicy(FigurePolicy):
@@ -76,10 +88,11 @@ class Reading(Response):
         description="In the answer's `unit`; null where the figure is, and where it is money."
     )
     amount: list[MoneySum] | None = Field(
-        description="Money: an exact sum for each currency. Null where the unit is another."
+        description="Money: an amount for each currency that has any. Null where the unit is"
+        " another."
     )
     count: int = Field(description="The cases behind it; of a share, its numerator.")
-    of: int | None = Field(description="The denominator of a share, else null.")
+    of: int | None = Field(description="The denominator of a share of cases, else null.")
     low: float | None = Field(
         description="Of the 95 % interval (Wilson) of a share; null where there is none."
     )
@@ -101,7 +114,10 @@ class Reading(Response):
 
 
 class TrendPoint(Reading):
-    """The figure of one bucket `[from, to)`: of the same question with that for its period."""
+    """The figure of one bucket `[from, to)`: of the same question with that for its period.
+
+    A figure of an instant is that of `to`, or of the policy's `as_of` where that is earlier.
+    """
 
     model_config = example(_POINT)
 
@@ -146,7 +162,10 @@ class Trend(Response):
 
 
 class ComparedReading(Reading):
-    """One side of a comparison: its period, and its group where two groups are compared."""
+    """One side of a comparison: its period, and its group where two groups are compared.
+
+    A figure of an instant is that of `to`, or of the policy's `as_of` where that is earlier.
+    """
 
     model_config = example(_SIDE)
 
@@ -158,16 +177,19 @@ class ComparedReading(Reading):
 class FigureDifference(Response):
     """The figure less the one it is compared with, and how sure that is.
 
-    Of shares it is the rates' difference, with Newcombe's 95 % interval. Of lengths of time it is
-    Hodges and Lehmann's shift, the median of all differences between a length of the one and one of
-    the other, with Moses's: by how much the whole lies higher, whichever quantile was asked for.
+    Of shares it is the rates' difference, with Newcombe's 95 % interval. Of lengths of time that
+    are over it is Hodges and Lehmann's shift, the median of all differences between a length of the
+    one and one of the other, with Moses's: by how much the whole lies higher, whichever quantile
+    was asked for. Everything else is subtracted and has no interval: the longest too, ages and
+    estimates in which some are under way.
     """
 
     model_config = example(_DIFFERENCE)
 
     value: float | None = Field(description="In the answer's `unit`; null where it is money.")
     amount: list[MoneySum] | None = Field(
-        description="Money: the difference in each currency. Null where the unit is another."
+        description="Money: the difference in each currency; of means, worths and velocities in"
+        " those that both sides have. Null where the unit is another."
     )
     low: float | None = Field(description="Of the 95 % interval; null for a `reason`.")
     high: float | None
@@ -211,15 +233,6 @@ class Comparison(Response):
     value: ComparedReading
     against: ComparedReading
     difference: FigureDifference
-
-
-def of_figure(asked: Subject) -> dict[str, Any]:
-    """What a policy says of the figure that was asked for."""
-    return {
-        "figure": asked.figure,
-        "stage": asked.stage and asked.stage.key,
-        "outcome": asked.outcome,
-    }
 
 
 def _in_unit(value: float | None, unit: FigureUnit) -> float | None:

@@ -3,19 +3,21 @@
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime
-from typing import ClassVar
+from typing import Annotated, Any, ClassVar
 from zoneinfo import ZoneInfo
 
 from pydantic import Field
 
 from app.domain.errors import Breach, Invalid
-from app.domain.measures.calendar import By
+from app.domain.measures.calendar import MOST_BUCKETS, MOST_INSTANTS, By
 from app.domain.measures.closings import Outcome
-from app.domain.measures.readings import Figure
+from app.domain.measures.figures import Figure
 from app.domain.measures.selection import Attribution, Dimension, Selection, Value
 from app.domain.pipeline import Pipeline
-from app.http.schemas.common import Key
 from app.http.schemas.metric_queries import MONTH, Edge, PeriodQuery, Wanted, instant_of
+
+PartKey = Annotated[str, Field(pattern=r"^(:none|:handed_off|[a-z0-9][a-z0-9_-]{0,62})$")]
+"""The key of a stage or of a reason, or what a drill-down calls having none."""
 
 
 class VelocityQuery(PeriodQuery):
@@ -29,17 +31,62 @@ class BottlenecksQuery(PeriodQuery):
 class FigureQuery(PeriodQuery):
     """One figure of one metric, and of what it is asked for."""
 
-    figure: Figure = Field(description="Which figure; it is that of its metric's usual policies.")
-    stage: Key | None = Field(
-        default=None, description="The key of a stage, where the figure is one of a stage."
+    figure: Figure = Field(
+        description="Which figure; it is that of its metric's usual policies. Those of the snapshot"
+        " (`standing`, `standing_amount`, `weighted_amount`, `unweighted`, `median_age`, `idle`)"
+        " and `velocity` tell of one instant: the period's end, or `as_of` where that is earlier."
+        " `win_rate_by_amount` needs one currency."
+    )
+    stage: PartKey | None = Field(
+        default=None,
+        description="The key of a stage, where the figure is one of a stage. Of losses it is the"
+        " stage lost from, or `:none`: opened as lost. Left out, of the snapshot's figures and of"
+        " losses: all stages together.",
+    )
+    to_stage: PartKey | None = Field(
+        default=None,
+        description="Of `moves`: the key of the stage that they lead to, or `:handed_off`.",
     )
     outcome: Outcome | None = Field(
         default=None, description="Where the figure is one of an outcome; left out: `all`."
+    )
+    reason: PartKey | None = Field(
+        default=None,
+        description="Of losses: the key of a loss reason, or `:none`; left out: all of them."
+        " `losses_share` is that of the reason among the losses from `stage`, or of the `stage`"
+        " among all.",
     )
 
     @property
     def usual_attribution(self) -> Attribution:
         return self.figure.attribution
+
+    @property
+    def ages(self) -> bool:
+        return self.figure.ages
+
+    @property
+    def subject(self) -> dict[str, Any]:
+        """What the policy says of the figure."""
+        takes_outcome = "outcome" in self.figure.takes
+        return {
+            "figure": self.figure,
+            "stage": self.stage,
+            "to_stage": self.to_stage,
+            "outcome": (self.outcome or Outcome.ALL) if takes_outcome else None,
+            "reason": self.reason,
+        }
+
+    @property
+    def has_one_currency(self) -> bool:
+        """Whether all amounts are of one currency."""
+        return len(self.currency) == 1 and self.currency != [""]
+
+    def _breaches(self, pipeline: Pipeline, now: datetime) -> Iterator[Breach]:
+        yield from super()._breaches(pipeline, now)
+        if self.figure is Figure.WIN_RATE_BY_AMOUNT and not self.has_one_currency:
+            detail = "Amounts of two currencies have no rate: filter by exactly one currency."
+            yield Breach("?currency", "required", detail)
 
 
 class TrendQuery(FigureQuery):
@@ -51,13 +98,14 @@ class TrendQuery(FigureQuery):
     to: Edge | None = Field(default=None, description="End of the last bucket; left out: `as_of`.")
     by: By = Field(
         default=By.MONTH,
-        description="How long a bucket is: they begin at midnight in `timezone`, weeks on Monday.",
+        description="How long a bucket is: they begin at midnight in `timezone`, weeks on Monday."
+        f" At most {MOST_BUCKETS}; of a figure that tells of an instant, {MOST_INSTANTS}.",
     )
 
     @property
     def ages(self) -> bool:
         """Without an end of its own, the last bucket ends at the present minute."""
-        return self.to is None
+        return self.to is None or super().ages
 
     def selection(self, pipeline: Pipeline, now: datetime) -> Selection:
         found = super().selection(pipeline, now)
@@ -68,7 +116,10 @@ class TrendQuery(FigureQuery):
 
 
 class CompareQuery(FigureQuery):
-    """One figure in two periods, or in one period of two groups."""
+    """One figure in two periods, or in one period of two groups.
+
+    A figure of an instant is compared as of the end of each period.
+    """
 
     against_from: Edge | None = Field(
         default=None, description="Begin of the period to compare with."
@@ -82,6 +133,11 @@ class CompareQuery(FigureQuery):
     against: Wanted | None = Field(
         default=None, description="With `group_by`: the group to compare with, likewise."
     )
+
+    @property
+    def has_one_currency(self) -> bool:
+        by_currency = self.group_by is not None and self.group_by.name == "currency"
+        return all(self.groups) if by_currency else super().has_one_currency
 
     @property
     def groups(self) -> tuple[Value, Value]:

@@ -3,7 +3,6 @@
 As `domain.measures.closings` defines it; `deal_counts` counts.
 """
 
-import asyncio
 from collections import defaultdict
 from collections.abc import Mapping
 
@@ -14,6 +13,7 @@ from app.domain.journey import Status
 from app.domain.measures.closings import DealPopulation, Losses, Outcome, WinRate
 from app.domain.measures.selection import Value
 from app.domain.measures.sums import NONE
+from app.storage.aside import aside
 from app.storage.queries.deal_counts import Among, sampled, weighed
 from app.storage.queries.lengths import NONE as NO_LENGTHS
 from app.storage.queries.lengths import Lengths, summary, together
@@ -25,7 +25,7 @@ async def cycle_times(
 ) -> Mapping[Value, Mapping[Outcome, Summary]]:
     """By group and outcome: how long, in microseconds, from the first opening to the last close?"""
     found = await cycles(connection, asked, population, grouped=grouped)
-    return await asyncio.to_thread(_summed_up, found)
+    return await aside(_summed_up, found)
 
 
 def _summed_up(
@@ -53,13 +53,15 @@ async def cycles(
 
 
 async def lifetimes(
-    connection: AsyncConnection, asked: Asked
-) -> tuple[Mapping[Status, Lengths], Lengths]:
-    """How long did the deals opened in the period run, by how they ended, and the open ones?"""
-    question = Question(asked, grouped=False)
+    connection: AsyncConnection, asked: Asked, *, grouped: bool
+) -> Mapping[Value, tuple[Mapping[Status, Lengths], Lengths]]:
+    """By group: how long did deals opened in the period run, by how they ended, and those open?"""
+    question = Question(asked, grouped=grouped)
     every = await sampled(connection, question, Among.OPENED, ["status"], age=True)
-    found = {Status(status): lengths for (_, status), lengths in every.items()}
-    return found, found.pop(Status.OPEN, NO_LENGTHS)
+    found: dict[Value, dict[Status, Lengths]] = defaultdict(dict)
+    for (group, status), lengths in every.items():
+        found[group][Status(status)] = lengths
+    return {group: (ended, ended.pop(Status.OPEN, NO_LENGTHS)) for group, ended in found.items()}
 
 
 async def win_rates(

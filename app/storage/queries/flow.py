@@ -5,7 +5,6 @@ period is never read: all others were there at its start or entered in it, and e
 or are there at its end. So three counts a stage tell the rest.
 """
 
-import asyncio
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 
@@ -15,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.domain.journey import TransitionKind
 from app.domain.measures.flow import Cell, Move, StageFlow, way_out
 from app.domain.measures.selection import Selection, Value
+from app.storage.aside import aside
 from app.storage.queries.lengths import PACKED, Lengths, quantile, samples
 from app.storage.queries.question import Asked, Question, microseconds
 from app.storage.queries.visits import counted
@@ -56,7 +56,7 @@ async def _touching(connection: AsyncConnection, question: Question) -> Mapping[
     start, end = question.selection.start, question.selection.end
     held = await visits(connection, question)
     if held is not None:
-        return await asyncio.to_thread(_tallied, held, question.selection)
+        return await aside(_tallied, held, question.selection)
     join, group = question.group()
     before_start = "FALSE" if start is None else "d.entered_at < :start"
     by_the_end = "IS NOT NULL" if end is None else "< :end"
@@ -100,20 +100,27 @@ async def moves(
     connection: AsyncConnection, asked: Asked, *, grouped: bool
 ) -> Mapping[Value, Mapping[Move, Cell]]:
     """By group: every exit of the period, from where to where, and after how long?"""
-    every = await _stays(connection, Question(asked, grouped=grouped))
+    every = await dwells(connection, asked, grouped=grouped)
     found: dict[Value, dict[Move, Cell]] = defaultdict(dict)
     for (group, slot, to_slot), lengths in every.items():
         found[group][slot, to_slot] = Cell(len(lengths), quantile(lengths, 0.5))
     return found
 
 
-async def _stays(connection: AsyncConnection, question: Question) -> Mapping[Key, Lengths]:
-    """How long did the visits that ended in the period last, alike in group, slot and next slot?"""
+async def dwells(
+    connection: AsyncConnection, asked: Asked, *, grouped: bool, slot: int | None = None
+) -> Mapping[Key, Lengths]:
+    """How long did the visits that ended in the period last, alike in group, slot and next slot?
+
+    Of one stage alone, where its slot is given.
+    """
+    question = Question(asked, grouped=grouped)
     names = {"slot", "entered_at", "kind", "to_slot"}
     completed = await completed_visits(connection, question, names, counted="left_at")
     if completed is not None:
-        return await asyncio.to_thread(_sampled, completed)
-    join, group = question.group()
+        return await aside(_sampled, completed, slot)
+    join, group = question.group("d.left_at")
+    of_stage = "" if slot is None else f" AND t.from_slot = {question.bind(slot)}"
     dwell = microseconds("d.left_at - d.entered_at")
     rows = await question.rows(
         connection,
@@ -127,16 +134,17 @@ async def _stays(connection: AsyncConnection, question: Question) -> Mapping[Key
                 FROM {left} AS d {join} WHERE TRUE{question.filters()}
                 GROUP BY 1, 2, 3"""
             ),
-            left=question.period("t.occurred_at"),
+            left=question.period("t.occurred_at") + of_stage,
             under_way=None,
         ),
     )
     return await samples(rows, lambda row: tuple(row)[:-1])
 
 
-def _sampled(completed: Columns) -> Mapping[Key, Lengths]:
+def _sampled(completed: Columns, slot: int | None) -> Mapping[Key, Lengths]:
     def stays() -> Iterator[tuple[Frame, Numbers]]:
-        for frame in completed.chosen():
+        for every in completed.chosen():
+            frame = every if slot is None else every.among("slot", [slot])
             to_slot = frame.coded("to_slot")
             nowhere = frame.bears("kind", TransitionKind.HANDED_OFF)
             codes = np.where(nowhere, len(to_slot.meanings), to_slot.codes)

@@ -1,31 +1,28 @@
-"""What does one figure say, of each group or of each bucket? From the queries of its metric.
+"""What does one figure say, of each group or of each bucket, and which lengths are behind it?
 
-`domain.measures.readings` defines it. Cut into buckets, a figure is still one statement: whatever
-is counted lies, by its one instant, in one of them.
+`domain.measures.readings` defines it. Cut into buckets, a figure is still one statement wherever
+what is counted lies, by its one instant, in one of them. Only of the deals that are open at the end
+of each bucket it is asked bucket by bucket.
 """
 
-import asyncio
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
+from itertools import pairwise
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.domain.funnel import Reentry, Skip
 from app.domain.journey import TransitionKind
-from app.domain.measures import readings as figures
-from app.domain.measures.closings import DealPopulation, Outcome
+from app.domain.measures.figures import Metric
 from app.domain.measures.flow import StageFlow, way_out
-from app.domain.measures.readings import Metric, Reading, Subject
+from app.domain.measures.readings import Reading, nothing, read
 from app.domain.measures.selection import Value
-from app.domain.measures.stage_time import VisitPopulation, VisitReentry
-from app.storage.queries.closings import cycles, win_rates
-from app.storage.queries.flow import stage_flows
-from app.storage.queries.funnel import ranks
-from app.storage.queries.lengths import NONE, Lengths, summary, together
+from app.domain.measures.subjects import Subject
+from app.storage.aside import aside
+from app.storage.queries import figures
+from app.storage.queries.lengths import Lengths, summary
 from app.storage.queries.question import Asked, Question
-from app.storage.queries.stage_time import stays
 from app.storage.queries.visits import visits
 from app.storage.segments.frames import Key, tallied
 from app.storage.segments.reading import Visits
@@ -37,56 +34,44 @@ async def trend(
     connection: AsyncConnection, asked: Asked, subject: Subject, buckets: tuple[datetime, ...]
 ) -> Sequence[Reading]:
     """What does the figure say of each bucket? `buckets` are their boundaries."""
-    period = replace(asked.selection, start=buckets[0], end=buckets[-1])
-    cut = replace(asked, selection=period, buckets=buckets)
+    none = nothing(subject, asked.ranking)
+    if subject.figure.is_of_instant:
+        return [
+            (await readings(connection, _within(asked, *bucket), subject, grouped=False)).get(
+                None, none
+            )
+            for bucket in pairwise(buckets)
+        ]
+    cut = replace(_within(asked, buckets[0], buckets[-1]), buckets=buckets)
     if subject.figure.metric is Metric.FLOW:
         return await _flow_trend(connection, cut, subject)
     found = await readings(connection, cut, subject, grouped=True)
-    nothing = figures.nothing(subject, asked.ranking)
-    return [found.get(str(number), nothing) for number in range(1, len(buckets))]
+    return [found.get(str(number), none) for number in range(1, len(buckets))]
 
 
 async def readings(
     connection: AsyncConnection, asked: Asked, subject: Subject, *, grouped: bool
 ) -> Mapping[Value, Reading]:
-    """By group: what does the figure say?"""
-    match subject.figure.metric:
-        case Metric.FUNNEL:
-            funnels = await ranks(connection, asked, Skip.IMPLIED, Reentry.FIRST, grouped=grouped)
-            return {
-                group: figures.of_funnel(subject, asked.ranking, found)
-                for group, found in funnels.items()
-            }
-        case Metric.FLOW:
-            flows = await stage_flows(connection, asked, grouped=grouped)
-            return {group: figures.of_flow(subject, found) for group, found in flows.items()}
-        case Metric.TIME_IN_STAGE | Metric.CYCLE_TIME:
-            samples = await lengths(connection, asked, subject, grouped=grouped)
-            return {
-                group: figures.of_lengths(subject, summary(found))
-                for group, found in samples.items()
-            }
-        case Metric.WIN_RATE:
-            wins = await win_rates(connection, asked, grouped=grouped)
-            return {group: figures.of_closings(subject, found) for group, found in wins.items()}
+    """By group: what does the figure say? One of an instant says it of the period's end."""
+    if subject.figure.is_of_instant:
+        asked = replace(asked, selection=asked.selection.at_end())
+    found = await figures.result(connection, asked, subject, grouped=grouped)
+    return {group: read(subject, asked.ranking, of) for group, of in found.items()}
 
 
-async def lengths(
+async def samples(
     connection: AsyncConnection, asked: Asked, subject: Subject, *, grouped: bool
-) -> Mapping[Value, Lengths]:
-    """By group: every length behind a figure of durations."""
-    if subject.figure.metric is Metric.CYCLE_TIME:
-        closed = await cycles(connection, asked, DealPopulation.CLOSED, grouped=grouped)
-        if subject.outcome in (None, Outcome.ALL):
-            return {group: together(found.values()) for group, found in closed.items()}
-        return {group: found.get(subject.outcome, NONE) for group, found in closed.items()}
-    assert subject.stage is not None, "a subject has the stage that its figure asks for"
-    every = await stays(
-        *(connection, asked, VisitPopulation.ENTERED, VisitReentry.EVERY),
-        grouped=grouped,
-        slot=subject.stage.slot,
-    )
-    return {group: found.ended for (group, _), found in every.items()}
+) -> Mapping[Value, tuple[Reading, Lengths]]:
+    """By group: what does a figure that `has_shift` say, and which lengths are behind it?"""
+    found = await figures.lengths(connection, asked, subject, grouped=grouped)
+    return {
+        group: (Reading(getattr(summary(of), subject.figure.field), len(of)), of)
+        for group, of in found.items()
+    }
+
+
+def _within(asked: Asked, start: datetime, end: datetime) -> Asked:
+    return replace(asked, selection=replace(asked.selection, start=start, end=end))
 
 
 async def _flow_trend(
@@ -96,10 +81,9 @@ async def _flow_trend(
 
     A visit lies in two of them: the one in which it was entered, and the one in which it was left.
     """
-    assert subject.stage is not None, "a subject has the stage that its figure asks for"
     came: Counter[int] = Counter()
     went: dict[int, Counter[TransitionKind]] = defaultdict(Counter)
-    alike = await _touching(connection, asked, subject.stage.slot)
+    alike = await _touching(connection, asked, subject.slot)
     for (came_in, went_in, kind), count in alike.items():
         came[came_in] += count
         if kind is not None:  # it was left
@@ -110,7 +94,7 @@ async def _flow_trend(
         here = StageFlow(standing, came[bucket], went[bucket])
         standing += here.entries - here.left
         here = replace(here, open_at_end=standing)
-        found.append(figures.of_flow(subject, {subject.stage.slot: here}))
+        found.append(read(subject, asked.ranking, {subject.slot: here}))
     return found
 
 
@@ -119,7 +103,7 @@ async def _touching(connection: AsyncConnection, asked: Asked, slot: int) -> Map
     question = Question(asked, grouped=False)
     held = await visits_in_columns(connection, question)
     if held is not None:
-        return await asyncio.to_thread(_tallied, held, asked.buckets, slot)
+        return await aside(_tallied, held, asked.buckets, slot)
     place = question.bind(slot)
     boundaries = f"CAST({question.bind(list(asked.buckets))} AS timestamptz[])"
     touching = visits(

@@ -23,11 +23,14 @@ from app.storage.queries.stage_time import stage_times
 
 
 async def velocities(
-    connection: AsyncConnection, asked: Asked, *, grouped: bool
+    connection: AsyncConnection, asked: Asked, *, grouped: bool, closed_alone: bool = False
 ) -> Mapping[Value, Mapping[Value, Velocity]]:
-    """By group and currency: how many deals are open, and what did the closed ones come to?"""
+    """By group and currency: how many deals are open, and what did the closed ones come to?
+
+    `closed_alone`: who is open is left out, of whom no bucket of a period can tell.
+    """
     found: dict[Value, dict[Value, Velocity]] = defaultdict(lambda: defaultdict(Velocity))
-    for part in (_open_deals, _closed_deals):
+    for part in (_closed_deals,) if closed_alone else (_open_deals, _closed_deals):
         for group, currency, counted in await part(connection, asked, grouped=grouped):
             found[group][currency] += counted
     return found
@@ -37,12 +40,34 @@ async def bottleneck_inputs(
     connection: AsyncConnection, asked: Asked, *, grouped: bool
 ) -> Mapping[Value, Inputs]:
     """By group: how far did the deals of each currency get, and how long do stays last?"""
-    cohorts = await _cohorts(connection, asked, grouped=grouped)
+    opened = await cohorts(connection, asked, grouped=grouped)
     times = await stage_times(
         connection, asked, VisitPopulation.ENTERED, VisitReentry.EVERY, grouped=grouped
     )
     return {
-        group: Inputs(cohorts.get(group, {}), times.get(group, {})) for group in {*cohorts, *times}
+        group: Inputs(opened.get(group, {}), times.get(group, {})) for group in {*opened, *times}
+    }
+
+
+async def cohorts(
+    connection: AsyncConnection, asked: Asked, *, grouped: bool
+) -> Mapping[Value, Mapping[Value, Cohort]]:
+    """By group and currency: how far did the deals opened in the period get?"""
+    question = Question(asked, grouped=grouped)
+    keys = ["currency", "status", "reach_mask", "priced"]
+    counts = await weighed(connection, question, Among.OPENED, keys, by_move=_by_move(question))
+    tallies: dict[Value, dict[Value, list[Tally]]] = defaultdict(lambda: defaultdict(list))
+    priced: dict[tuple[Value, Value], int] = defaultdict(int)
+    for (group, currency, status, reach_mask, is_priced), count in counts.items():
+        tallies[group][currency].append(Tally(Status(status), reach_mask, count))
+        if status == Status.WON and is_priced:
+            priced[group, currency] += count.deals
+    return {
+        value: {
+            currency: Cohort(found, priced[value, currency])
+            for currency, found in by_currency.items()
+        }
+        for value, by_currency in tallies.items()
     }
 
 
@@ -86,28 +111,6 @@ def _closed(status: str, count: Count, *, priced: bool) -> Velocity:
         return Velocity(lost=count.deals)
     amount = sum(count.amounts.values(), Decimal(0))  # of one currency
     return Velocity(won=count.deals, priced=count.deals if priced else 0, amount=amount)
-
-
-async def _cohorts(
-    connection: AsyncConnection, asked: Asked, *, grouped: bool
-) -> Mapping[Value, Mapping[Value, Cohort]]:
-    """By group and currency: how far did the deals opened in the period get?"""
-    question = Question(asked, grouped=grouped)
-    keys = ["currency", "status", "reach_mask", "priced"]
-    counts = await weighed(connection, question, Among.OPENED, keys, by_move=_by_move(question))
-    tallies: dict[Value, dict[Value, list[Tally]]] = defaultdict(lambda: defaultdict(list))
-    priced: dict[tuple[Value, Value], int] = defaultdict(int)
-    for (group, currency, status, reach_mask, is_priced), count in counts.items():
-        tallies[group][currency].append(Tally(Status(status), reach_mask, count))
-        if status == Status.WON and is_priced:
-            priced[group, currency] += count.deals
-    return {
-        value: {
-            currency: Cohort(found, priced[value, currency])
-            for currency, found in by_currency.items()
-        }
-        for value, by_currency in tallies.items()
-    }
 
 
 def _by_move(question: Question) -> bool:
