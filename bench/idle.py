@@ -1,7 +1,9 @@
-"""The idle scan: what it costs when nothing is due, and how fast newly idle deals are flagged.
+"""The idle scan: what it costs when nothing is due, how fast newly idle deals are flagged, and how
+long after its instant a flag is open.
 
 The yardstick of the first is counting the overdue among all open deals, as a scan without
-`goes_idle_at` would; of the second, a bare statement that writes as many flags, events and deals.
+`goes_idle_at` would; of the second, a bare statement that writes as many flags, events and deals;
+of the third, a timer that fires at such instants in the same event loop, and writes nothing.
 """
 
 import asyncio
@@ -15,6 +17,8 @@ import asyncpg
 from app.actions.flag_idle import flag_idle
 from app.actions.load_demo import KEY
 from app.jobs.idle_scan import scan_all
+from app.jobs.scheduler import scheduled
+from app.settings import Settings
 from app.storage.engine import Database, connect_arguments
 from bench.report import Report
 from bench.stage import Stage, make_workspace, stage
@@ -24,6 +28,9 @@ OPEN = 200_000
 DUE = 10_000
 ROUNDS = 3
 SCANS = 30
+IN_TURN = 200
+APART = 0.05
+"""Seconds between two deals that fall idle in turn."""
 HORIZON = timedelta(seconds=5)
 
 # One open deal of the demo again and again, due in a week.
@@ -34,7 +41,8 @@ FROM opportunity AS o,
      generate_series(1, $2::integer) AS n,
      LATERAL jsonb_populate_record(o, jsonb_build_object(
          'opportunity_id', gen_random_uuid(), 'version', n, 'flagged_at', NULL,
-         'idle_flag_id', NULL, 'goes_idle_at', now() + interval '7 days')) AS copied
+         'idle_flag_id', NULL, 'goes_idle_at', now() + interval '7 days',
+         'critical_at', now() + interval '14 days', 'escalated_at', NULL)) AS copied
 WHERE o.workspace_id = $1 AND o.opportunity_id = (
     SELECT opportunity_id FROM opportunity
     WHERE workspace_id = $1 AND status = 'open' ORDER BY opportunity_id LIMIT 1)
@@ -46,6 +54,23 @@ SET goes_idle_at = now() - interval '1 second', clock_started_at = now() - inter
 WHERE opportunity_id IN (
     SELECT opportunity_id FROM opportunity
     WHERE workspace_id = $1 AND status = 'open' AND flagged_at IS NULL LIMIT $2)
+"""
+
+MAKE_DUE_IN_TURN = """
+UPDATE opportunity AS o
+SET goes_idle_at = now() + soon.n * $3::float8 * interval '1 second',
+    clock_started_at = now() - interval '9 days'
+FROM (
+    SELECT opportunity_id, row_number() OVER () AS n FROM (
+        SELECT opportunity_id FROM opportunity
+        WHERE workspace_id = $1 AND status = 'open' AND flagged_at IS NULL LIMIT $2) AS some
+) AS soon
+WHERE o.workspace_id = $1 AND o.opportunity_id = soon.opportunity_id
+"""
+
+LAGS = """
+SELECT extract(epoch FROM opened_at - idle_since)::float8 * 1000 AS lag FROM idle_flag
+WHERE workspace_id = $1 AND opened_at > $2 ORDER BY lag
 """
 
 COUNT_ALL = """
@@ -129,9 +154,43 @@ async def _measure(on: Stage, report: Report, workspace: UUID, bare: UUID) -> No
             against="one bare statement of the same rows",
             aim="≤ 2 s, aim 1 s",
         )
+        await _measure_lag(report, owner, database, workspace)
     finally:
         await database.close()
         await owner.close()
+
+
+async def _measure_lag(
+    report: Report, owner: asyncpg.Connection, database: Database, workspace: UUID
+) -> None:
+    """Deals fall due one after the other while the service's own scheduler looks after them."""
+    began = await owner.fetchval("SELECT clock_timestamp()")
+    await owner.execute(MAKE_DUE_IN_TURN, workspace, IN_TURN, APART)
+    async with scheduled(database, Settings(database_url="postgresql://unused")):
+        async with asyncio.timeout(10 * IN_TURN * APART):
+            late = await _timers()
+            while len(lags := await owner.fetch(LAGS, workspace, began)) < IN_TURN:
+                pass
+    for name, place in (("p50", 50), ("p99", 99)):
+        report.add(
+            f"from crossing to flag, {IN_TURN} deals {APART:g} s apart, {name}",
+            "ms",
+            [lags[len(lags) * place // 100]["lag"]],
+            [late[len(late) * place // 100]],
+            against="a timer in the same loop",
+            aim="≤ 1,000 ms, aim 100 ms",
+        )
+
+
+async def _timers() -> list[float]:
+    """By how many milliseconds timers are late, in order."""
+    loop = asyncio.get_running_loop()
+    late = []
+    for _ in range(IN_TURN):
+        due = loop.time() + APART
+        await asyncio.sleep(APART)
+        late.append((loop.time() - due) * 1000)
+    return sorted(late)
 
 
 async def _timed(work: object) -> float:

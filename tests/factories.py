@@ -1,11 +1,12 @@
 """What tests are made of: plain functions that make a pipeline, a deal, a move."""
 
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Any
 from uuid import UUID
 
 import httpx
 
+from app.domain.business_calendar import BusinessCalendar, Holiday
 from app.domain.pipeline import (
     FieldRequirement,
     Flow,
@@ -15,9 +16,17 @@ from app.domain.pipeline import (
     Stage,
     StageKind,
 )
+from app.domain.working_hours import Span
 from app.storage import pipelines
 from app.storage.engine import Connection, Database, Lock
 from app.storage.ids import new_id
+
+OFFICE = BusinessCalendar(
+    timezone="Europe/Berlin",
+    hours=(*((Span(9 * 60, 12 * 60), Span(13 * 60, 17 * 60)),) * 5, (), ()),
+    holidays=(Holiday(date(2026, 5, 1)), Holiday(date(2026, 5, 25))),
+)
+"""Monday to Friday, nine to five with an hour's break, but for two days in May."""
 
 LOSS_REASONS = (LossReason("price", "Price"), LossReason("unknown", "Unknown"))
 

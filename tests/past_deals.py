@@ -6,13 +6,14 @@ Drawn by chance they are in `tests.random_pasts`; inserted and folded in `tests.
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from types import MappingProxyType
 from typing import Any
 from uuid import UUID, uuid4
 
 from app.domain import journey
+from app.domain.business_calendar import BusinessCalendar, Holiday
 from app.domain.definition import Definition, begin, revise
 from app.domain.idleness import IdleState, Reset
 from app.domain.journey import Facts, Position, Transition, TransitionKind
@@ -22,6 +23,7 @@ from app.domain.opportunity import UNTOLD, Opportunity, facts_told
 from app.domain.period import Period
 from app.domain.pipeline import Flow, IdleClock, IdleRule, LossReason, Pipeline, Stage, StageKind
 from app.domain.transition import frozen
+from app.domain.working_hours import Span
 from app.storage import activities, opportunities, pipelines, transitions
 from app.storage.activities import Activity
 from app.storage.engine import Connection, Database, Lock
@@ -33,6 +35,12 @@ BEGIN = datetime(2024, 2, 29, 6, tzinfo=UTC)
 """A month ends between the first hours of the grid, in each zone elsewhere."""
 STEP = timedelta(hours=3)
 LAST = 12
+SHIFTS = BusinessCalendar(
+    timezone="Europe/Berlin",
+    hours=((Span(0, 11 * 60), Span(17 * 60, 24 * 60)),) * 7,
+    holidays=(Holiday(date(2024, 3, 1)),),
+)
+"""Pauses in the middle of the day, and on the second day of the grid nobody works."""
 
 
 def at(hour: int) -> datetime:
@@ -43,9 +51,12 @@ def at(hour: int) -> datetime:
 def revisions() -> tuple[Pipeline, Pipeline, Pipeline]:
     """One pipeline, twice revised: `offer` split into quote and review, then `talks` archived.
 
-    A second won stage and a second off-path stage are new in the second revision.
+    A second won stage and a second off-path stage are new in the second revision, and so is a
+    calendar, in which `lead` counts.
     """
-    quiet = IdleRule(clock=IdleClock.INACTIVITY, after=Period.parse("PT6H"), qualifying=("call",))
+    quiet = IdleRule(
+        clock=IdleClock.INACTIVITY, after=Period.parse("PT6H"), qualifying=("call",), elapsed=True
+    )
     urgent = IdleRule(
         after=Period.parse("PT9H"),
         after_by_priority=MappingProxyType({"high": Period.parse("PT3H"), "low": None}),
@@ -67,7 +78,7 @@ def revisions() -> tuple[Pipeline, Pipeline, Pipeline]:
     stages = [*drawn.stages]
     stages[1:2] = [stage("quote", 0, idle=quiet), stage("review", 0)]
     stages += [stage("renewed", 0, StageKind.WON), stage("nurture", 0, off_path=True)]
-    split = replace(drawn, stages=tuple(stages))
+    split = replace(drawn, stages=tuple(stages), calendar=SHIFTS)
     second = revise(first, split, at(4), {"offer": ("quote", "review")})
     fewer = tuple(s for s in stages if s.key != "talks")
     return first, second, revise(second, replace(split, stages=fewer), at(8))

@@ -188,13 +188,7 @@ def _continue(setting: Setting, found: KnownDeal, rows: list[StagedRow], piece: 
         deal = replace(deal, facts_changed_at=_last_change(read, before.facts_changed_at))
         deal = opportunity.recalled(deal, _closing(known.log))
     if read.position is not None:
-        free = replace(
-            deal,
-            position=read.position,
-            holds=replace(deal.holds, snoozed_until=None),
-            flag_id=None,
-            flagged_at=None,
-        )
+        free = opportunity.unflagged(replace(deal, position=read.position))
         standing = [*known.log[: len(known.log) - len(read.voided)], *read.appended]
         deal = opportunity.clocked(opportunity.recalled(free, _closing(standing)), pipeline, now)
     deal, followed = _followed_up(setting, deal, rows, found.activities, piece)

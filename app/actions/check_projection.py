@@ -110,4 +110,4 @@ def _with_flag_set_right(
     if remade.idle.clock_started_at == before.idle.clock_started_at:
         return opportunity.settled(remade, pipeline, remade.updated_at)
     resolved = None if before.flag_id is None else Resolution.NOT_DUE
-    return replace(remade, flag_id=None, flagged_at=None), resolved
+    return replace(remade, flag_id=None, flagged_at=None, escalated_at=None), resolved

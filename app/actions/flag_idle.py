@@ -1,4 +1,5 @@
-"""The idle scan of one workspace: flags the deals that have come to be due, and tells of them.
+"""The idle scan of one workspace: flags the deals that have come to be due, makes flags critical
+that have stood for too long, and tells of both.
 
 A scan costs what has newly fallen idle, not what is open. Deals are taken by `goes_idle_at` in
 batches, each a transaction of its own, and a row that someone else holds is passed over: any
@@ -7,7 +8,9 @@ episode has one flag is the key of the table; that a flag stands open only on a 
 the lock under which it is opened.
 """
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
 from time import perf_counter
 from uuid import UUID
 
@@ -16,10 +19,11 @@ import structlog
 from app.actions import announcements
 from app.domain import opportunity
 from app.domain.access import Principal
-from app.domain.idle_flag import raised
-from app.storage import events, idempotency, idle_flags, pipelines
+from app.domain.idle_flag import escalated, raised
+from app.storage import events, idempotency, idle_flags, idle_scans, pipelines
 from app.storage.engine import JOB, Connection, Database, Lock
 from app.storage.idempotency import Answer, Repeatable
+from app.storage.idle_scans import IdleScan
 from app.storage.ids import new_id
 from app.storage.statement import execute
 
@@ -29,17 +33,57 @@ BATCH = 250
 log = structlog.get_logger("sluice.idle")
 
 
-async def flag_idle(database: Database, workspace: UUID) -> int:
-    """Flag every deal of the workspace that is due and that nobody else holds; how many."""
-    began = perf_counter()
-    flagged = taken = await _flag_batch(database, workspace)
-    while taken == BATCH:
-        taken = await _flag_batch(database, workspace)
-        flagged += taken
-    if flagged:
-        seconds = round(perf_counter() - began, 4)
-        log.info("idle.flagged", workspace=str(workspace), flags=flagged, seconds=seconds)
-    return flagged
+@dataclass(frozen=True, slots=True)
+class _Done:
+    """What was found: how many deals, since when the first of them was due, and the clock."""
+
+    deals: int = 0
+    lag_seconds: float | None = None
+
+    def __add__(self, other: "_Done") -> "_Done":
+        lags = [lag for lag in (self.lag_seconds, other.lag_seconds) if lag is not None]
+        return _Done(self.deals + other.deals, max(lags, default=None))
+
+
+Batch = Callable[[Database, UUID], Awaitable[_Done]]
+
+
+async def flag_idle(
+    database: Database, workspace: UUID, *, requested_by: str | None = None
+) -> IdleScan:
+    """Flag every deal of the workspace that is due and that nobody else holds, then make the flags
+    critical that have come to be; what was found is kept.
+
+    A flag that was to be critical long ago is opened first: whoever follows hears of both.
+    """
+    began, started_at = perf_counter(), await database.write(workspace, _now, lock=Lock.NONE)
+    flagged = await _all(_flag_batch, database, workspace)
+    critical = await _all(_escalate_batch, database, workspace)
+    done = IdleScan(
+        scan_id=new_id(),
+        started_at=started_at,
+        seconds=round(perf_counter() - began, 6),
+        flagged=flagged.deals,
+        escalated=critical.deals,
+        lag_seconds=flagged.lag_seconds,
+        requested_by=requested_by,
+    )
+    if requested_by is None and not (flagged.deals or critical.deals):
+        return done  # others were faster, or a writer held what was due
+
+    async def keep(connection: Connection) -> None:
+        await idle_scans.keep(connection, workspace, done)
+
+    await database.write(workspace, keep, lock=Lock.NONE)
+    log.info(
+        "idle.scanned",
+        workspace=str(workspace),
+        flagged=done.flagged,
+        escalated=done.escalated,
+        seconds=done.seconds,
+        lag_seconds=done.lag_seconds,
+    )
+    return done
 
 
 async def scan_workspace(
@@ -47,7 +91,7 @@ async def scan_workspace(
     principal: Principal,
     *,
     request: Repeatable | None,
-    answer: Callable[[int], Answer],
+    answer: Callable[[IdleScan], Answer],
 ) -> Answer:
     """A scan that a caller asks for. The same request again gets the first one's answer.
 
@@ -65,18 +109,26 @@ async def scan_workspace(
         return earlier or answered
 
     if request is None:
-        return answer(await flag_idle(database, workspace))
+        return answer(await flag_idle(database, workspace, requested_by=principal.subject))
     if first := await database.write(workspace, kept, lock=Lock.NONE, key=request.key):
         return first
-    answered = answer(await flag_idle(database, workspace))
+    answered = answer(await flag_idle(database, workspace, requested_by=principal.subject))
     return await database.write(workspace, keep, lock=Lock.NONE, key=request.key)
 
 
-async def _flag_batch(database: Database, workspace: UUID) -> int:
-    async def work(connection: Connection) -> int:
+async def _all(batch: Batch, database: Database, workspace: UUID) -> _Done:
+    done = taken = await batch(database, workspace)
+    while taken.deals == BATCH:
+        taken = await batch(database, workspace)
+        done += taken
+    return done
+
+
+async def _flag_batch(database: Database, workspace: UUID) -> _Done:
+    async def work(connection: Connection) -> _Done:
         due = await idle_flags.take_due(connection, workspace, BATCH)
         if not due:
-            return 0
+            return _Done()
         now = max(found.now for found in due)
         flags, told = [], []
         for found in due:
@@ -87,7 +139,7 @@ async def _flag_batch(database: Database, workspace: UUID) -> int:
             told.append(
                 announcements.flag_opened(
                     workspace,
-                    opportunity.flagged(deal, flag.flag_id, now),
+                    opportunity.flagged(deal, flag.flag_id, now, escalated_at=flag.escalated_at),
                     flag,
                     pipeline,
                     now,
@@ -96,6 +148,38 @@ async def _flag_batch(database: Database, workspace: UUID) -> int:
             )
         await idle_flags.raise_flags(connection, workspace, flags, now)
         await events.append_all(connection, workspace, told)
-        return len(due)
+        return _done([found.deal.idle.goes_idle_at for found in due], now)
 
     return await database.write(workspace, work, timeouts=JOB)
+
+
+async def _escalate_batch(database: Database, workspace: UUID) -> _Done:
+    async def work(connection: Connection) -> _Done:
+        due = await idle_flags.take_escalating(connection, workspace, BATCH)
+        if not due:
+            return _Done()
+        now = max(found.now for found in due)
+        told = []
+        for found in due:
+            assert found.flag is not None, "a deal that is flagged has its flag"
+            pipeline = await pipelines.load(
+                connection, workspace, found.deal.pipeline_id, found.revision
+            )
+            deal, flag = opportunity.escalated(found.deal, now), escalated(found.flag, now)
+            told.append(announcements.flag_escalated(workspace, deal, flag, pipeline, now))
+        flags = [found.flag.flag_id for found in due if found.flag is not None]
+        await idle_flags.escalate(connection, workspace, flags, now)
+        await events.append_all(connection, workspace, told)
+        return _done([found.deal.idle.critical_at for found in due], now)
+
+    return await database.write(workspace, work, timeouts=JOB)
+
+
+def _done(due: Sequence[datetime | None], now: datetime) -> _Done:
+    first = min(instant for instant in due if instant is not None)
+    return _Done(len(due), (now - first).total_seconds())
+
+
+async def _now(connection: Connection) -> datetime:
+    found: datetime = await connection.fetchval("SELECT clock_timestamp()")
+    return found

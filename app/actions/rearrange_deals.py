@@ -1,25 +1,26 @@
 """What a changed definition does to the open deals under it, in the same transaction.
 
 Those of a stage that goes out of use move to another one; those of a stage whose idle rule has
-changed get their clock worked out anew, and in an archived pipeline all of them rest. Set-based,
-and told deal by deal. The caller holds the definition lock.
+changed get their clock worked out anew, and in an archived pipeline all of them rest. Each deal is
+told of. The caller holds the definition lock.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from datetime import datetime
 from uuid import UUID
 
 from app.actions import announcements
+from app.domain import opportunity, transition
 from app.domain.access import Principal
 from app.domain.errors import Breach, InvalidDefinition, StageHoldsDeals
-from app.domain.idleness import Resolution
 from app.domain.pipeline import Pipeline, Stage
-from app.storage import events, idle_clock, rearrangement
+from app.storage import bulk, events, stage_deals, transitions
 from app.storage.engine import Connection
-from app.storage.idle_clock import Reclocked
+from app.storage.ids import new_id
 from app.storage.pipelines import Revision
+from app.storage.stage_deals import Changed
 from app.storage.statement import Part
+from app.storage.transitions import LogEntry
 
 Route = tuple[Stage, Stage]
 """The open deals of the first stage, as it was, go to the second, as it will be."""
@@ -62,7 +63,7 @@ async def refuse_to_strand(
         and new.by_key[stage.key].archived_at is not None
         and stage.key not in emptied
     ]
-    held = await rearrangement.deals_held(connection, workspace, old, leaving) if leaving else {}
+    held = await stage_deals.held(connection, workspace, old, leaving) if leaving else {}
     if held:
         where = ", ".join(f"{count} in {key!r}" for key, count in held.items())
         raise StageHoldsDeals(
@@ -87,52 +88,88 @@ async def rearrange(
     routes: Sequence[Route],
 ) -> None:
     """Move and clock the open deals as the new revision has it, and tell of it deal by deal."""
-    workspace, instant = principal.workspace_id, after.in_force_at
     for origin, target in routes:
-        await _move_all(connection, principal, after, origin, target)
+        await _move_all(connection, principal, old, after, origin, target)
     rests = after.pipeline.archived_at is not None
     for stage in after.pipeline.stages:
         was = old.by_key.get(stage.key)
-        if stage.archived_at is not None or was is None:
+        if stage.archived_at is not None or was is None or not stage.is_open:
             continue
-        if was.idle.since != stage.idle.since or rests != (old.archived_at is not None):
-            rule = replace(stage.idle, after=None, after_by_priority={}) if rests else stage.idle
-            ended = await idle_clock.recompute(
-                connection,
-                workspace,
-                after.pipeline.pipeline_id,
-                replace(stage, idle=rule),
-                instant,
-            )
-            told = [part for each in ended for part in _flag_ended(workspace, each, instant)]
-            await events.append_all(connection, workspace, told)
+        if _is_clocked_otherwise(was, stage) or rests != (old.archived_at is not None):
+            await _clock_all(connection, principal.workspace_id, after, stage)
 
 
-async def _move_all(
-    connection: Connection, principal: Principal, after: Revision, origin: Stage, target: Stage
+def _is_clocked_otherwise(was: Stage, stage: Stage) -> bool:
+    return was.idle != stage.idle or was.follow_up_every != stage.follow_up_every
+
+
+async def _clock_all(
+    connection: Connection, workspace: UUID, after: Revision, stage: Stage
 ) -> None:
-    workspace, pipeline, instant = principal.workspace_id, after.pipeline, after.in_force_at
-    while deals := await rearrangement.next_deals(
-        connection, workspace, pipeline.pipeline_id, origin
+    """Every deal is written, also one whose clock stays: what a caller sees of it tells of the
+    rule, so its version must move on. Only those that lose their flag have to be told of.
+    """
+    pipeline, instant = after.pipeline, after.in_force_at
+    async for found in stage_deals.standing(
+        connection, workspace, pipeline.pipeline_id, stage, stage.idle.qualifying
     ):
-        told: list[Part] = []
-        for reclocked, entry in await rearrangement.move(
-            connection,
-            workspace,
-            deals,
-            revised=pipeline,
-            origin=origin,
-            target=target,
-            actor=principal.subject,
-            instant=instant,
-        ):
-            told.append(announcements.transitioned(workspace, reclocked[0], entry, pipeline))
-            told += _flag_ended(workspace, reclocked, instant)
+        changed = [
+            Changed(
+                each.deal,
+                *opportunity.reruled(each.deal, pipeline, each.last_activity_at, instant),
+            )
+            for each in found
+        ]
+        await stage_deals.save(connection, workspace, changed, instant)
+        told = [part for each in changed for part in _flag_ended(workspace, each, instant)]
         await events.append_all(connection, workspace, told)
 
 
-def _flag_ended(workspace: UUID, reclocked: Reclocked, instant: datetime) -> list[Part]:
-    deal, flag = reclocked
-    if flag is None:
+async def _move_all(
+    connection: Connection,
+    principal: Principal,
+    old: Pipeline,
+    after: Revision,
+    origin: Stage,
+    target: Stage,
+) -> None:
+    workspace, pipeline, instant = principal.workspace_id, after.pipeline, after.in_force_at
+    async for found in stage_deals.standing(
+        connection, workspace, pipeline.pipeline_id, origin, target.idle.qualifying
+    ):
+        changed: list[Changed] = []
+        entries: list[LogEntry] = []
+        for each in found:
+            deal = each.deal
+            moving = transition.rearranged(deal.position, deal.facts, target, instant)
+            done = opportunity.rearranged(
+                *(deal, old, pipeline, moving, each.last_activity_at, instant)
+            )
+            changed.append(Changed(deal, *done))
+            entries.append(
+                LogEntry(
+                    transition=moving,
+                    transition_id=new_id(),
+                    opportunity_id=deal.opportunity_id,
+                    pipeline_id=deal.pipeline_id,
+                    revision=pipeline.revision,
+                    from_name=origin.name,
+                    to_name=target.name,
+                    recorded_at=instant,
+                    actor=principal.subject,
+                )
+            )
+        await bulk.execute(connection, [transitions.append(workspace, entry) for entry in entries])
+        await stage_deals.save(connection, workspace, changed, instant)
+        told: list[Part] = []
+        for each_changed, entry in zip(changed, entries, strict=True):
+            told.append(announcements.transitioned(workspace, each_changed.after, entry, pipeline))
+            told += _flag_ended(workspace, each_changed, instant)
+        await events.append_all(connection, workspace, told)
+
+
+def _flag_ended(workspace: UUID, changed: Changed, instant: datetime) -> list[Part]:
+    before, after, cause = changed.before, changed.after, changed.resolution
+    if before.flag_id is None or cause is None:
         return []
-    return [announcements.flag_resolved(workspace, deal, flag, instant, Resolution.NOT_DUE)]
+    return [announcements.flag_resolved(workspace, before, after, instant, cause)]

@@ -10,6 +10,8 @@ from app.actions.deciding import decide
 from app.actions.move_opportunity import resolving
 from app.domain import opportunity, transition
 from app.domain.access import Principal
+from app.domain.errors import Breach, TimeOutOfRange
+from app.domain.idleness import NextStep
 from app.storage import activities, idempotency, opportunities, pipelines
 from app.storage.activities import Activity
 from app.storage.engine import Connection, Database
@@ -23,11 +25,14 @@ Recorded = Callable[[Activity], Answer]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FollowUp:
-    """What a caller says was done. `occurred_at` None: now."""
+    """What a caller says was done, and what is to be done next. `occurred_at` None: now."""
 
     kind: str
     content: str | None = None
+    outcome: str | None = None
     occurred_at: datetime | None = None
+    next_step: str | None = None
+    next_step_at: datetime | None = None
 
 
 async def record_activity(
@@ -41,8 +46,8 @@ async def record_activity(
 ) -> Answer:
     """Record a follow-up on a deal, open or closed. Raises NotFound, TimeOutOfRange.
 
-    The deal's row is written only where the activity counts for its clock: a note makes no new
-    version of the deal.
+    The deal's row is written only where the activity counts for its clocks or plans a next step: a
+    note makes no new version of the deal.
     """
     workspace = principal.workspace_id
 
@@ -54,18 +59,22 @@ async def record_activity(
             return found
         deal, now = found.deal, found.now
         pipeline = await pipelines.load(connection, workspace, deal.pipeline_id, found.revision)
+        occurred_at = transition.instant_of(done.occurred_at, None, now)
         activity = Activity(
             activity_id=new_id(),
             opportunity_id=opportunity_id,
             pipeline_id=deal.pipeline_id,
             kind=done.kind,
             content=done.content,
-            occurred_at=transition.instant_of(done.occurred_at, None, now),
+            outcome=done.outcome,
+            next_step=done.next_step,
+            next_step_at=done.next_step_at,
+            occurred_at=occurred_at,
             recorded_at=now,
             actor=principal.subject,
         )
         after, resolution = opportunity.followed_up(
-            deal, pipeline, activity.kind, activity.occurred_at, now
+            deal, pipeline, done.kind, occurred_at, now, _planned(done, occurred_at)
         )
         resets = after.idle.clock_started_at != deal.idle.clock_started_at
         answered = answer(activity)
@@ -82,3 +91,13 @@ async def record_activity(
         return answered
 
     return await decide(database, workspace, request, work)
+
+
+def _planned(done: FollowUp, occurred_at: datetime) -> NextStep | None:
+    """The next step that was agreed. Raises TimeOutOfRange where it is to be done before."""
+    if done.next_step_at is None:
+        return None
+    if done.next_step_at <= occurred_at:
+        detail = "The next step comes after what was done."
+        raise TimeOutOfRange(detail, [Breach("/next_step_at", "time_out_of_range", detail)])
+    return NextStep(done.next_step_at, occurred_at, done.next_step)

@@ -138,7 +138,7 @@ async def _remade(
         after, cause = opportunity.settled(after, pipeline, now)
         return after, resolving(workspace, before, cause, after)
     parts = resolving(workspace, before, Resolution.NOT_DUE, after)
-    after = replace(after, flag_id=None, flagged_at=None)
+    after = opportunity.unflagged(after)
     episode = await idle_flags.episode(
         connection, workspace, after.opportunity_id, after.idle.clock_started_at
     )
@@ -147,9 +147,11 @@ async def _remade(
     if episode.snoozed_until is not None and episode.snoozed_until > now:
         holds = replace(after.holds, snoozed_until=episode.snoozed_until)
         after = opportunity.clocked(replace(remade, holds=holds), pipeline, now)
-        after = replace(after, flag_id=episode.flag_id, flagged_at=None)
+        after = replace(after, flag_id=episode.flag_id, escalated_at=episode.escalated_at)
     elif after.idle.goes_idle_at is not None and after.idle.goes_idle_at <= now:
-        after = replace(after, flag_id=episode.flag_id, flagged_at=now)
+        after = replace(
+            after, flag_id=episode.flag_id, flagged_at=now, escalated_at=episode.escalated_at
+        )
     else:
         return after, parts
     return after, [*parts, *reopening(workspace, after, episode, pipeline, now)]

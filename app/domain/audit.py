@@ -75,5 +75,6 @@ def differences(deal: Opportunity, told: Opportunity) -> Mapping[str, tuple[Any,
     pairs["continued_as"] = (deal.continued_as, told.continued_as)
     pairs["clock_started_at"] = (deal.idle.clock_started_at, told.idle.clock_started_at)
     pairs["clock_reset_by"] = (deal.idle.reset_by, told.idle.reset_by)
-    pairs["goes_idle_at"] = (deal.idle.goes_idle_at, told.idle.goes_idle_at)
+    for name in ("goes_idle_at", "critical_at", "follow_up_due_at"):
+        pairs[name] = (getattr(deal.idle, name), getattr(told.idle, name))
     return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}

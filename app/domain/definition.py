@@ -18,14 +18,17 @@ from types import MappingProxyType
 from uuid import UUID
 from zoneinfo import available_timezones
 
+from app.domain.business_calendar import BusinessCalendar
 from app.domain.errors import Breach, InvalidDefinition
 from app.domain.guards import REQUIRABLE
 from app.domain.period import Period
 from app.domain.pipeline import (
     MAX_STAGES,
+    QUALIFYING,
     UNKNOWN_LOSS_REASON,
     Flow,
     IdleClock,
+    IdleRule,
     Pipeline,
     Stage,
     StageKind,
@@ -58,6 +61,8 @@ class Definition:
     stages: tuple[Stage, ...]
     description: str | None = None
     timezone: str = "UTC"
+    calendar: BusinessCalendar | None = None
+    qualifying: tuple[str, ...] = QUALIFYING
     moves: tuple[tuple[str, str], ...] = ()
 
 
@@ -70,6 +75,8 @@ def definition_of(pipeline: Pipeline) -> Definition:
         stages=tuple(_unplaced(s) for s in pipeline.stages if s.archived_at is None),
         description=pipeline.description,
         timezone=pipeline.timezone,
+        calendar=pipeline.calendar,
+        qualifying=pipeline.qualifying,
         moves=tuple(sorted(pipeline.moves)),
     )
 
@@ -133,7 +140,7 @@ def _breaches_of_pipeline(definition: Definition, previous: Pipeline | None) -> 
     if previous is not None and definition.key != previous.key:
         yield Breach("/key", "immutable", f"The pipeline's key is {previous.key!r} for ever.")
     yield from _breaches_of_names(definition.key, definition.name, "")
-    if definition.timezone not in _timezones():
+    if definition.timezone not in timezones():
         detail = f"{definition.timezone!r} is no IANA time zone, like Europe/Berlin."
         yield Breach("/timezone", "unknown_timezone", detail)
     kinds = {stage.kind for stage in definition.stages if not (stage.is_open and stage.off_path)}
@@ -142,6 +149,9 @@ def _breaches_of_pipeline(definition: Definition, previous: Pipeline | None) -> 
             path = " on the path" if kind is StageKind.OPEN else ""
             detail = f"A pipeline needs a stage of the kind {kind.value!r}{path}."
             yield Breach("/stages", f"no_{kind.value}_stage", detail)
+    if not definition.qualifying:
+        detail = "At least one kind of activity counts as a follow-up."
+        yield Breach("/qualifying_activities", "required", detail)
     ever = {stage.key for stage in definition.stages} | set(previous.by_key if previous else ())
     if len(ever) > MAX_STAGES:
         detail = f"A pipeline has at most {MAX_STAGES} stages in its life; this makes {len(ever)}."
@@ -190,6 +200,8 @@ def _breaches_of_numbers(stage: Stage, at: str) -> Iterator[Breach]:
             yield Breach(f"{at}/{name}", "out_of_range", detail)
     lengths: list[tuple[str, Period | None]] = [
         ("idle_after", stage.idle.after),
+        ("critical_after", stage.idle.critical_after),
+        ("max_pause", stage.idle.max_pause),
         ("follow_up_every", stage.follow_up_every),
         ("target_dwell", stage.target_dwell),
     ]
@@ -208,6 +220,8 @@ def _breaches_of_kind(stage: Stage, at: str) -> Iterator[Breach]:
             "off_path": stage.off_path,
             "idle_after": stage.idle.after is not None,
             "idle_after_by_priority": bool(stage.idle.after_by_priority),
+            "critical_after": stage.idle.critical_after is not None,
+            "max_pause": stage.idle.max_pause is not None,
             "follow_up_every": stage.follow_up_every is not None,
             "target_conversion": stage.target_conversion is not None,
             "target_dwell": stage.target_dwell is not None,
@@ -223,7 +237,8 @@ def _breaches_of_kind(stage: Stage, at: str) -> Iterator[Breach]:
         yield Breach(f"{at}/loss_reasons", "required", detail)
     if stage.kind is not StageKind.LOST and stage.loss_reasons:
         yield Breach(f"{at}/loss_reasons", "lost_stages_only", "Only a lost stage has reasons.")
-    if stage.idle.clock is IdleClock.INACTIVITY and not stage.idle.qualifying:
+    rule = stage.idle
+    if rule.clock is IdleClock.INACTIVITY and not rule.inherits and not rule.qualifying:
         detail = "An inactivity clock needs at least one kind of activity that resets it."
         yield Breach(f"{at}/qualifying_activities", "required", detail)
 
@@ -288,7 +303,8 @@ def _revision(
     known = previous.by_key if previous else {}
     next_slot = 1 + max((stage.slot for stage in known.values()), default=0)
     stages: list[Stage] = []
-    for stage in definition.stages:
+    for said in definition.stages:
+        stage = replace(said, idle=_in_effect(said.idle, definition))
         placed = _placed(stage, known.get(stage.key), next_slot, instant)
         next_slot = max(next_slot, placed.slot + 1)
         stages.append(placed)
@@ -309,6 +325,8 @@ def _revision(
         stages=tuple(stages),
         description=definition.description,
         timezone=definition.timezone,
+        calendar=definition.calendar,
+        qualifying=definition.qualifying,
         moves=frozenset(definition.moves),
     )
 
@@ -316,10 +334,20 @@ def _revision(
 def _placed(stage: Stage, before: Stage | None, next_slot: int, instant: datetime) -> Stage:
     """The stage in the slot that it had, or in the next one that no stage ever had."""
     keeps_rule = before is not None and before.idle.same_terms(stage.idle)
+    since = before.idle.since if before and keeps_rule else instant
     return replace(
         stage,
         slot=before.slot if before else next_slot,
-        idle=before.idle if before and keeps_rule else replace(stage.idle, since=instant),
+        idle=replace(stage.idle, since=since),
+    )
+
+
+def _in_effect(rule: IdleRule, definition: Definition) -> IdleRule:
+    """The rule with what it takes from its pipeline."""
+    return replace(
+        rule,
+        calendar=None if rule.elapsed else definition.calendar,
+        qualifying=definition.qualifying if rule.inherits else rule.qualifying,
     )
 
 
@@ -336,6 +364,6 @@ def _unplaced(stage: Stage) -> Stage:
 
 
 @cache
-def _timezones() -> frozenset[str]:
-    # Names of a machine's own, not of a place.
+def timezones() -> frozenset[str]:
+    """The names of IANA's time zones, without those of a machine's own, which are no places."""
     return frozenset(available_timezones() - {"localtime", "Factory"})

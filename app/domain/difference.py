@@ -4,7 +4,7 @@ from dataclasses import dataclass, fields
 
 from app.domain.pipeline import Pipeline, Stage
 
-_OF_PIPELINE = ("name", "description", "timezone", "flow", "moves")
+_OF_PIPELINE = ("name", "description", "timezone", "calendar", "qualifying", "flow", "moves")
 _OF_STAGE = tuple(
     f.name for f in fields(Stage) if f.name not in {"archived_at", "succeeded_by", "preceded_by"}
 )

@@ -18,6 +18,13 @@ from app.domain.pipeline import IdleClock, Pipeline
 LONGEST_SNOOZE = timedelta(days=366)
 
 
+class Severity(StrEnum):
+    """How bad it is: a flag opens as a warning, and is critical after twice the time or so."""
+
+    WARNING = "warning"
+    CRITICAL = "critical"
+
+
 class FlagState(StrEnum):
     OPEN = "open"
     ACKNOWLEDGED = "acknowledged"
@@ -30,7 +37,8 @@ class IdleFlag:
     """A row of `idle_flag`, in the domain's words.
 
     `slot` and `clock` are those by which it was opened, `idle_since` the `goes_idle_at` that it
-    was opened for; a later `opened_at` says that the service saw it late. `snoozed_until` stands
+    was opened for; a later `opened_at` says that the service saw it late. `escalated_at` is since
+    when it is critical, and stays when the flag comes back. `snoozed_until` stands
     as long as the snooze does, whatever the hour: what ends it is the scan that brings it back.
     """
 
@@ -42,6 +50,7 @@ class IdleFlag:
     clock_started_at: datetime
     idle_since: datetime
     opened_at: datetime
+    escalated_at: datetime | None = None
     acknowledged_at: datetime | None = None
     acknowledged_by: str | None = None
     snoozed_at: datetime | None = None
@@ -50,6 +59,10 @@ class IdleFlag:
     snooze_reason: str | None = None
     resolved_at: datetime | None = None
     resolved_by: Resolution | None = None
+
+    @property
+    def severity(self) -> Severity:
+        return Severity.WARNING if self.escalated_at is None else Severity.CRITICAL
 
     @property
     def state(self) -> FlagState:
@@ -80,7 +93,13 @@ def raised(
         clock_started_at=deal.idle.clock_started_at,
         idle_since=known.idle_since if known is not None and still else due,
         opened_at=now if known is None else known.opened_at,
+        escalated_at=None if known is None else known.escalated_at,
     )
+
+
+def escalated(flag: IdleFlag, now: datetime) -> IdleFlag:
+    """The flag as critical. What was acknowledged as a warning asks for attention anew."""
+    return replace(flag, escalated_at=now, acknowledged_at=None, acknowledged_by=None)
 
 
 def acknowledged(flag: IdleFlag, by: str, now: datetime) -> IdleFlag:

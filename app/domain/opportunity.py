@@ -16,6 +16,7 @@ from app.domain.idleness import (
     NO_HOLDS,
     Holds,
     IdleState,
+    NextStep,
     Resolution,
     goes_idle_at,
     idle_state,
@@ -35,7 +36,7 @@ class Opportunity:
     `closed_facts` are those that its close froze, kept where they have changed since (None: they
     have not), in JSON's types; UNTOLD where only the log can tell them.
     `flag_id` is the unresolved idle flag of the present episode, open or snoozed; `flagged_at` is
-    set while it stands open.
+    set while it stands open, `escalated_at` once it is critical.
     """
 
     opportunity_id: UUID
@@ -57,6 +58,7 @@ class Opportunity:
     holds: Holds = NO_HOLDS
     flag_id: UUID | None = None
     flagged_at: datetime | None = None
+    escalated_at: datetime | None = None
     continues: UUID | None = None
     continued_as: UUID | None = None
 
@@ -105,14 +107,11 @@ def moved(
 ) -> tuple[Opportunity, Resolution | None]:
     """The deal after a move, and why the flag that it bore is resolved."""
     position = journey.after(pipeline, deal.position, transition)
-    after = replace(
-        deal, position=position, holds=replace(deal.holds, snoozed_until=None), flagged_at=None
-    )
+    after = unflagged(replace(deal, position=position))
     if not journey.is_link(transition):
         after = recalled(after, transition)
     cause = Resolution.MOVED if position.status is Status.OPEN else Resolution.CLOSED
-    resolved = None if deal.flag_id is None else cause
-    return clocked(replace(after, flag_id=None), pipeline, now), resolved
+    return clocked(after, pipeline, now), None if deal.flag_id is None else cause
 
 
 def amended(
@@ -138,6 +137,40 @@ def amended(
     return settled(clocked(after, pipeline, now), pipeline, now)
 
 
+def reruled(
+    deal: Opportunity, pipeline: Pipeline, last_activity_at: datetime | None, now: datetime
+) -> tuple[Opportunity, Resolution | None]:
+    """The deal under another definition of its stage, and why its flag is resolved if it is.
+
+    `last_activity_at` is the last activity of a kind that counts there now. Another start of the
+    clock is another episode, also where the deal is due at once.
+    """
+    after = clocked(replace(deal, last_activity_at=last_activity_at), pipeline, now)
+    if deal.flag_id is not None and after.idle.clock_started_at != deal.idle.clock_started_at:
+        return replace(after, flag_id=None, flagged_at=None, escalated_at=None), Resolution.NOT_DUE
+    return settled(after, pipeline, now)
+
+
+def rearranged(
+    deal: Opportunity,
+    old: Pipeline,
+    new: Pipeline,
+    transition: Transition,
+    last_activity_at: datetime | None,
+    now: datetime,
+) -> tuple[Opportunity, Resolution | None]:
+    """The deal after a changed definition has put it into another stage: see `reruled`.
+
+    It has not moved by itself, so its clock goes on. Where the stage asks something else of it,
+    that is a new rule for this deal: it comes into force now.
+    """
+    was, rule = old.by_slot[deal.position.slot].idle, new.by_slot[transition.to_slot].idle
+    after = replace(deal, position=journey.after(new, deal.position, transition))
+    if not was.treats_alike(rule, deal.facts.priority):
+        after = replace(after, holds=replace(deal.holds, rule_since=now))
+    return reruled(after, new, last_activity_at, now)
+
+
 def facts_told(facts: Facts, tags: tuple[str, ...], attributes: Mapping[str, Any]) -> Any:
     """The facts as `closed_facts` keeps them."""
     told = {name: getattr(facts, name) for name in _KEPT}
@@ -161,7 +194,8 @@ def recalled(deal: Opportunity, closing: Transition) -> Opportunity:
 def clocked(deal: Opportunity, pipeline: Pipeline, now: datetime) -> Opportunity:
     """The next version of the deal, its idle clock worked out from what it is.
 
-    Only an open deal falls idle, and in an archived pipeline even that one rests.
+    Only an open deal falls idle or is to be followed up, and in an archived pipeline even that
+    one rests.
     """
     stage = pipeline.by_slot[deal.position.slot]
     idle = idle_state(
@@ -172,7 +206,7 @@ def clocked(deal: Opportunity, pipeline: Pipeline, now: datetime) -> Opportunity
         holds=deal.holds,
     )
     if deal.position.status is not Status.OPEN or pipeline.archived_at is not None:
-        idle = replace(idle, goes_idle_at=None)
+        idle = replace(idle, goes_idle_at=None, critical_at=None, follow_up_due_at=None)
     return replace(deal, idle=idle, version=deal.version + 1, updated_at=now)
 
 
@@ -185,37 +219,52 @@ def settled(
     """
     if deal.flag_id is None or _is_due(deal, pipeline, now):
         return deal, None
-    return replace(deal, flag_id=None, flagged_at=None), Resolution.NOT_DUE
+    return replace(deal, flag_id=None, flagged_at=None, escalated_at=None), Resolution.NOT_DUE
 
 
 def followed_up(
-    deal: Opportunity, pipeline: Pipeline, kind: str, occurred_at: datetime, now: datetime
+    deal: Opportunity,
+    pipeline: Pipeline,
+    kind: str,
+    occurred_at: datetime,
+    now: datetime,
+    next_step: NextStep | None = None,
 ) -> tuple[Opportunity, Resolution | None]:
     """The deal after an activity of this kind, and why the flag that it bore is resolved.
 
-    The very same deal comes back where the activity counts for nothing: the stage does not ask
-    for its kind, or a later one is known. A reset of the clock ends the episode and every hold,
-    even where the deal is idle again at once because the activity lies far back.
+    `next_step` is what was agreed there, and takes the place of what was planned before; a later
+    follow-up that agrees on nothing leaves nothing planned. The very same deal comes back where
+    the activity counts for nothing: it agrees on nothing, and the stage does not ask for its kind,
+    or knows a later one. A reset of the clock ends the episode and every hold, even where the deal
+    is idle again at once because the activity lies far back.
     """
-    rule = pipeline.by_slot[deal.position.slot].idle
-    known = deal.last_activity_at
-    if (
-        deal.position.status is not Status.OPEN
-        or kind not in rule.qualifying
-        or (known is not None and occurred_at <= known)
-    ):
+    if deal.position.status is not Status.OPEN:
         return deal, None
-    after = clocked(replace(deal, last_activity_at=occurred_at), pipeline, now)
+    qualifies = kind in pipeline.by_slot[deal.position.slot].idle.qualifying
+    known, planned = deal.last_activity_at, deal.holds.next_step
+    if qualifies and (known is None or occurred_at > known):
+        known = occurred_at
+    if planned is None or occurred_at >= planned.planned_at:
+        planned = next_step or (None if qualifies else planned)
+    if (known, planned) == (deal.last_activity_at, deal.holds.next_step):
+        return deal, None
+    holds = replace(deal.holds, next_step=planned)
+    after = clocked(replace(deal, last_activity_at=known, holds=holds), pipeline, now)
     if after.idle.clock_started_at == deal.idle.clock_started_at:
-        return after, None
-    free = replace(
+        return settled(after, pipeline, now)
+    free = unflagged(replace(deal, last_activity_at=known, holds=holds))
+    return clocked(free, pipeline, now), None if deal.flag_id is None else Resolution.ACTIVITY
+
+
+def unflagged(deal: Opportunity) -> Opportunity:
+    """The deal at the end of an episode: without its flag, and without the snooze of that flag."""
+    return replace(
         deal,
-        last_activity_at=occurred_at,
         holds=replace(deal.holds, snoozed_until=None),
         flag_id=None,
         flagged_at=None,
+        escalated_at=None,
     )
-    return clocked(free, pipeline, now), None if deal.flag_id is None else Resolution.ACTIVITY
 
 
 def snoozed(deal: Opportunity, pipeline: Pipeline, until: datetime, now: datetime) -> Opportunity:
@@ -224,9 +273,23 @@ def snoozed(deal: Opportunity, pipeline: Pipeline, until: datetime, now: datetim
     return clocked(aside, pipeline, now)
 
 
-def flagged(deal: Opportunity, flag_id: UUID, now: datetime) -> Opportunity:
+def flagged(
+    deal: Opportunity, flag_id: UUID, now: datetime, *, escalated_at: datetime | None = None
+) -> Opportunity:
     """The deal with this flag standing open."""
-    return replace(deal, flag_id=flag_id, flagged_at=now, version=deal.version + 1, updated_at=now)
+    return replace(
+        deal,
+        flag_id=flag_id,
+        flagged_at=now,
+        escalated_at=escalated_at,
+        version=deal.version + 1,
+        updated_at=now,
+    )
+
+
+def escalated(deal: Opportunity, now: datetime) -> Opportunity:
+    """The deal with its flag critical."""
+    return replace(deal, escalated_at=now, version=deal.version + 1, updated_at=now)
 
 
 def _is_due(deal: Opportunity, pipeline: Pipeline, now: datetime) -> bool:

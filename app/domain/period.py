@@ -62,6 +62,12 @@ class Period:
         days = f"{self.days}D" if self.days else ""
         return f"P{days}{'T' + clock if clock else ''}" if days or clock else "PT0S"
 
+    def doubled(self) -> "Period":
+        """Twice as long, or the longest that there is."""
+        if 2 * self.length > LONGEST:
+            return Period(seconds=round(LONGEST.total_seconds()))
+        return Period(self.weeks * 2, self.days * 2, self.seconds * 2)
+
     @property
     def length(self) -> timedelta:
         """The whole of it where no calendar applies: a day is 24 hours, a week seven days."""

@@ -12,11 +12,15 @@ from enum import StrEnum
 from types import MappingProxyType
 from uuid import UUID
 
+from app.domain.business_calendar import BusinessCalendar
 from app.domain.errors import UnknownStage
 from app.domain.period import Period
 
 MAX_STAGES = 60
 """Stages of a pipeline in its whole life: each keeps a bit of the reach mask, a 64-bit integer."""
+
+QUALIFYING = ("call", "email", "meeting", "demo")
+"""The kinds of activity that count as a follow-up where a definition names no others."""
 
 UNKNOWN_LOSS_REASON = "unknown"
 """Every lost stage has it, for imported history alone."""
@@ -70,8 +74,14 @@ class Guidance:
 class IdleRule:
     """When a deal in the stage counts as idle. `after` None: never.
 
-    `qualifying` names the activity kinds that reset an inactivity clock; `since` is the instant
-    at which this rule came into force: no deal goes idle by a rule before the rule existed.
+    A flag becomes critical `critical_after` the clock's start, else after twice the threshold. A
+    planned next step holds a flag back for at most `max_pause` beyond the crossing; None: not at
+    all. `qualifying` names the activity kinds that count as a follow-up: they reset an inactivity
+    clock, and the stage's cadence begins anew. `since` is the instant at which this rule came into
+    force: no deal goes idle by a rule before the rule existed.
+
+    `calendar` and `qualifying` are those in effect: the pipeline's own calendar, unless the stage
+    counts `elapsed` time; the pipeline's own kinds, where the stage `inherits` them.
     """
 
     clock: IdleClock = IdleClock.STAGE_AGE
@@ -79,7 +89,12 @@ class IdleRule:
     after_by_priority: Mapping[str, Period | None] = field(
         default_factory=lambda: MappingProxyType({})
     )
-    qualifying: tuple[str, ...] = ("call", "email", "meeting", "demo")
+    critical_after: Period | None = None
+    max_pause: Period | None = None
+    elapsed: bool = False
+    calendar: BusinessCalendar | None = None
+    inherits: bool = False
+    qualifying: tuple[str, ...] = QUALIFYING
     since: datetime | None = None
 
     def threshold(self, priority: str | None) -> Period | None:
@@ -88,12 +103,30 @@ class IdleRule:
             return self.after_by_priority[priority]
         return self.after
 
+    def critical(self, priority: str | None) -> Period | None:
+        """How long until a flag of a deal of this priority is critical; None: it never is."""
+        threshold = self.threshold(priority)
+        return None if threshold is None else self.critical_after or threshold.doubled()
+
+    def treats_alike(self, other: "IdleRule", priority: str | None) -> bool:
+        """Whether a deal of this priority goes idle by the one when it does by the other."""
+        return (
+            self.clock is other.clock
+            and self.threshold(priority) == other.threshold(priority)
+            and self.max_pause == other.max_pause
+            and self.calendar == other.calendar
+            and (self.clock is IdleClock.STAGE_AGE or set(self.qualifying) == set(other.qualifying))
+        )
+
     def same_terms(self, other: "IdleRule") -> bool:
         """Whether both ask the same of a deal, whenever they came into force."""
         return (
             self.clock is other.clock
             and self.after == other.after
             and self.after_by_priority == other.after_by_priority
+            and self.critical_after == other.critical_after
+            and self.max_pause == other.max_pause
+            and self.calendar == other.calendar
             and set(self.qualifying) == set(other.qualifying)
         )
 
@@ -142,7 +175,8 @@ class Stage:
 class Pipeline:
     """One revision of a pipeline: every stage it ever had, in order, archived ones included.
 
-    `moves` lists the allowed (from, to) pairs and is used by `Flow.GRAPH` alone.
+    `moves` lists the allowed (from, to) pairs and is used by `Flow.GRAPH` alone. `calendar` and
+    `qualifying` are what the idle rules of its stages go by where those say nothing else.
     """
 
     pipeline_id: UUID
@@ -153,6 +187,8 @@ class Pipeline:
     stages: tuple[Stage, ...]
     description: str | None = None
     timezone: str = "UTC"
+    calendar: BusinessCalendar | None = None
+    qualifying: tuple[str, ...] = QUALIFYING
     moves: frozenset[tuple[str, str]] = frozenset()
     archived_at: datetime | None = None
     by_key: Mapping[str, Stage] = field(init=False, repr=False, compare=False)

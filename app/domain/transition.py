@@ -114,6 +114,23 @@ def decide_opening(
     )
 
 
+def rearranged(position: Position, facts: Facts, target: Stage, instant: datetime) -> Transition:
+    """The move that a changed definition makes of an open deal, in force from `instant`.
+
+    A deal that entered its stage in this very microsecond leaves it in the next: time never stands
+    still within a deal.
+    """
+    return Transition(
+        seq=position.seq + 1,
+        kind=TransitionKind.REARRANGED,
+        from_slot=position.slot,
+        entered_at=position.stage_entered_at,
+        to_slot=target.slot,
+        occurred_at=max(instant, position.stage_entered_at + TICK),
+        facts=frozen(facts, target),
+    )
+
+
 def decide_hand_off(
     pipeline: Pipeline,
     position: Position,

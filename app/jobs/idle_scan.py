@@ -4,6 +4,7 @@ Only the first question is asked across workspaces, under the jobs' role, which 
 more than when it is due; each workspace is then scanned under the app's role, one at a time.
 """
 
+from collections.abc import Collection
 from datetime import timedelta
 from typing import Final
 from uuid import UUID
@@ -42,6 +43,15 @@ async def scan_all(database: Database, horizon: timedelta) -> timedelta | None:
     return timedelta(seconds=min(ahead)) if ahead else None
 
 
+async def next_due(
+    database: Database, workspaces: Collection[UUID], horizon: timedelta
+) -> timedelta | None:
+    """How long until the first deal of these workspaces is due, if within `horizon`."""
+    expected = await _soonest(database, horizon, workspaces)
+    ahead = [max(found.seconds, 0.0) for found in expected]
+    return timedelta(seconds=min(ahead)) if ahead else None
+
+
 async def _scanned(database: Database, workspace: UUID) -> bool:
     """Flag what is due in the workspace; whether it could be scanned."""
     try:
@@ -55,6 +65,8 @@ async def _scanned(database: Database, workspace: UUID) -> bool:
     return True
 
 
-async def _soonest(database: Database, horizon: timedelta) -> list[NextDue]:
+async def _soonest(
+    database: Database, horizon: timedelta, workspaces: Collection[UUID] | None = None
+) -> list[NextDue]:
     async with database.read(None, role=Role.JOBS, timeouts=JOB) as connection:
-        return await idle.soonest(connection, horizon)
+        return await idle.soonest(connection, horizon, workspaces)

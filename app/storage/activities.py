@@ -14,14 +14,17 @@ from app.storage.tables import activity
 
 APPEND: Final = """
 INSERT INTO activity (workspace_id, opportunity_id, activity_id, pipeline_id, kind, content,
-                      occurred_at, recorded_at, actor, import_id)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+                      outcome, next_step, next_step_at, occurred_at, recorded_at, actor, import_id)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
 """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Activity:
-    """A row of `activity`. `import_id` is set on imported history."""
+    """A row of `activity`: what was done, what came of it, and what was agreed to be done next.
+
+    `import_id` is set on imported history.
+    """
 
     activity_id: UUID
     opportunity_id: UUID
@@ -31,6 +34,9 @@ class Activity:
     occurred_at: datetime
     recorded_at: datetime
     actor: str
+    outcome: str | None = None
+    next_step: str | None = None
+    next_step_at: datetime | None = None
     import_id: UUID | None = None
 
 
@@ -45,6 +51,9 @@ def append(workspace: UUID, done: Activity) -> Part:
             done.pipeline_id,
             done.kind,
             done.content,
+            done.outcome,
+            done.next_step,
+            done.next_step_at,
             done.occurred_at,
             done.recorded_at,
             done.actor,

@@ -63,6 +63,13 @@ WHERE o.workspace_id = $1 AND o.flagged_at IS NULL
 ORDER BY o.goes_idle_at LIMIT $2 FOR NO KEY UPDATE SKIP LOCKED
 """
 
+TAKE_ESCALATING: Final = """
+SELECT o.opportunity_id FROM opportunity AS o
+WHERE o.workspace_id = $1 AND o.flagged_at IS NOT NULL AND o.escalated_at IS NULL
+  AND o.critical_at <= (SELECT clock_timestamp())
+ORDER BY o.critical_at LIMIT $2 FOR NO KEY UPDATE SKIP LOCKED
+"""
+
 # Read by a statement of its own, after the locks: its snapshot holds what came before them.
 _FLAG_COLUMNS = ", ".join(f"f.{name} AS flag_{name}" for name in COLUMNS)
 TAKEN: Final = f"""
@@ -83,12 +90,12 @@ RAISE: Final = """
 WITH raised AS (
     SELECT * FROM unnest(
         $2::uuid[], $3::uuid[], $4::uuid[], $5::smallint[], $6::text[], $7::timestamptz[],
-        $8::timestamptz[], $9::timestamptz[]
+        $8::timestamptz[], $9::timestamptz[], $10::timestamptz[]
     ) AS raised (flag_id, opportunity_id, pipeline_id, slot, clock, clock_started_at, idle_since,
-                 opened_at)
+                 opened_at, escalated_at)
 ), kept AS (
     INSERT INTO idle_flag (workspace_id, flag_id, opportunity_id, pipeline_id, slot, clock,
-                           clock_started_at, idle_since, opened_at)
+                           clock_started_at, idle_since, opened_at, escalated_at)
     SELECT $1, raised.* FROM raised
     ON CONFLICT (workspace_id, opportunity_id, clock_started_at) DO UPDATE
     SET slot = excluded.slot, clock = excluded.clock, idle_since = excluded.idle_since,
@@ -96,13 +103,26 @@ WITH raised AS (
         snoozed_until = NULL, snooze_reason = NULL, resolved_at = NULL, resolved_by = NULL
 )
 UPDATE opportunity AS o
-SET version = o.version + 1, idle_flag_id = raised.flag_id, flagged_at = $10, updated_at = $10
+SET version = o.version + 1, idle_flag_id = raised.flag_id, flagged_at = $11, updated_at = $11,
+    escalated_at = raised.escalated_at
 FROM raised WHERE o.workspace_id = $1 AND o.opportunity_id = raised.opportunity_id
+"""
+
+ESCALATE: Final = """
+WITH critical AS (
+    UPDATE idle_flag SET escalated_at = $3, acknowledged_at = NULL, acknowledged_by = NULL
+    WHERE workspace_id = $1 AND flag_id = ANY ($2::uuid[])
+    RETURNING opportunity_id
+)
+UPDATE opportunity AS o SET version = o.version + 1, escalated_at = $3, updated_at = $3
+FROM critical WHERE o.workspace_id = $1 AND o.opportunity_id = critical.opportunity_id
 """
 
 
 class Due:
-    """A deal that is due and locked: its pipeline's revision, and its episode's flag if any."""
+    """A deal that is due, to be flagged or for its flag to be critical, and locked: its pipeline's
+    revision, and its episode's flag if any.
+    """
 
     __slots__ = ("deal", "flag", "now", "revision")
 
@@ -117,7 +137,16 @@ class Due:
 
 async def take_due(connection: Connection, workspace: UUID, limit: int) -> list[Due]:
     """Lock deals that are due and not flagged, at most so many, the longest due first."""
-    taken = await connection.fetch(TAKE, workspace, limit)
+    return await _taken(connection, TAKE, workspace, limit)
+
+
+async def take_escalating(connection: Connection, workspace: UUID, limit: int) -> list[Due]:
+    """Lock deals whose open flag has come to be critical, at most so many, likewise."""
+    return await _taken(connection, TAKE_ESCALATING, workspace, limit)
+
+
+async def _taken(connection: Connection, take: str, workspace: UUID, limit: int) -> list[Due]:
+    taken = await connection.fetch(take, workspace, limit)
     if not taken:
         return []
     ids = [row["opportunity_id"] for row in taken]
@@ -129,9 +158,16 @@ async def raise_flags(
 ) -> None:
     """Open these flags, and mark their deals, which this transaction holds locked."""
     opening = ("flag_id", "opportunity_id", "pipeline_id", "slot", "clock")
-    times = ("clock_started_at", "idle_since", "opened_at")
+    times = ("clock_started_at", "idle_since", "opened_at", "escalated_at")
     columns = [[getattr(flag, name) for flag in flags] for name in (*opening, *times)]
     await connection.execute(RAISE, workspace, *columns, at)
+
+
+async def escalate(
+    connection: Connection, workspace: UUID, flags: Sequence[UUID], at: datetime
+) -> None:
+    """Make these flags critical, and mark their deals, which this transaction holds locked."""
+    await connection.execute(ESCALATE, workspace, flags, at)
 
 
 async def find(connection: Connection, workspace: UUID, flag_id: UUID) -> IdleFlag:

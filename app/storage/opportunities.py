@@ -12,7 +12,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from app.domain.errors import NotFound
-from app.domain.idleness import Holds, IdleState, Reset
+from app.domain.idleness import Holds, IdleState, NextStep, Reset
 from app.domain.journey import Facts, Position, Status
 from app.domain.opportunity import Opportunity
 from app.storage import idempotency
@@ -80,8 +80,10 @@ def _assignments(columns: Iterable[str], start: int) -> str:
 
 
 _EVER_COLUMNS = (
-    *("last_activity_at", "idle_rule_since", "snoozed_until", "clock_started_at"),
-    *("clock_reset_by", "goes_idle_at", "idle_flag_id", "flagged_at", "updated_at"),
+    *("last_activity_at", "idle_rule_since", "snoozed_until", "next_step_at"),
+    *("next_step_planned_at", "next_step", "clock_started_at", "clock_reset_by", "goes_idle_at"),
+    *("critical_at", "follow_up_due_at", "idle_flag_id", "flagged_at", "escalated_at"),
+    "updated_at",
     "closed_facts",  # a move and a change of facts both bear on it
 )
 _POSITION_COLUMNS = (
@@ -183,15 +185,32 @@ def deal_of(row: Any) -> Opportunity:
             moved_at=row["moved_at"],
         ),
         last_activity_at=row["last_activity_at"],
-        holds=Holds(rule_since=row["idle_rule_since"], snoozed_until=row["snoozed_until"]),
-        idle=IdleState(row["clock_started_at"], Reset(row["clock_reset_by"]), row["goes_idle_at"]),
+        holds=Holds(
+            rule_since=row["idle_rule_since"],
+            snoozed_until=row["snoozed_until"],
+            next_step=_next_step(row),
+        ),
+        idle=IdleState(
+            row["clock_started_at"],
+            Reset(row["clock_reset_by"]),
+            row["goes_idle_at"],
+            row["critical_at"],
+            row["follow_up_due_at"],
+        ),
         flag_id=row["idle_flag_id"],
         flagged_at=row["flagged_at"],
+        escalated_at=row["escalated_at"],
         continues=row["continues"],
         continued_as=row["continued_as"],
         created_at=row["created_at"],
         updated_at=row["updated_at"],
     )
+
+
+def _next_step(row: Any) -> NextStep | None:
+    if row["next_step_at"] is None:
+        return None
+    return NextStep(row["next_step_at"], row["next_step_planned_at"], row["next_step"])
 
 
 def _json(value: Any) -> Any:
@@ -253,15 +272,22 @@ def _key(workspace: UUID, deal: Opportunity) -> tuple[Any, ...]:
 
 
 def _ever(deal: Opportunity) -> tuple[Any, ...]:
+    step = deal.holds.next_step
     return (
         deal.last_activity_at,
         deal.holds.rule_since,
         deal.holds.snoozed_until,
+        step and step.at,
+        step and step.planned_at,
+        step and step.what,
         deal.idle.clock_started_at,
         deal.idle.reset_by.value,
         deal.idle.goes_idle_at,
+        deal.idle.critical_at,
+        deal.idle.follow_up_due_at,
         deal.flag_id,
         deal.flagged_at,
+        deal.escalated_at,
         deal.updated_at,
         None if deal.closed_facts is None else json.dumps(dict(deal.closed_facts)),
     )

@@ -7,14 +7,16 @@ strings and instants ISO 8601, so that what is read is exactly what was saved.
 """
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import date, datetime
 from decimal import Decimal
 from types import MappingProxyType
 from typing import Any
 from uuid import UUID
 
+from app.domain.business_calendar import BusinessCalendar, Holiday, SpecialDay
 from app.domain.period import Period
 from app.domain.pipeline import (
+    QUALIFYING,
     FieldRequirement,
     Flow,
     Guidance,
@@ -25,6 +27,7 @@ from app.domain.pipeline import (
     Stage,
     StageKind,
 )
+from app.domain.working_hours import Hours, Span
 
 Document = dict[str, Any]
 
@@ -36,6 +39,8 @@ def encode(pipeline: Pipeline) -> Document:
         "name": pipeline.name,
         "description": pipeline.description,
         "timezone": pipeline.timezone,
+        "calendar": _encode_calendar(pipeline.calendar),
+        "qualifying": list(pipeline.qualifying),
         "flow": pipeline.flow.value,
         "moves": sorted(pipeline.moves),
         "stages": [_encode_stage(stage) for stage in pipeline.stages],
@@ -44,7 +49,11 @@ def encode(pipeline: Pipeline) -> Document:
 
 
 def decode(pipeline_id: UUID, revision: int, document: Mapping[str, Any]) -> Pipeline:
-    """The pipeline as that revision defines it."""
+    """The pipeline as that revision defines it.
+
+    Revisions saved before there were calendars say nothing of them, nor of kinds of their own.
+    """
+    calendar = _decode_calendar(document.get("calendar"))
     return Pipeline(
         pipeline_id=pipeline_id,
         revision=revision,
@@ -52,9 +61,11 @@ def decode(pipeline_id: UUID, revision: int, document: Mapping[str, Any]) -> Pip
         name=document["name"],
         description=document["description"],
         timezone=document["timezone"],
+        calendar=calendar,
+        qualifying=tuple(document.get("qualifying", QUALIFYING)),
         flow=Flow(document["flow"]),
         moves=frozenset((start, end) for start, end in document["moves"]),
-        stages=tuple(_decode_stage(stage) for stage in document["stages"]),
+        stages=tuple(_decode_stage(stage, calendar) for stage in document["stages"]),
         archived_at=_instant(document["archived_at"]),
     )
 
@@ -81,7 +92,7 @@ def _encode_stage(stage: Stage) -> Document:
     }
 
 
-def _decode_stage(stage: Mapping[str, Any]) -> Stage:
+def _decode_stage(stage: Mapping[str, Any], calendar: BusinessCalendar | None) -> Stage:
     return Stage(
         key=stage["key"],
         name=stage["name"],
@@ -90,7 +101,7 @@ def _decode_stage(stage: Mapping[str, Any]) -> Stage:
         off_path=stage["off_path"],
         description=stage["description"],
         probability=_share(stage["probability"]),
-        idle=_decode_rule(stage["idle"]),
+        idle=_decode_rule(stage["idle"], calendar),
         follow_up_every=_period(stage["follow_up_every"]),
         target_conversion=_share(stage["target_conversion"]),
         target_dwell=_period(stage["target_dwell"]),
@@ -110,21 +121,67 @@ def _encode_rule(rule: IdleRule) -> Document:
         "after_by_priority": {
             priority: _text(after) for priority, after in rule.after_by_priority.items()
         },
+        "critical_after": _text(rule.critical_after),
+        "max_pause": _text(rule.max_pause),
+        "elapsed": rule.elapsed,
+        "inherits": rule.inherits,
         "qualifying": list(rule.qualifying),
         "since": _text(rule.since),
     }
 
 
-def _decode_rule(rule: Mapping[str, Any]) -> IdleRule:
+def _decode_rule(rule: Mapping[str, Any], calendar: BusinessCalendar | None) -> IdleRule:
+    elapsed = rule.get("elapsed", False)
     return IdleRule(
         clock=IdleClock(rule["clock"]),
         after=_period(rule["after"]),
         after_by_priority=MappingProxyType(
             {priority: _period(after) for priority, after in rule["after_by_priority"].items()}
         ),
+        critical_after=_period(rule.get("critical_after")),
+        max_pause=_period(rule.get("max_pause")),
+        elapsed=elapsed,
+        calendar=None if elapsed else calendar,
+        inherits=rule.get("inherits", False),
         qualifying=tuple(rule["qualifying"]),
         since=_instant(rule["since"]),
     )
+
+
+def _encode_calendar(calendar: BusinessCalendar | None) -> Document | None:
+    if calendar is None:
+        return None
+    return {
+        "timezone": calendar.timezone,
+        "hours": [_encode_hours(hours) for hours in calendar.hours],
+        "holidays": [[day.on.isoformat(), day.name] for day in calendar.holidays],
+        "special_days": [
+            [day.on.isoformat(), _encode_hours(day.hours), day.name]
+            for day in calendar.special_days
+        ],
+    }
+
+
+def _decode_calendar(calendar: Mapping[str, Any] | None) -> BusinessCalendar | None:
+    if calendar is None:
+        return None
+    return BusinessCalendar(
+        timezone=calendar["timezone"],
+        hours=tuple(_decode_hours(hours) for hours in calendar["hours"]),
+        holidays=tuple(Holiday(date.fromisoformat(on), name) for on, name in calendar["holidays"]),
+        special_days=tuple(
+            SpecialDay(date.fromisoformat(on), _decode_hours(hours), name)
+            for on, hours, name in calendar["special_days"]
+        ),
+    )
+
+
+def _encode_hours(hours: Hours) -> list[list[int]]:
+    return [[span.start, span.end] for span in hours]
+
+
+def _decode_hours(hours: list[list[int]]) -> Hours:
+    return tuple(Span(start, end) for start, end in hours)
 
 
 def _encode_guidance(guidance: Guidance | None) -> Document | None:

@@ -6,7 +6,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from app.domain.api_key import ApiKey
@@ -25,7 +25,7 @@ def until(condition: Callable[[], bool], seconds: float = 20) -> None:
 class Service:
     """A service in a process of its own, known by the data folder in its environment."""
 
-    def __init__(self, folder: Path, **settings: str) -> None:
+    def __init__(self, folder: Path, *, command: Sequence[str] = COMMAND, **settings: str) -> None:
         self.folder = folder
         inherited = {k: v for k, v in os.environ.items() if not k.startswith("DATABASE_")}
         ours = {"SLUICE_DATA_DIR": str(folder), "SLUICE_PORT": "0", "SLUICE_DEMO": "0"}
@@ -33,7 +33,7 @@ class Service:
         ours["SLUICE_BOOTSTRAP_KEY"] = str(self.key)
         with (folder / "stderr.log").open("ab") as stderr:
             self.process = subprocess.Popen(
-                COMMAND,
+                command,
                 env=inherited | ours | settings,
                 stdout=subprocess.PIPE,
                 stderr=stderr,
@@ -46,6 +46,11 @@ class Service:
             if "http://" in line:
                 self.url = "http://" + line.split("http://")[1].split()[0].rstrip("/")
                 break
+
+    def end(self) -> None:
+        """Kill it, if it still runs."""
+        self.process.kill()
+        self.process.communicate()
 
     def answers(self) -> bool:
         try:

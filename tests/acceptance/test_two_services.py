@@ -44,8 +44,7 @@ def two_services(own_database: str) -> Iterator[list[Service]]:
             until(service.answers)
         yield services
         for service in services:
-            service.process.kill()
-            service.process.communicate()
+            service.end()
 
 
 @dataclass

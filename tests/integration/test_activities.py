@@ -203,7 +203,8 @@ async def test_a_deal_deleted_meanwhile_is_not_found_and_no_failure(
         ({"kind": "call", "content": "a\u0000b"}, "/content"),
         ({"kind": "call", "occurred_at": 0}, "/occurred_at"),
         ({"kind": "call", "occurred_at": "2999-01-01T00:00:00Z"}, "/occurred_at"),
-        ({"kind": "call", "outcome": "good"}, "/outcome"),
+        ({"kind": "call", "outcome": ""}, "/outcome"),
+        ({"kind": "call", "mood": "good"}, "/mood"),
     ],
 )
 async def test_what_is_wrong_with_an_activity_is_said_and_where(

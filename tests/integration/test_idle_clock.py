@@ -3,23 +3,25 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
 from uuid import UUID
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from app.actions.rearrange_deals import rearrange
 from app.domain import journey
 from app.domain.access import Principal
-from app.domain.idleness import Holds, IdleState, crossing, idle_state
+from app.domain.idleness import Holds, IdleState, NextStep, goes_idle_at, idle_state
 from app.domain.journey import Facts, Position, Status, Transition, TransitionKind
 from app.domain.opportunity import Opportunity
 from app.domain.period import Period
 from app.domain.pipeline import Flow, IdleClock, IdleRule, LossReason, Pipeline, Stage, StageKind
-from app.storage import idle_clock, opportunities, pipelines, rearrangement
+from app.storage import opportunities, pipelines, stage_deals, transitions
 from app.storage.engine import Connection, Database, Lock
 from app.storage.ids import new_id
+from app.storage.pipelines import Revision
 from app.storage.statement import execute
+from tests.factories import OFFICE
 
 NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
 KINDS = ("call", "visit", "note")
@@ -33,7 +35,7 @@ on_the_database = settings(
 
 def before_now(days: int) -> st.SearchStrategy[datetime]:
     span = days * 86_400_000_000
-    return st.integers(0, span).map(lambda us: NOW - timedelta(microseconds=us))
+    return st.integers(1, span).map(lambda us: NOW - timedelta(microseconds=us))
 
 
 periods = st.one_of(
@@ -46,6 +48,9 @@ rules = st.builds(
     clock=st.sampled_from(IdleClock),
     after=periods,
     after_by_priority=st.dictionaries(st.sampled_from(["high", "low"]), periods),
+    critical_after=periods,
+    max_pause=periods,
+    calendar=st.none() | st.just(OFFICE),
     qualifying=st.lists(st.sampled_from(KINDS), unique=True, min_size=1).map(tuple),
     since=before_now(30),
 )
@@ -116,6 +121,13 @@ cases = st.builds(
         Holds,
         rule_since=st.none() | before_now(20),
         snoozed_until=st.none() | before_now(20).map(lambda at: at + timedelta(days=10)),
+        next_step=st.none()
+        | st.builds(
+            NextStep,
+            at=before_now(20).map(lambda at: at + timedelta(days=10)),
+            planned_at=before_now(40),
+            what=st.none() | st.just("Send the quote"),
+        ),
     ),
     dwell=st.dictionaries(
         st.integers(1, 9), st.integers(0, 10**12).map(lambda us: timedelta(microseconds=us))
@@ -126,7 +138,15 @@ cases = st.builds(
 
 def pipeline_of(origin: IdleRule, target: IdleRule) -> Pipeline:
     def opened(key: str, slot: int, rule: IdleRule) -> Stage:
-        return Stage(key=key, name=key.title(), kind=StageKind.OPEN, slot=slot, idle=rule)
+        cadence = Period(days=3) if key == "target" else None
+        return Stage(
+            key=key,
+            name=key.title(),
+            kind=StageKind.OPEN,
+            slot=slot,
+            idle=rule,
+            follow_up_every=cadence,
+        )
 
     reasons = (LossReason("price", "Price"),)
     identity = new_id()
@@ -184,12 +204,45 @@ async def stored(
     return opportunities.deal_of(row), row["resolved_by"]
 
 
-def ends(deal: Opportunity, stage: Stage, clock: IdleState) -> bool:
+def revised(pipeline: Pipeline, **rules_by_key: IdleRule) -> Pipeline:
+    """The next revision, with other rules."""
+    stages = tuple(
+        replace(stage, idle=rules_by_key.get(stage.key, stage.idle)) for stage in pipeline.stages
+    )
+    return replace(pipeline, revision=2, stages=stages)
+
+
+def in_force(pipeline: Pipeline) -> Revision:
+    return Revision(pipeline, "mia", in_force_at=NOW, created_at=NOW)
+
+
+def ends(deal: Opportunity, stage: Stage, clock: IdleState, holds: Holds) -> bool:
     """Whether the rule leaves the deal's flag no longer due, a snooze aside."""
     if deal.flag_id is None:
         return False
-    due = crossing(stage.idle, deal.facts.priority, clock.clock_started_at)
+    unsnoozed = replace(holds, snoozed_until=None)
+    due = goes_idle_at(stage, deal.facts.priority, clock.clock_started_at, unsnoozed)
     return due is None or due > NOW or clock.clock_started_at != deal.idle.clock_started_at
+
+
+async def check(
+    connection: Connection,
+    workspace: UUID,
+    deal: Opportunity,
+    stage: Stage,
+    expected: IdleState,
+    holds: Holds,
+) -> Opportunity:
+    """That the deal in the database has this clock, and its flag only where it is due."""
+    found, resolved_by = await stored(connection, workspace, deal)
+    assert (found.idle, found.holds) == (expected, holds)
+    assert (found.version, found.updated_at) == (deal.version + 1, NOW)
+    if ends(deal, stage, expected, holds):
+        assert (found.flag_id, found.flagged_at, resolved_by) == (None, None, "not_due")
+    else:
+        assert (found.flag_id, found.flagged_at) == (deal.flag_id, deal.flagged_at)
+        assert resolved_by is None
+    return found
 
 
 @on_the_database
@@ -198,45 +251,18 @@ async def test_a_changed_rule_clocks_every_deal_as_the_domain_does(
     database: Database, principal: Principal, old: IdleRule, new: IdleRule, drawn: list[Case]
 ) -> None:
     workspace = principal.workspace_id
-    changed = replace(new, since=NOW)
 
     async def work(connection: Connection) -> None:
-        pipeline = pipeline_of(old, IdleRule())
-        deals = await keep(connection, workspace, pipeline, drawn)
-        stage = replace(pipeline.by_slot[ORIGIN], idle=changed)
-        ended = await idle_clock.recompute(connection, workspace, pipeline.pipeline_id, stage, NOW)
-        expected_ends = set()
+        before = pipeline_of(old, IdleRule())
+        deals = await keep(connection, workspace, before, drawn)
+        after = revised(before, origin=replace(new, since=NOW))
+        await rearrange(connection, principal, before, in_force(after), ())
+        stage = after.by_slot[ORIGIN]
         for case, deal in zip(drawn, deals, strict=True):
             expected = case.clock(stage, deal.holds)
-            found, resolved_by = await stored(connection, workspace, deal)
-            assert found.idle == expected
-            assert found.holds == deal.holds
+            found = await check(connection, workspace, deal, stage, expected, deal.holds)
             assert found.position == deal.position
-            # What the row says of activities gives the same clock the next time.
-            again = idle_state(
-                stage,
-                case.priority,
-                moved_at=case.moved_at,
-                last_activity_at=found.last_activity_at,
-                holds=deal.holds,
-            )
-            assert again == expected
-            if ends(deal, stage, expected):
-                expected_ends.add((deal.opportunity_id, deal.flag_id))
-                assert (found.flag_id, found.flagged_at) == (None, None)
-                assert resolved_by == "not_due"
-            else:
-                assert (found.flag_id, found.flagged_at) == (deal.flag_id, deal.flagged_at)
-                assert resolved_by is None
-            if found.version == deal.version:
-                assert found == deal
-            else:
-                assert (found.version, found.updated_at) == (deal.version + 1, NOW)
-        assert {(deal.opportunity_id, flag) for deal, flag in ended} == expected_ends
-        ended_again = await idle_clock.recompute(
-            connection, workspace, pipeline.pipeline_id, stage, NOW
-        )
-        assert ended_again == []
+            assert found.last_activity_at == case.last_activity(stage.idle)
 
     await database.write(workspace, work, lock=Lock.DEFINITIONS)
 
@@ -249,31 +275,21 @@ async def test_a_rearranged_deal_stands_where_the_journey_says_and_its_clock_goe
     workspace = principal.workspace_id
 
     async def work(connection: Connection) -> None:
-        pipeline = pipeline_of(old, new)
-        origin, target = pipeline.by_slot[ORIGIN], pipeline.by_slot[TARGET]
-        deals = await keep(connection, workspace, pipeline, drawn)
-        assert await rearrangement.deals_held(connection, workspace, pipeline, pipeline.stages) == {
+        before = pipeline_of(old, new)
+        origin, target = before.by_slot[ORIGIN], before.by_slot[TARGET]
+        deals = await keep(connection, workspace, before, drawn)
+        after = replace(before, revision=2)
+        assert await stage_deals.held(connection, workspace, before, before.stages) == {
             "origin": len(deals)
         }
-        moving = await rearrangement.next_deals(connection, workspace, pipeline.pipeline_id, origin)
-        assert sorted(moving) == sorted(deal.opportunity_id for deal in deals)
-        told = await rearrangement.move(
-            connection,
-            workspace,
-            moving,
-            revised=pipeline,
-            origin=origin,
-            target=target,
-            actor="mia",
-            instant=NOW,
-        )
-        moved = {deal.opportunity_id: (deal, flag, entry) for (deal, flag), entry in told}
+        await rearrange(connection, principal, before, in_force(after), [(origin, target)])
+        assert await stage_deals.held(connection, workspace, before, before.stages) == {
+            "target": len(deals)
+        }
         for case, deal in zip(drawn, deals, strict=True):
-            found, resolved_by = await stored(connection, workspace, deal)
-            told_deal, told_flag, entry = moved[deal.opportunity_id]
-            assert told_deal == found
+            (entry,) = await transitions.standing(connection, workspace, deal.opportunity_id)
             entered = deal.position.stage_entered_at
-            transition = Transition(
+            assert entry.transition == Transition(
                 seq=6,
                 kind=TransitionKind.REARRANGED,
                 from_slot=ORIGIN,
@@ -282,27 +298,28 @@ async def test_a_rearranged_deal_stands_where_the_journey_says_and_its_clock_goe
                 occurred_at=max(NOW, entered + timedelta(microseconds=1)),
                 facts=deal.facts,
             )
-            assert entry.transition == transition
-            assert (entry.from_name, entry.to_name, entry.actor) == ("Origin", "Target", "mia")
-            assert found.position == journey.after(pipeline, deal.position, transition)
-            differs = old.threshold(case.priority) is not new.threshold(case.priority) and (
-                _length(old, case) != _length(new, case)
-            )
-            other_clock = old.clock is not new.clock or (
-                new.clock is IdleClock.INACTIVITY and set(old.qualifying) != set(new.qualifying)
-            )
-            holds = replace(deal.holds, rule_since=NOW) if differs or other_clock else deal.holds
+            assert (entry.from_name, entry.to_name) == ("Origin", "Target")
+            assert entry.actor == principal.subject
+            holds = deal.holds
+            if not alike(old, new, case.priority):
+                holds = replace(holds, rule_since=NOW)
             expected = case.clock(target, holds)
-            assert (found.idle, found.holds) == (expected, holds)
-            assert (found.version, found.updated_at) == (deal.version + 1, NOW)
-            if ends(deal, target, expected):
-                assert (found.flag_id, told_flag, resolved_by) == (None, deal.flag_id, "not_due")
-            else:
-                assert (found.flag_id, told_flag, resolved_by) == (deal.flag_id, None, None)
+            found = await check(connection, workspace, deal, target, expected, holds)
+            assert found.position == journey.after(after, deal.position, entry.transition)
 
     await database.write(workspace, work, lock=Lock.DEFINITIONS)
 
 
-def _length(rule: IdleRule, case: Case) -> Any:
-    period = rule.threshold(case.priority)
-    return None if period is None else period.length
+def alike(old: IdleRule, new: IdleRule, priority: str | None) -> bool:
+    """Whether a deal is due by the one when it is due by the other."""
+    asked = [
+        (
+            rule.clock,
+            rule.after_by_priority.get(priority or "", rule.after),
+            rule.max_pause,
+            rule.calendar,
+            set(rule.qualifying) if rule.clock is IdleClock.INACTIVITY else None,
+        )
+        for rule in (old, new)
+    ]
+    return asked[0] == asked[1]

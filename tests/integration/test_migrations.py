@@ -2,7 +2,10 @@
 
 import os
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
+from urllib.parse import urlsplit
 from uuid import uuid4
 
 import pytest
@@ -13,8 +16,15 @@ from sqlalchemy import Connection, text
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 
+from app.actions.check_projection import disagreements
+from app.actions.flag_idle import flag_idle
+from app.domain.period import Period
+from app.domain.pipeline import Pipeline
 from app.storage import migrate
-from tests.conftest import OWNER_URL, at, dropped, on_server
+from app.storage.engine import Database
+from tests.conftest import OWNER_URL, at, dropped, make_workspace, on_server
+from tests.factories import keep_pipeline
+from tests.idle import open_deals, watched_pipeline
 
 # Everything that a migration makes: columns, constraints, indexes, policies, grants, functions.
 SCHEMA = """
@@ -100,3 +110,36 @@ async def test_one_migration_at_a_time_forth_and_back_gives_the_same_schema_at_e
     for revision, before in zip(reversed(revisions()), [*reversed(revisions())][1:], strict=False):
         await run(empty, command.downgrade, before)
         assert await schema(empty) == after[before], f"taking back {revision}"
+
+
+async def test_deals_from_before_there_were_critical_flags_have_their_clocks_worked_out(
+    own_database: str,
+) -> None:
+    owner_url = at(os.environ[OWNER_URL], urlsplit(own_database).path.removeprefix("/"))
+    engine = create_async_engine(
+        "postgresql+asyncpg://" + owner_url.split("://", 1)[1], poolclass=NullPool
+    )
+    database = await Database.open(own_database, size=2)
+    principal, _ = await make_workspace(database)
+    pipeline = await keep_pipeline(database, principal.workspace_id, _cadenced(watched_pipeline()))
+    now = datetime.now(UTC)
+    for days in (0, 5, 30):
+        await open_deals(database, principal, pipeline, 2, now - timedelta(days=days))
+    await flag_idle(database, principal.workspace_id)
+    await database.close()
+    await run(engine, command.downgrade, "0008")
+    await run(engine, command.upgrade, "head")
+    async with engine.connect() as connection:
+        clocks = await connection.execute(
+            text("SELECT count(critical_at), count(follow_up_due_at) FROM opportunity")
+        )
+        assert clocks.one() == (6, 6)
+    await engine.dispose()
+    database = await Database.open(own_database, size=2)
+    assert [found async for found in disagreements(database, principal.workspace_id)] == []
+    await database.close()
+
+
+def _cadenced(pipeline: Pipeline) -> Pipeline:
+    stages = (replace(stage, follow_up_every=Period(days=3)) for stage in pipeline.stages)
+    return replace(pipeline, stages=tuple(stages))

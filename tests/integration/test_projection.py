@@ -176,6 +176,8 @@ DAMAGE = {
     "moved_at": "moved_at = moved_at - interval '1 hour'",
     "continued_as": "continued_as = opportunity_id",
     "goes_idle_at": "goes_idle_at = NULL",
+    "critical_at": "critical_at = now()",
+    "follow_up_due_at": "follow_up_due_at = now()",
     "clock_started_at": "clock_started_at = now()",
     "clock_reset_by": "clock_reset_by = 'activity'",
 }

@@ -12,7 +12,7 @@ from app.actions.flag_idle import BATCH
 from app.domain.access import Principal
 from app.domain.period import Period
 from app.domain.pipeline import IdleRule, Pipeline
-from app.jobs.scheduler import Scheduler, clear_idempotency_records, scheduled
+from app.jobs.scheduler import Scheduler, clear_what_is_old, scheduled
 from app.settings import Settings
 from app.storage.engine import Connection, Database
 from tests.conftest import make_workspace
@@ -81,6 +81,22 @@ async def test_a_deal_is_flagged_when_it_falls_idle_and_not_at_the_next_turn(
     async with scheduled(alone, every(3600)):
         assert await count(alone, sales, "idle_flag") == 0
         await until(lambda: count(alone, sales, "idle_flag"), 10)
+
+
+async def test_a_deal_that_is_due_sooner_than_the_next_turn_is_not_kept_waiting_for_it(
+    alone: Database, sales: tuple[Principal, Pipeline]
+) -> None:
+    await open_deals(alone, *sales, 1, datetime.now(UTC) - WEEK)
+    async with scheduled(alone, every(3600)):
+        await until(lambda: count(alone, sales, "idle_flag"), 10)
+        due_in = timedelta(seconds=0.5)  # and the next turn is in an hour
+        await open_deals(alone, *sales, 1, datetime.now(UTC) - WEEK + due_in)
+
+        async def flagged_too() -> bool:
+            return await count(alone, sales, "idle_flag") == 2
+
+        assert not await flagged_too()
+        await until(flagged_too, 10)
 
 
 async def test_the_service_leaves_cleanly_in_the_middle_of_a_scan(
@@ -152,7 +168,7 @@ async def test_answers_kept_for_their_day_are_cleared_and_younger_ones_stay(
         )
 
     await alone.write(workspace, keep)
-    await clear_idempotency_records(alone)
+    await clear_what_is_old(alone)
 
     async def left(connection: Connection) -> list[str]:
         rows = await connection.fetch("SELECT key FROM idempotency_record ORDER BY key")

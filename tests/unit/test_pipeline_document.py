@@ -1,6 +1,7 @@
 """A revision is read back exactly as it was saved."""
 
 import json
+from dataclasses import replace
 from datetime import UTC
 from decimal import Decimal
 from types import MappingProxyType
@@ -9,6 +10,7 @@ from uuid import UUID
 from hypothesis import given
 from hypothesis import strategies as st
 
+from app.domain.business_calendar import BusinessCalendar
 from app.domain.period import Period
 from app.domain.pipeline import (
     FieldRequirement,
@@ -21,7 +23,9 @@ from app.domain.pipeline import (
     Stage,
     StageKind,
 )
+from app.domain.templates.calendars import TEMPLATES
 from app.storage.pipeline_document import decode, encode
+from tests.factories import OFFICE
 
 ID = UUID("01980000-0000-7000-8000-000000000001")
 
@@ -47,6 +51,10 @@ stages = st.builds(
         clock=st.sampled_from(IdleClock),
         after=st.none() | periods,
         after_by_priority=st.dictionaries(texts, st.none() | periods).map(MappingProxyType),
+        critical_after=st.none() | periods,
+        max_pause=st.none() | periods,
+        elapsed=st.booleans(),
+        inherits=st.booleans(),
         qualifying=st.lists(texts).map(tuple),
         since=st.none() | instants,
     ),
@@ -66,6 +74,21 @@ stages = st.builds(
     succeeded_by=st.lists(texts, max_size=3).map(tuple),
     preceded_by=st.none() | texts,
 )
+calendars = st.sampled_from(
+    [None, OFFICE, BusinessCalendar(timezone="Asia/Dubai", hours=TEMPLATES[2].hours)]
+)
+
+
+def consistent(pipeline: Pipeline) -> Pipeline:
+    """With its calendar in the rules that count in it, as a revision has it."""
+
+    def counted(stage: Stage) -> Stage:
+        calendar = None if stage.idle.elapsed else pipeline.calendar
+        return replace(stage, idle=replace(stage.idle, calendar=calendar))
+
+    return replace(pipeline, stages=tuple(counted(stage) for stage in pipeline.stages))
+
+
 pipelines = st.builds(
     Pipeline,
     pipeline_id=st.just(ID),
@@ -76,9 +99,11 @@ pipelines = st.builds(
     stages=st.lists(stages, max_size=4).map(tuple),
     description=st.none() | texts,
     timezone=texts,
+    calendar=calendars,
+    qualifying=st.lists(texts, max_size=3).map(tuple),
     moves=st.frozensets(st.tuples(texts, texts), max_size=4),
     archived_at=st.none() | instants,
-)
+).map(consistent)
 
 
 @given(pipelines)
@@ -101,3 +126,18 @@ def test_a_share_keeps_its_digits_and_a_length_its_spelling() -> None:
     )
     (document,) = encode(pipeline)["stages"]
     assert (document["probability"], document["target_dwell"]) == ("0.10", "PT24H")
+
+
+def test_a_revision_saved_before_there_were_calendars_is_read_as_it_was_meant() -> None:
+    stage = Stage(
+        key="a", name="A", kind=StageKind.OPEN, slot=1, idle=IdleRule(after=Period(days=7))
+    )
+    pipeline = Pipeline(
+        pipeline_id=ID, key="p", name="P", revision=1, flow=Flow.FREE, stages=(stage,)
+    )
+    document = encode(pipeline)
+    for name in ("calendar", "qualifying"):
+        del document[name]
+    for name in ("critical_after", "max_pause", "elapsed", "inherits"):
+        del document["stages"][0]["idle"][name]
+    assert decode(ID, 1, document) == pipeline

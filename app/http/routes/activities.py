@@ -66,7 +66,7 @@ async def create_activity(
         database,
         principal,
         opportunity_id,
-        FollowUp(kind=body.kind, content=body.content, occurred_at=body.occurred_at),
+        FollowUp(**dict(body)),
         request=repeatable,
         answer=_recorded,
     )

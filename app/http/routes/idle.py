@@ -1,6 +1,5 @@
 """Idle deals: their flags, what is done about those, who is next, and a scan at once."""
 
-from time import perf_counter
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Path, Query, Response
@@ -8,7 +7,7 @@ from fastapi import APIRouter, Depends, Path, Query, Response
 from app.actions.attend_flag import acknowledge_flag, snooze_flag
 from app.actions.flag_idle import scan_workspace
 from app.domain.access import Principal, Scope
-from app.domain.idle_flag import FlagState
+from app.domain.idle_flag import FlagState, Severity
 from app.domain.idle_flag import IdleFlag as Flag
 from app.domain.opportunity import Opportunity
 from app.domain.pipeline import Pipeline
@@ -21,13 +20,15 @@ from app.http.schemas.idle import (
     IdleFlagPage,
     IdleFlagQuery,
     IdleScan,
+    IdleScanPage,
     SnoozeCreate,
     UpcomingIdle,
     UpcomingIdlePage,
     UpcomingIdleQuery,
 )
+from app.http.schemas.transitions import PageQuery
 from app.http.strictness import StrictRoute
-from app.storage import pipelines
+from app.storage import idle_scans, pipelines
 from app.storage.idempotency import Answer
 from app.storage.queries import idle
 
@@ -61,6 +62,7 @@ async def list_idle_flags(
                 owner=query.owner,
                 team=query.team,
                 state=None if query.state is None else FlagState(query.state),
+                severity=None if query.severity is None else Severity(query.severity),
             ),
             after=listing.first,
             limit=listing.more,
@@ -138,19 +140,38 @@ async def list_upcoming_idle(
     )
 
 
+@router.get("/idle-scans")
+async def list_idle_scans(
+    query: Annotated[PageQuery, Query()],
+    principal: Reader,
+    database: DatabaseDep,
+    pages: PagesDep,
+) -> IdleScanPage:
+    """The last scans, and how far the service is behind at present."""
+    workspace = principal.workspace_id
+    listing = pages.of(query, list="idle-scans", workspace=workspace)
+    async with database.read(workspace) as connection:
+        found = await idle_scans.latest(
+            connection, workspace, before=listing.first, limit=listing.more
+        )
+        lag = await idle_scans.lag(connection, workspace)
+    found, page = listing.cut(found, lambda scan: [scan.scan_id])
+    return IdleScanPage(
+        items=[IdleScan.of(scan) for scan in found], page=page, lag_seconds=round(lag, 6)
+    )
+
+
 @router.post("/idle-scans", response_model=IdleScan)
 async def create_idle_scan(
     principal: Writer, database: DatabaseDep, repeatable: RepeatableDep
 ) -> Response:
     """Look for idle deals in this workspace now, ahead of the scan that runs every few seconds."""
-    began = perf_counter()
+    answer = await scan_workspace(database, principal, request=repeatable, answer=_scanned)
+    return answers.sent(answer)
 
-    def scanned(flagged: int) -> Answer:
-        return answers.done(IdleScan(flagged=flagged, seconds=round(perf_counter() - began, 6)))
 
-    return answers.sent(
-        await scan_workspace(database, principal, request=repeatable, answer=scanned)
-    )
+def _scanned(scan: idle_scans.IdleScan) -> Answer:
+    return answers.done(IdleScan.of(scan))
 
 
 def _attended(flag: Flag, deal: Opportunity, pipeline: Pipeline) -> Answer:

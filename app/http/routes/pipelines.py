@@ -8,7 +8,7 @@ from fastapi import APIRouter, Depends, Path, Query, Response
 from pydantic import BeforeValidator
 
 from app.actions import define_pipeline
-from app.domain import restructuring, templates
+from app.domain import restructuring
 from app.domain.access import Principal, Scope
 from app.domain.definition import definition_of
 from app.domain.pipeline import Pipeline as Definition
@@ -16,7 +16,7 @@ from app.domain.restructuring import Restructuring
 from app.http import answers, conditional
 from app.http.deps import Allowed, DatabaseDep, RepeatableDep
 from app.http.paging import PagesDep
-from app.http.schemas.common import Key, PageInfo
+from app.http.schemas.common import Key
 from app.http.schemas.pipelines import (
     Pipeline,
     PipelineCreate,
@@ -25,9 +25,6 @@ from app.http.schemas.pipelines import (
     PipelineQuery,
     PipelineRevision,
     PipelineRevisionPage,
-    PipelineTemplate,
-    PipelineTemplateList,
-    PipelineTemplateQuery,
     PipelineUpdate,
 )
 from app.http.schemas.stages import StageArchive, StageCreate, StageMerge, StageSplit, StageUpdate
@@ -50,17 +47,6 @@ def _plain_number(text: str) -> str:
     if not re.fullmatch("[1-9][0-9]*", text):
         raise ValueError("a revision is a number like 1")
     return text
-
-
-@router.get("/pipeline-templates")
-async def list_pipeline_templates(
-    query: Annotated[PipelineTemplateQuery, Query()], _: Reader
-) -> PipelineTemplateList:
-    """Pipelines to begin with, for `POST /v1/pipelines`."""
-    return PipelineTemplateList(
-        items=[PipelineTemplate.of(each) for each in templates.templates(query.language)],
-        page=PageInfo(next_cursor=None),
-    )
 
 
 @router.get("/pipelines")

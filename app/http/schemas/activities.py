@@ -4,13 +4,16 @@ from typing import Any, Final
 
 from pydantic import ConfigDict, Field
 
-from app.http.schemas.common import Id, Instant, Key, Page, Request, Response, Text
+from app.http.schemas.common import Id, Instant, Key, Name, Page, Request, Response, Text
 from app.storage import activities
 
 _DONE: Final[dict[str, Any]] = {
     "kind": "call",
     "content": "Budget is there; wants a quote by Friday.",
+    "outcome": "interested",
     "occurred_at": "2026-11-12T10:15:00Z",
+    "next_step": "Send the quote",
+    "next_step_at": "2026-11-13T16:00:00Z",
 }
 _EXAMPLE: Final[dict[str, Any]] = {
     "id": "019a8f0e-6a3b-7e20-9c11-4b5c6d7e8f90",
@@ -23,15 +26,26 @@ _EXAMPLE: Final[dict[str, Any]] = {
 
 
 class ActivityCreate(Request):
-    """A follow-up on a deal. Kinds that the stage names as qualifying reset its idle clock."""
+    """A follow-up on a deal: what was done, what came of it, and what is to be done next.
+
+    Kinds that the deal's stage names as qualifying reset its idle clock, and its cadence begins
+    anew.
+    """
 
     model_config = ConfigDict(json_schema_extra={"examples": [_DONE]})
 
     kind: Key = Field(description="A word of yours: `call`, `email`, `meeting`, `demo`, `note` …")
     content: Text | None = None
+    outcome: Name | None = Field(default=None, description="What came of it: a word of yours.")
     occurred_at: Instant | None = Field(
         default=None,
         description="When it was done; null: now. Up to 60 seconds ahead is taken as now.",
+    )
+    next_step: Name | None = Field(default=None, description="What is to be done next.")
+    next_step_at: Instant | None = Field(
+        default=None,
+        description="When; after `occurred_at`. Until then the deal is not idle, where its stage"
+        " allows for that (`max_pause`).",
     )
 
 
@@ -44,7 +58,10 @@ class Activity(Response):
     opportunity_id: Id
     kind: str
     content: str | None
+    outcome: str | None
     occurred_at: Instant
+    next_step: str | None
+    next_step_at: Instant | None
     recorded_at: Instant
     actor: str
     historical: bool = Field(description="Whether it came by an import.")
@@ -56,7 +73,10 @@ class Activity(Response):
             opportunity_id=done.opportunity_id,
             kind=done.kind,
             content=done.content,
+            outcome=done.outcome,
             occurred_at=done.occurred_at,
+            next_step=done.next_step,
+            next_step_at=done.next_step_at,
             recorded_at=done.recorded_at,
             actor=done.actor,
             historical=done.import_id is not None,

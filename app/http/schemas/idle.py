@@ -10,8 +10,9 @@ from app.domain.pipeline import Pipeline
 from app.http.schemas.common import Duration, Id, Instant, Key, Page, Request, Response, Text
 from app.http.schemas.opportunities import Label
 from app.http.schemas.transitions import PageQuery
+from app.storage import idle_scans
 
-_DEAL: Final[dict[str, Any]] = {
+FLAGGED_EXAMPLE: Final[dict[str, Any]] = {
     "id": "019a8f0e-4c1e-7d8a-9b1c-2f3e4d5c6b7a",
     "external_id": "CRM-1042",
     "name": "Ten seats for the design team",
@@ -21,14 +22,16 @@ _DEAL: Final[dict[str, Any]] = {
 }
 _EXAMPLE: Final[dict[str, Any]] = {
     "id": "019a8f0e-7d4c-7a10-9d41-6e7f8a9b0c1d",
-    "opportunity": _DEAL,
+    "opportunity": FLAGGED_EXAMPLE,
     "pipeline": "sales",
     "stage": "quote",
     "state": "snoozed",
+    "severity": "warning",
     "clock": "stage_age",
     "clock_started_at": "2026-11-09T14:30:00Z",
     "idle_since": "2026-11-16T14:30:00Z",
     "opened_at": "2026-11-16T14:30:00.412Z",
+    "escalated_at": None,
     "acknowledged": None,
     "snoozed": {
         "at": "2026-11-17T08:00:00Z",
@@ -39,7 +42,7 @@ _EXAMPLE: Final[dict[str, Any]] = {
     "resolved": None,
 }
 _EXPECTED: Final[dict[str, Any]] = {
-    "opportunity": _DEAL,
+    "opportunity": FLAGGED_EXAMPLE,
     "pipeline": "sales",
     "stage": "quote",
     "clock": "stage_age",
@@ -49,14 +52,25 @@ _EXPECTED: Final[dict[str, Any]] = {
     "flag_id": None,
 }
 
+_SCAN: Final[dict[str, Any]] = {
+    "id": "019a8f0e-7d4c-7c55-8a11-7b8c9d0e1f2a",
+    "started_at": "2026-11-16T14:30:00.402Z",
+    "seconds": 0.0127,
+    "flagged": 3,
+    "escalated": 1,
+    "lag_seconds": 0.412,
+    "requested_by": None,
+}
+
 Clock = Literal["stage_age", "inactivity"]
 State = Literal["open", "acknowledged", "snoozed", "resolved"]
+FlagSeverity = Literal["warning", "critical"]
 
 
 class FlaggedOpportunity(Response):
     """The deal in short, as it stands now."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [_DEAL]})
+    model_config = ConfigDict(json_schema_extra={"examples": [FLAGGED_EXAMPLE]})
 
     id: Id
     external_id: str | None
@@ -120,12 +134,14 @@ class IdleFlag(Response):
     pipeline: str
     stage: str = Field(description="The stage in which the deal fell idle.")
     state: State
+    severity: FlagSeverity
     clock: Clock
     clock_started_at: Instant
     idle_since: Instant = Field(
         description="When the deal had sat for as long as its stage allows, whenever it was seen."
     )
     opened_at: Instant
+    escalated_at: Instant | None = Field(description="Since when it is critical.")
     acknowledged: Acknowledgement | None
     snoozed: Snooze | None
     resolved: FlagResolution | None
@@ -138,10 +154,12 @@ class IdleFlag(Response):
             pipeline=pipeline.key,
             stage=pipeline.by_slot[flag.slot].key,
             state=flag.state.value,
+            severity=flag.severity.value,
             clock=flag.clock.value,
             clock_started_at=flag.clock_started_at,
             idle_since=flag.idle_since,
             opened_at=flag.opened_at,
+            escalated_at=flag.escalated_at,
             acknowledged=None
             if flag.acknowledged_at is None
             else Acknowledgement.model_construct(
@@ -173,6 +191,7 @@ class IdleFlagQuery(PageQuery):
     owner: Label | None = None
     team: Label | None = None
     state: State | None = Field(default=None, description="Absent: all but the resolved ones.")
+    severity: FlagSeverity | None = None
 
     def asked(self) -> dict[str, Any]:
         """What decides which list it is, for its cursors."""
@@ -239,9 +258,47 @@ class UpcomingIdleQuery(PageQuery):
 
 
 class IdleScan(Response):
-    """What a scan found."""
+    """What one scan of the workspace found, how long it took, and how late it was."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [{"flagged": 3, "seconds": 0.004}]})
+    model_config = ConfigDict(json_schema_extra={"examples": [_SCAN]})
 
-    flagged: int = Field(description="Flags opened; what another scan has flagged is not counted.")
+    id: Id
+    started_at: Instant
     seconds: float
+    flagged: int = Field(description="Flags opened; what another scan has flagged is not counted.")
+    escalated: int = Field(description="Flags that became critical.")
+    lag_seconds: float | None = Field(
+        description="By how much the longest overdue of the flagged deals was overdue; null: none"
+        " was flagged."
+    )
+    requested_by: str | None = Field(description="Null: the service's own.")
+
+    @classmethod
+    def of(cls, scan: idle_scans.IdleScan) -> "IdleScan":
+        return cls.model_construct(
+            id=scan.scan_id,
+            started_at=scan.started_at,
+            seconds=scan.seconds,
+            flagged=scan.flagged,
+            escalated=scan.escalated,
+            lag_seconds=scan.lag_seconds,
+            requested_by=scan.requested_by,
+        )
+
+
+class IdleScanPage(Page[IdleScan]):
+    """A page of the scans that found something or were asked for, the latest first.
+
+    Scans that find nothing leave no record; that they run, the present lag tells.
+    """
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [{"items": [_SCAN], "page": {"next_cursor": None}, "lag_seconds": 0.0}]
+        }
+    )
+
+    lag_seconds: float = Field(
+        description="For how long the longest overdue deal has been due without a flag, at present;"
+        " 0: none is."
+    )

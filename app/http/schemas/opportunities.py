@@ -10,7 +10,8 @@ from pydantic_core import PydanticCustomError
 from app.domain import money
 from app.domain import opportunity as domain
 from app.domain.errors import Breach, Invalid
-from app.domain.pipeline import IdleClock, Pipeline
+from app.domain.pipeline import Pipeline
+from app.http.schemas.clocks import IDLE_EXAMPLE, OpportunityIdle
 from app.http.schemas.common import (
     Attributes,
     Day,
@@ -53,15 +54,7 @@ OPPORTUNITY_EXAMPLE: Final[dict[str, Any]] = {
     "opened_at": "2026-11-02T09:00:00Z",
     "stage_entered_at": "2026-11-09T14:30:00Z",
     "closed_at": None,
-    "idle": {
-        "clock": "stage_age",
-        "clock_started_at": "2026-11-09T14:30:00Z",
-        "last_reset_by": "move",
-        "goes_idle_at": "2026-11-16T14:30:00Z",
-        "snoozed_until": None,
-        "flag_id": None,
-        "flagged_at": None,
-    },
+    "idle": IDLE_EXAMPLE,
     "continues": None,
     "continued_as": None,
     "created_at": "2026-11-02T09:00:00Z",
@@ -173,20 +166,6 @@ def _values(sent: dict[str, Any]) -> dict[str, Any]:
     return sent
 
 
-class OpportunityIdle(Response):
-    """The deal's idle clock: which one, what reset it, since when, until when."""
-
-    model_config = ConfigDict(json_schema_extra={"examples": [OPPORTUNITY_EXAMPLE["idle"]]})
-
-    clock: Literal["stage_age", "inactivity"]
-    clock_started_at: Instant
-    last_reset_by: Literal["move", "activity"]
-    goes_idle_at: Instant | None = Field(description="Null: never, as things stand.")
-    snoozed_until: Instant | None
-    flag_id: Id | None = Field(description="The unresolved idle flag, open or snoozed.")
-    flagged_at: Instant | None = Field(description="Since when that flag has stood open.")
-
-
 class Opportunity(Response):
     """One deal as it stands now."""
 
@@ -223,7 +202,7 @@ class Opportunity(Response):
     @classmethod
     def of(cls, deal: domain.Opportunity, pipeline: Pipeline) -> "Opportunity":
         """The deal under a revision of its pipeline. What we made is not validated again."""
-        here, facts, idle = deal.position, deal.facts, deal.idle
+        here, facts = deal.position, deal.facts
         stage = pipeline.by_slot[here.slot]
         return cls.model_construct(
             id=deal.opportunity_id,
@@ -246,15 +225,7 @@ class Opportunity(Response):
             opened_at=here.opened_at,
             stage_entered_at=here.stage_entered_at,
             closed_at=here.closed_at,
-            idle=OpportunityIdle.model_construct(
-                clock=IdleClock(stage.idle.clock).value,
-                clock_started_at=idle.clock_started_at,
-                last_reset_by=idle.reset_by.value,
-                goes_idle_at=idle.goes_idle_at,
-                snoozed_until=deal.holds.snoozed_until,
-                flag_id=deal.flag_id,
-                flagged_at=deal.flagged_at,
-            ),
+            idle=OpportunityIdle.of(deal, stage.idle.clock),
             continues=deal.continues,
             continued_as=deal.continued_as,
             created_at=deal.created_at,

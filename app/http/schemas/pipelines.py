@@ -13,8 +13,9 @@ from pydantic import MISSING, ConfigDict, Field
 from app.domain import definition as domain
 from app.domain import templates
 from app.domain.errors import Breach, Invalid
-from app.domain.pipeline import MAX_STAGES
+from app.domain.pipeline import MAX_STAGES, QUALIFYING
 from app.domain.pipeline import Flow as DomainFlow
+from app.http.schemas.calendars import CALENDAR_EXAMPLE, Calendar, CalendarDocument
 from app.http.schemas.common import (
     Id,
     Instant,
@@ -47,13 +48,15 @@ _DOCUMENT: Final[dict[str, Any]] = {
     "name": "Sales",
     "description": "New business.",
     "timezone": "Europe/Berlin",
+    "calendar": CALENDAR_EXAMPLE,
+    "qualifying_activities": ["call", "email", "meeting", "demo"],
     "flow": "forward",
     "moves": [],
     "stages": [{"key": "prospect", "name": "Prospect", "kind": "open"}, STAGE_EXAMPLE, _WON, _LOST],
 }
 
 
-_STAGE: Final[dict[str, Any]] = {
+SHOWN_STAGE: Final[dict[str, Any]] = {
     **STAGE_EXAMPLE,
     "position": 1,
     "archived_at": None,
@@ -63,7 +66,7 @@ _EXAMPLE: Final[dict[str, Any]] = {
     "id": "019a8f0d-11c0-7a40-8c11-2b3c4d5e6f70",
     "revision": 4,
     **_DOCUMENT,
-    "stages": [_STAGE],
+    "stages": [SHOWN_STAGE],
     "archived_stages": [],
     "warnings": [],
     "created_at": "2026-10-01T08:00:00Z",
@@ -74,13 +77,6 @@ _REVISION: Final[dict[str, Any]] = {
     "revision": 4,
     "actor": "mia",
     "in_force_at": "2026-11-02T08:00:00Z",
-}
-_TEMPLATE: Final[dict[str, Any]] = {
-    "key": "b2b",
-    "name": "B2B sale",
-    "description": "From a prospect to a signed order.",
-    "flow": "forward",
-    "stages": [_STAGE],
 }
 
 
@@ -97,6 +93,7 @@ class Move(Request):
 
 Stages = Annotated[list[StageDocument], Field(max_length=MAX_STAGES)]
 Moves = Annotated[list[Move], Field(max_length=MAX_STAGES**2)]
+Kinds = Annotated[list[Key], Field(min_length=1, max_length=50)]
 Timezone = Annotated[Name, Field(max_length=100, examples=["Europe/Berlin"])]
 
 
@@ -125,6 +122,14 @@ class PipelineDocument(Shown):
     name: Name
     description: Text | None = None
     timezone: Timezone = Field(default="UTC", description="IANA name: where its days begin.")
+    calendar: CalendarDocument | None = Field(
+        default=None,
+        description="Working time, in which idle thresholds and cadences count; null: all time.",
+    )
+    qualifying_activities: Kinds = Field(
+        default_factory=lambda: list(QUALIFYING),
+        description="The kinds of activity that count as a follow-up, where a stage names none.",
+    )
     flow: Flow = Field(default="free", description="Which moves between open stages are allowed.")
     moves: Moves = Field(default_factory=list, description="Of a `graph`: all that it allows.")
     stages: Stages
@@ -141,6 +146,8 @@ class PipelineDocument(Shown):
             stages=tuple(stage.stage() for stage in self.stages),
             description=self.description,
             timezone=self.timezone,
+            calendar=None if self.calendar is None else self.calendar.calendar(),
+            qualifying=tuple(self.qualifying_activities),
             moves=_pairs(self.moves),
         )
 
@@ -163,6 +170,8 @@ class PipelineCreate(Shown):
     name: Name | None = None
     description: Text | None = None
     timezone: Timezone = "UTC"
+    calendar: CalendarDocument | None = None
+    qualifying_activities: Kinds | None = None
     flow: Flow | None = Field(default=None, description="Null: the template's, else `free`.")
     moves: Moves | None = None
     stages: Stages | None = None
@@ -175,6 +184,10 @@ class PipelineCreate(Shown):
             changes["description"] = self.description
         if self.name is not None:
             changes["name"] = self.name
+        if self.calendar is not None:
+            changes["calendar"] = self.calendar.calendar()
+        if self.qualifying_activities is not None:
+            changes["qualifying"] = tuple(self.qualifying_activities)
         if self.flow is not None:
             changes["flow"] = DomainFlow(self.flow)
         if self.moves is not None:
@@ -213,6 +226,12 @@ class PipelineUpdate(Update):
     name: Name | MISSING = MISSING
     description: Text | MISSING | None = MISSING
     timezone: Timezone | MISSING = MISSING
+    calendar: CalendarDocument | MISSING | None = Field(
+        default=MISSING, description="Replaced as a whole."
+    )
+    qualifying_activities: Kinds | MISSING = Field(
+        default=MISSING, description="Replaced as a whole."
+    )
     flow: Flow | MISSING = MISSING
     moves: Moves | MISSING = Field(
         default=MISSING, description="Replaced as a whole; another flow than `graph` drops them."
@@ -221,6 +240,10 @@ class PipelineUpdate(Update):
     def changes(self) -> dict[str, Any]:
         """What was sent, by the domain's names."""
         sent = self.given()
+        if sent.get("calendar") is not None:
+            sent["calendar"] = sent["calendar"].calendar()
+        if "qualifying_activities" in sent:
+            sent["qualifying"] = tuple(sent.pop("qualifying_activities"))
         if "flow" in sent:
             sent["flow"] = DomainFlow(sent["flow"])
         if "moves" in sent:
@@ -264,6 +287,8 @@ class Pipeline(Response):
     name: str
     description: str | None
     timezone: str
+    calendar: Calendar | None
+    qualifying_activities: list[str]
     flow: Flow
     moves: list[Move]
     stages: list[Stage] = Field(description="Those in use, in order.")
@@ -290,6 +315,8 @@ class Pipeline(Response):
             name=pipeline.name,
             description=pipeline.description,
             timezone=pipeline.timezone,
+            calendar=None if pipeline.calendar is None else Calendar.of(pipeline.calendar),
+            qualifying_activities=list(pipeline.qualifying),
             flow=pipeline.flow.value,
             moves=_moves(pipeline.moves),
             stages=[Stage.of(stage, position) for position, stage in enumerate(in_use, start=1)],
@@ -340,44 +367,6 @@ class PipelineRevisionPage(Page[PipelineRevision]):
     model_config = ConfigDict(
         json_schema_extra={"examples": [{"items": [_REVISION], "page": {"next_cursor": None}}]}
     )
-
-
-class PipelineTemplate(Response):
-    """A pipeline to begin with."""
-
-    model_config = ConfigDict(json_schema_extra={"examples": [_TEMPLATE]})
-
-    key: str
-    name: str
-    description: str
-    flow: Flow
-    stages: list[Stage]
-
-    @classmethod
-    def of(cls, template: templates.Template) -> "PipelineTemplate":
-        return cls.model_construct(
-            key=template.key,
-            name=template.name,
-            description=template.description,
-            flow=template.flow.value,
-            stages=[
-                Stage.of(stage, position) for position, stage in enumerate(template.stages, start=1)
-            ],
-        )
-
-
-class PipelineTemplateList(Page[PipelineTemplate]):
-    """The templates, all on one page."""
-
-    model_config = ConfigDict(
-        json_schema_extra={"examples": [{"items": [_TEMPLATE], "page": {"next_cursor": None}}]}
-    )
-
-
-class PipelineTemplateQuery(Query):
-    """In which language."""
-
-    language: Language = "en"
 
 
 def _moves(moves: Iterable[tuple[str, str]]) -> list[Move]:

@@ -14,7 +14,7 @@ from pydantic_core import PydanticCustomError
 
 from app.domain import pipeline as domain
 from app.domain.definition import UNPLACED
-from app.domain.pipeline import IdleClock, IdleRule, StageKind
+from app.domain.pipeline import IdleClock, StageKind
 from app.http.schemas.common import (
     Duration,
     Instant,
@@ -30,6 +30,7 @@ from app.http.schemas.common import (
 
 Kind = Literal["open", "won", "lost"]
 Clock = Literal["stage_age", "inactivity"]
+IdleTime = Literal["working", "elapsed"]
 Line = Annotated[Text, Field(min_length=1, max_length=500)]
 Priority = Annotated[Name, Field(max_length=100)]
 Path = Annotated[Text, Field(max_length=500)]
@@ -44,6 +45,9 @@ STAGE_EXAMPLE: Final[dict[str, Any]] = {
     "idle_after": "P7D",
     "idle_after_by_priority": {"high": "P3D"},
     "idle_clock": "inactivity",
+    "idle_time": "working",
+    "critical_after": "P14D",
+    "max_pause": "P7D",
     "qualifying_activities": ["call", "email", "meeting"],
     "follow_up_every": "P3D",
     "target_conversion": 0.6,
@@ -118,11 +122,29 @@ class StageDocument(Request):
         description="What is quiet: `stage_age` counts from entering the stage, `inactivity` from "
         "the last move or qualifying activity.",
     )
-    qualifying_activities: Annotated[list[Key], Field(max_length=50)] = Field(
-        default_factory=lambda: list(IdleRule().qualifying),
-        description="The kinds of activity that reset an inactivity clock.",
+    idle_time: IdleTime = Field(
+        default="working",
+        description="How lengths count where the pipeline has a calendar: in its working time, or"
+        " in all time.",
     )
-    follow_up_every: Duration | None = Field(default=None, description="Cadence of follow-ups.")
+    critical_after: Duration | None = Field(
+        default=None,
+        description="How long after its clock's start a flag is critical; null: after twice the"
+        " threshold.",
+    )
+    max_pause: Duration | None = Field(
+        default=None,
+        description="How long beyond the threshold a planned next step keeps a deal from being"
+        " idle, at most; null: it does not.",
+    )
+    qualifying_activities: Annotated[list[Key], Field(max_length=50)] | None = Field(
+        default=None,
+        description="The kinds of activity that count as a follow-up here: they reset an inactivity"
+        " clock; null: those of the pipeline.",
+    )
+    follow_up_every: Duration | None = Field(
+        default=None, description="Cadence: how often a deal here is to be followed up."
+    )
     target_conversion: Share | None = Field(
         default=None, description="The share that should go on to the next stage."
     )
@@ -172,7 +194,10 @@ class StageUpdate(Update):
         Annotated[dict[Priority, Duration | None], Field(max_length=20)] | MISSING
     ) = Field(default=MISSING, description="Replaced as a whole: null means never, for a priority.")
     idle_clock: Clock | MISSING = MISSING
-    qualifying_activities: Annotated[list[Key], Field(max_length=50)] | MISSING = MISSING
+    idle_time: IdleTime | MISSING = MISSING
+    critical_after: Duration | MISSING | None = MISSING
+    max_pause: Duration | MISSING | None = MISSING
+    qualifying_activities: Annotated[list[Key], Field(max_length=50)] | MISSING | None = MISSING
     follow_up_every: Duration | MISSING | None = MISSING
     target_conversion: Share | MISSING | None = MISSING
     target_dwell: Duration | MISSING | None = MISSING
@@ -258,7 +283,10 @@ class Stage(Response):
     idle_after: Duration | None
     idle_after_by_priority: dict[str, Duration | None]
     idle_clock: Clock
-    qualifying_activities: list[str]
+    idle_time: IdleTime
+    critical_after: Duration | None
+    max_pause: Duration | None
+    qualifying_activities: list[str] | None = Field(description="Null: those of the pipeline.")
     follow_up_every: Duration | None
     target_conversion: float | None
     target_dwell: Duration | None
@@ -287,7 +315,10 @@ class Stage(Response):
             idle_after=rule.after,
             idle_after_by_priority=dict(rule.after_by_priority),
             idle_clock=rule.clock.value,
-            qualifying_activities=list(rule.qualifying),
+            idle_time="elapsed" if rule.elapsed else "working",
+            critical_after=rule.critical_after,
+            max_pause=rule.max_pause,
+            qualifying_activities=None if rule.inherits else list(rule.qualifying),
             follow_up_every=stage.follow_up_every,
             target_conversion=_rate(stage.target_conversion),
             target_dwell=stage.target_dwell,
@@ -323,10 +354,16 @@ def _with(stage: domain.Stage, given: dict[str, Any]) -> domain.Stage:
                 rule["after_by_priority"] = MappingProxyType(value)
             case "idle_clock", _:
                 rule["clock"] = IdleClock(value)
+            case "idle_time", _:
+                rule["elapsed"] = value == "elapsed"
+            case "qualifying_activities", None:
+                rule["inherits"] = True
             case "qualifying_activities", _:
-                rule["qualifying"] = tuple(value)
+                rule["inherits"], rule["qualifying"] = False, tuple(value)
             case "idle_after", _:
                 rule["after"] = value
+            case (("critical_after" | "max_pause"), _):
+                rule[name] = value
             case (("probability" | "target_conversion"), float()):
                 terms[name] = Decimal(repr(value))
             case "guidance", Guidance():

@@ -1,6 +1,6 @@
 """Who is idle, who will be, and where a scan has work."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -9,7 +9,7 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, Select, func, select, text, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.domain.idle_flag import FlagState, IdleFlag
+from app.domain.idle_flag import FlagState, IdleFlag, Severity
 from app.domain.opportunity import Opportunity
 from app.domain.pipeline import Pipeline
 from app.storage import pipelines
@@ -37,11 +37,14 @@ class Filters:
     owner: str | None = None
     team: str | None = None
     state: FlagState | None = None
+    severity: Severity | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class NextDue:
-    """When the first unflagged deal of a workspace is due: in so many seconds; ≤ 0: it is due."""
+    """When a workspace's first deal is due to be flagged, or its first flag to be critical: in so
+    many seconds; ≤ 0: it is due.
+    """
 
     workspace_id: UUID
     seconds: float
@@ -49,25 +52,36 @@ class NextDue:
 
 SOONEST: Final = text(
     """
-    SELECT w.workspace_id,
-           extract(epoch FROM next.goes_idle_at - clock_timestamp())::float8 AS seconds
+    SELECT w.workspace_id, extract(epoch FROM next.due_at - clock_timestamp())::float8 AS seconds
     FROM workspace AS w CROSS JOIN LATERAL (
-        SELECT o.goes_idle_at FROM opportunity AS o
-        WHERE o.workspace_id = w.workspace_id
-          AND o.flagged_at IS NULL AND o.goes_idle_at IS NOT NULL
-        ORDER BY o.goes_idle_at LIMIT 1
+        SELECT least((
+            SELECT o.goes_idle_at FROM opportunity AS o
+            WHERE o.workspace_id = w.workspace_id
+              AND o.flagged_at IS NULL AND o.goes_idle_at IS NOT NULL
+            ORDER BY o.goes_idle_at LIMIT 1
+        ), (
+            SELECT o.critical_at FROM opportunity AS o
+            WHERE o.workspace_id = w.workspace_id
+              AND o.flagged_at IS NOT NULL AND o.escalated_at IS NULL AND o.critical_at IS NOT NULL
+              AND o.goes_idle_at IS NOT NULL
+            ORDER BY o.critical_at LIMIT 1
+        )) AS due_at
     ) AS next
-    WHERE next.goes_idle_at <= clock_timestamp() + :within
+    WHERE next.due_at <= clock_timestamp() + :within
+      AND (CAST(:workspaces AS uuid[]) IS NULL OR w.workspace_id = ANY(:workspaces))
     """
 )
 
 
-async def soonest(connection: AsyncConnection, within: timedelta) -> list[NextDue]:
-    """Each workspace's first deal that is due or will be within the time: one probe of an index.
+async def soonest(
+    connection: AsyncConnection, within: timedelta, workspaces: Collection[UUID] | None = None
+) -> list[NextDue]:
+    """Each workspace's first deal that is due or will be within the time: two probes of an index.
 
-    Asked under the jobs' role, which sees every workspace.
+    Of these workspaces; None: of all. Asked under the jobs' role, which sees every workspace.
     """
-    rows = await connection.execute(SOONEST, {"within": within})
+    asked = {"within": within, "workspaces": None if workspaces is None else list(workspaces)}
+    rows = await connection.execute(SOONEST, asked)
     return [NextDue(row.workspace_id, row.seconds) for row in rows]
 
 
@@ -146,6 +160,9 @@ def _passing(filters: Filters) -> Iterable[ColumnElement[bool]]:
         (o.team, filters.team),
     )
     yield from (column == value for column, value in equal if value is not None)
+    if filters.severity is not None:
+        is_critical = f.escalated_at.is_not(None)
+        yield is_critical if filters.severity is Severity.CRITICAL else ~is_critical
     # IdleFlag.state, as a condition.
     if filters.state is FlagState.RESOLVED:
         yield f.resolved_at.is_not(None)

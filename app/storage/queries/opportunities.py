@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Column, Select, any_, literal, select, tuple_
+from sqlalchemy import Column, Select, any_, func, literal, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.domain.errors import NotFound
@@ -79,6 +79,31 @@ async def changed(
     )
     if after is not None:
         query = query.where(key > after)
+    return await _seen(connection, workspace, query.limit(limit))
+
+
+async def to_follow_up(
+    connection: AsyncConnection,
+    workspace: UUID,
+    filters: Filters,
+    due: datetime | None,
+    *,
+    after: tuple[datetime, UUID] | None,
+    limit: int,
+) -> list[Seen]:
+    """Deals that pass the filters and whose follow-up is due by then, the longest due first.
+
+    `due` None: by now. After (instant, id).
+    """
+    o = opportunity.c
+    until = select(func.clock_timestamp()).scalar_subquery() if due is None else due
+    query = (
+        _filtered(_deals(workspace), filters)
+        .where(o.follow_up_due_at <= until)
+        .order_by(o.follow_up_due_at, o.opportunity_id)
+    )
+    if after is not None:
+        query = query.where(tuple_(o.follow_up_due_at, o.opportunity_id) > after)
     return await _seen(connection, workspace, query.limit(limit))
 
 

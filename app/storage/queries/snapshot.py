@@ -6,17 +6,18 @@ As `domain.measures.snapshot` defines it: in columns where segments hold the dea
 import json
 from collections import defaultdict
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.domain.idleness import latest_start
 from app.domain.measures.ranking import Ranking
 from app.domain.measures.selection import Value
 from app.domain.measures.snapshot import BUCKET_SHARES, BUCKET_YEAR, Standing
 from app.domain.measures.sums import NONE, Count, weighing
-from app.domain.period import Period
-from app.domain.pipeline import IdleClock, StageKind
+from app.domain.pipeline import IdleClock, IdleRule, StageKind
 from app.storage.queries import standings as in_columns
 from app.storage.queries.lengths import PACKED, quantile, samples
 from app.storage.queries.population import OPEN_AT_T, deals
@@ -120,8 +121,7 @@ def standing(question: Question, ends: Ends) -> str:
                    CASE WHEN d.amount IS NOT NULL THEN d.currency END AS currency,
                    coalesce(d.probability, rules.probability) AS probability,
                    greatest({microseconds(":aged_until - d.entered_at")}, 0) AS age,
-                   coalesce({microseconds(f":aged_until - {_clock_start()}")} >= {_THRESHOLD},
-                            FALSE) AS idle,
+                   coalesce({_clock_start()} <= {_LATEST_START}, FALSE) AS idle,
                    rules.ends
             FROM deals AS d {join} JOIN rules ON rules.slot = d.slot
             {_last_activity(question)}
@@ -147,20 +147,21 @@ def _standing(whole: Row[Any], by_currency: list[Row[Any]]) -> Standing:
 
 def _rules(question: Question, ends: Ends) -> str:
     """What does the definition say of each open stage?"""
-    rules = question.bind(_rules_json(question.ranking, ends))
+    rules = question.bind(_rules_json(question.ranking, ends, question.aged_until))
     return f"""
-        SELECT r.slot, r.probability, r.threshold, r.by_priority, r.qualifying, r.ends
+        SELECT r.slot, r.probability, r.latest_start, r.by_priority, r.qualifying, r.ends
         FROM jsonb_to_recordset(CAST({rules} AS jsonb)) AS r(slot int, probability numeric,
-            threshold float8, by_priority jsonb, qualifying text[], ends float8[])"""
+            latest_start timestamptz, by_priority jsonb, qualifying text[], ends float8[])"""
 
 
-_THRESHOLD = """CASE WHEN rules.by_priority ? d.priority
-    THEN CAST(rules.by_priority ->> d.priority AS float8) ELSE rules.threshold END"""
+_LATEST_START = """CASE WHEN rules.by_priority ? d.priority
+    THEN CAST(rules.by_priority ->> d.priority AS timestamptz) ELSE rules.latest_start END"""
 
 
-def _rules_json(ranking: Ranking, ends: Ends) -> str:
-    def length(after: Period | None) -> int | None:
-        return None if after is None else round(after.length.total_seconds() * 1e6)
+def _rules_json(ranking: Ranking, ends: Ends, until: datetime) -> str:
+    def latest(rule: IdleRule, priority: str | None) -> str | None:
+        found = latest_start(rule, priority, until)
+        return None if found is None else found.isoformat()
 
     stages = [ranking.stage(slot) for slot in ranking.slots(StageKind.OPEN)]
     return json.dumps(
@@ -168,10 +169,10 @@ def _rules_json(ranking: Ranking, ends: Ends) -> str:
             {
                 "slot": stage.slot,
                 "probability": None if stage.probability is None else str(stage.probability),
-                "threshold": length(stage.idle.after),
+                "latest_start": latest(stage.idle, None),
                 "by_priority": {
-                    priority: length(after)
-                    for priority, after in stage.idle.after_by_priority.items()
+                    priority: latest(stage.idle, priority)
+                    for priority in stage.idle.after_by_priority
                 },
                 "qualifying": list(stage.idle.qualifying)
                 if stage.idle.clock is IdleClock.INACTIVITY

@@ -5,7 +5,6 @@ SQL. Activities are in no segment, because they make no new version of a deal: o
 only an activity keeps from being idle, the database tells.
 """
 
-import asyncio
 import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -16,10 +15,12 @@ from typing import Final, TypeAlias, cast
 import numpy as np
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.domain.idleness import latest_start
 from app.domain.measures.selection import Value
 from app.domain.measures.snapshot import BUCKET_SHARES, BUCKET_YEAR, Standing
 from app.domain.measures.sums import NONE
 from app.domain.pipeline import IdleClock, IdleRule, Stage, StageKind
+from app.storage.aside import aside
 from app.storage.queries.lengths import Lengths, quantile
 from app.storage.queries.question import Asked, Question
 from app.storage.segments import frames, reading
@@ -64,9 +65,8 @@ class _Clock:
 
     @classmethod
     def of(cls, rule: IdleRule, priority: str | None, until: datetime) -> "_Clock":
-        threshold = rule.threshold(priority)
         return cls(
-            None if threshold is None else until - threshold.length,
+            latest_start(rule, priority, until),
             rule.qualifying if rule.clock is IdleClock.INACTIVITY else (),
         )
 
@@ -81,9 +81,9 @@ async def standings(
     held = await reading.deals(connection, question, {"status", *names[1:]})
     if held is None:
         return None
-    here = await asyncio.to_thread(_open, held, names)
+    here = await aside(_open, held, names)
     idle = await _idle(connection, question, here)
-    return await asyncio.to_thread(_told, question, here, idle, ends)
+    return await aside(_told, question, here, idle, ends)
 
 
 async def bucket_ends(connection: AsyncConnection, asked: Asked) -> Ends | None:
@@ -96,7 +96,7 @@ async def bucket_ends(connection: AsyncConnection, asked: Asked) -> Ends | None:
     visits = await reading.completed_visits(
         connection, question, {"slot", "entered_at"}, counted="left_at"
     )
-    return None if visits is None else await asyncio.to_thread(_ends, visits)
+    return None if visits is None else await aside(_ends, visits)
 
 
 def _open(held: Columns, names: Sequence[str]) -> Frame:
@@ -105,7 +105,7 @@ def _open(held: Columns, names: Sequence[str]) -> Frame:
 
 def _ends(visits: Columns) -> Ends:
     open_slots = visits.question.ranking.slots(StageKind.OPEN)
-    left = [frame.among("slot", open_slots) for frame in visits.chosen()]
+    left = (frame.among("slot", open_slots) for frame in visits.chosen())
     lasted = ((frame, frame.of("left_at") - frame.of("entered_at")) for frame in left)
     found = frames.quantiles(lasted, ("slot",), BUCKET_SHARES)
     return {slot: ends for (slot,), ends in found.items()}
