@@ -10,6 +10,8 @@ outlives it, however it ends.
 What the application does with a request is not known here.
 """
 
+import asyncio
+import ctypes
 import gc
 import logging.config
 import os
@@ -49,6 +51,10 @@ _WORKER_ANSWERS = 10
 
 GARBAGE = 50_000
 """So many objects are made before the youngest are looked through; Python's own number is 700."""
+
+ARENAS = 2
+"""So many places memory is taken from: the loop's, and that of all other threads."""
+_M_ARENA_MAX = -8  # of malloc.h
 
 log = structlog.stdlib.get_logger("sluice.serve")
 
@@ -153,8 +159,29 @@ def _application(settings: Settings, supervisor: int) -> "FastAPI":
         if sys.platform != "linux":
             threading.Thread(target=_end_with_parent, daemon=True).start()
     application = create_app(settings)
+    _leave_in_time(application)
     _collect_seldom()
+    _share_memory()
     return application
+
+
+def _leave_in_time(application: "FastAPI") -> None:
+    """Tell the application of the signal to leave when it comes.
+
+    uvicorn tells it when every answer has been sent, and some go on for as long as they may. The
+    server's own handlers are in place by now: it makes the application after them.
+    """
+    from app.main import leave  # noqa: PLC0415 - see the module's first lines
+
+    loop = asyncio.get_running_loop()
+
+    def told(handler: "signal._HANDLER", sign: int, frame: FrameType | None) -> None:
+        loop.call_soon_threadsafe(leave, application)
+        if callable(handler):
+            handler(sign, frame)
+
+    for sign in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(sign, partial(told, signal.getsignal(sign)))
 
 
 def _collect_seldom() -> None:
@@ -165,6 +192,15 @@ def _collect_seldom() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(GARBAGE, 20, 20)
+
+
+def _share_memory() -> None:
+    """Let all threads that count take memory from one place.
+
+    glibc would give each its own, and each would keep the most that it ever had.
+    """
+    if mallopt := getattr(ctypes.CDLL(None), "mallopt", None):  # there is none elsewhere
+        mallopt(_M_ARENA_MAX, ARENAS)
 
 
 def _end_with_parent() -> None:

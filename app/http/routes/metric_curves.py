@@ -1,6 +1,5 @@
 """Curves of the pipeline: how long deals stay in a stage, how soon they are won."""
 
-import asyncio
 from typing import Annotated
 
 from fastapi import APIRouter, Query
@@ -20,6 +19,7 @@ from app.http.schemas.curves import (
     StageCurveQuery,
     TimeInStageCurve,
 )
+from app.storage.aside import aside
 from app.storage.queries.closings import lifetimes
 from app.storage.queries.lengths import NONE
 from app.storage.queries.stage_time import stays
@@ -47,7 +47,7 @@ async def get_time_in_stage_curve(
     these = found.get((None, stage.slot))
     ended, running = (these.ended.tolist(), these.running.tolist()) if these else ([], [])
     policy = StageCurvePolicy(**inquiry.policy, stage=stage.key, reentry=query.reentry)
-    curve = await asyncio.to_thread(stage_curve, ended, running)
+    curve = await aside(stage_curve, ended, running)
     return TimeInStageCurve.of(curve, stage, inquiry.ranking, policy=policy)
 
 
@@ -60,7 +60,7 @@ async def get_cycle_time_curve(
         found = await lifetimes(inquiry.connection, inquiry.asked, grouped=False)
     ended, running = found.get(None, ({}, NONE))
     lasted = {status: lengths.tolist() for status, lengths in ended.items()}
-    curve = await asyncio.to_thread(cycle_curve, lasted, running.tolist())
+    curve = await aside(cycle_curve, lasted, running.tolist())
     return CycleTimeCurve.of(curve, policy=CycleCurvePolicy(**inquiry.policy))
 
 

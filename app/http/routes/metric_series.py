@@ -1,6 +1,5 @@
 """One figure through time, and held against itself: trend and compare."""
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Any
@@ -19,6 +18,7 @@ from app.http.inquiry import CallerDep, Inquiry
 from app.http.schemas import series
 from app.http.schemas.definitions import DefinitionRef
 from app.http.schemas.series_queries import CompareQuery, FigureQuery, TrendQuery
+from app.storage.aside import aside
 from app.storage.queries import series as figures
 from app.storage.queries.lengths import NONE, Lengths
 from app.storage.queries.question import Asked
@@ -130,7 +130,7 @@ async def _sides(
 async def _difference(figure: Figure, here: _Side, there: _Side, *, apart: bool) -> Difference:
     if figure.has_shift:
         # Of large samples it takes a while: other requests go on meanwhile.
-        shift = await asyncio.to_thread(hodges_lehmann, here.lengths, there.lengths)
+        shift = await aside(hodges_lehmann, here.lengths, there.lengths)
         return comparison.of_lengths(shift, apart=apart)
     if figure.unit is FigureUnit.SHARE:
         return comparison.of_shares(here.reading, there.reading, apart=apart)

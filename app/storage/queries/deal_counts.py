@@ -5,7 +5,6 @@ the filters, those alike in some `keys` together. Where segments hold the deals 
 columns, else by SQL; the answer is the same.
 """
 
-import asyncio
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from enum import Enum
@@ -15,6 +14,7 @@ import numpy as np
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.domain.measures.sums import NONE, Count, weighing
+from app.storage.aside import aside
 from app.storage.queries.lengths import PACKED, Lengths, samples
 from app.storage.queries.losses import losing_moves
 from app.storage.queries.population import OPEN_AT_T, counted
@@ -64,9 +64,7 @@ async def weighed(
         names = {"status", "currency", "amount", "amount_parts", *keys} - {"priced"}
         held = await reading.deals(connection, question, names, counted=among.at)
         if held is not None:
-            return await asyncio.to_thread(
-                lambda: frames.weighed(_chosen(held, among), ("group", *keys))
-            )
+            return await aside(lambda: frames.weighed(_chosen(held, among), ("group", *keys)))
     selected, source = _source(question, among, keys, facts=True, by_move=by_move)
     places = range(2, len(keys) + 3)
     rows = await question.rows(
@@ -97,7 +95,7 @@ async def sampled(
         names = {"status", "open_time", *keys, *(("entered_at",) if age else ())}
         held = await reading.deals(connection, question, names, counted=among.at)
         if held is not None:
-            return await asyncio.to_thread(_sampled, held, among, keys, age=age)
+            return await aside(_sampled, held, among, keys, age=age)
     length = "d.open_time"
     if age:
         under_way = f"greatest({microseconds(':aged_until - d.entered_at')}, 0)"

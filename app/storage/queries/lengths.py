@@ -5,7 +5,6 @@ one value per group they cost a scan, and numpy puts a million in order in a ten
 (docs/decisions/metric-speed.md). What is made of them is `domain.durations`' business.
 """
 
-import asyncio
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, TypeAlias, TypeVar, cast
@@ -16,6 +15,7 @@ from sqlalchemy import Row
 
 from app.domain import durations
 from app.domain.durations import Quantiles, Risk, Summary, summed_up
+from app.storage.aside import aside
 
 K = TypeVar("K")
 Lengths: TypeAlias = NDArray[np.int64]
@@ -34,7 +34,7 @@ async def samples(rows: Iterable[Row[Any]], key: Callable[[Row[Any]], K]) -> dic
 
     In a thread: millions take a second, and other requests go on meanwhile.
     """
-    return await asyncio.to_thread(_samples, rows, key)
+    return await aside(_samples, rows, key)
 
 
 def _samples(rows: Iterable[Row[Any]], key: Callable[[Row[Any]], K]) -> dict[K, Lengths]:

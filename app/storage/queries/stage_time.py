@@ -1,6 +1,5 @@
 """How long do visits in open stages last? As `domain.measures.stage_time` defines it."""
 
-import asyncio
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from app.domain.intervals import Silence
 from app.domain.measures.selection import Value
 from app.domain.measures.stage_time import StageTime, VisitPopulation, VisitReentry
 from app.domain.pipeline import StageKind
+from app.storage.aside import aside
 from app.storage.queries.lengths import NONE, PACKED, Lengths, samples, summary, survival
 from app.storage.queries.population import OPEN_AT_T
 from app.storage.queries.question import Asked, Question, microseconds
@@ -43,7 +43,7 @@ async def stage_times(
 ) -> Mapping[Value, Mapping[int, StageTime]]:
     """By group and slot: how long did the completed stays last, how old are the open ones?"""
     every = await stays(connection, asked, population, reentry, grouped=grouped)
-    return await asyncio.to_thread(_summed_up, every, population)
+    return await aside(_summed_up, every, population)
 
 
 def _summed_up(
@@ -139,10 +139,10 @@ async def _in_columns(
         return frame, np.maximum(end - frame.of("entered_at"), 0)
 
     def count() -> Mapping[tuple[Value, int], Stays]:
-        visits = [frame.among("slot", slots) for frame in completed.chosen()]
+        visits = (frame.among("slot", slots) for frame in completed.chosen())
         ended = sampled((lengths(each, each.of("left_at")) for each in visits), _KEYS)
         under_way = [] if standing is None else standing.chosen()
-        open_ = [frame.among("status", ["open"]).among("slot", slots) for frame in under_way]
+        open_ = (frame.among("status", ["open"]).among("slot", slots) for frame in under_way)
         running = sampled((lengths(each, until) for each in open_), _KEYS)
         return {
             (group, of_slot): Stays(
@@ -151,4 +151,4 @@ async def _in_columns(
             for group, of_slot in {*ended, *running}
         }
 
-    return await asyncio.to_thread(count)
+    return await aside(count)

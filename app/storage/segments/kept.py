@@ -15,8 +15,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.storage.segments.columns import Stored, Values
 
-MOST_BYTES: Final = 56 * 2**20
-"""A worker keeps so much of them: the columns that are asked for of a third of a million deals."""
+MOST_BYTES: Final = 48 * 2**20
+"""A worker keeps so much of them: what is commonly asked of a third of a million deals."""
 
 _OVERHEAD: Final = 512
 _MEANING: Final = 64

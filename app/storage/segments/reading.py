@@ -7,7 +7,6 @@ segments, where too many deals are unfolded, or where the question asks for what
 hold: then SQL counts.
 """
 
-import asyncio
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -21,6 +20,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.domain.journey import Status
 from app.domain.measures.selection import Attribution
 from app.domain.pipeline import StageKind
+from app.storage.aside import aside
 from app.storage.queries import population
 from app.storage.queries.population import BORNE, OF_PIPELINE
 from app.storage.queries.question import Question
@@ -285,7 +285,7 @@ async def _at_t(
             parts += [Part(then.size, then.columns, each.rows), Part(moved.size, moved.columns)]
         return parts
 
-    return await asyncio.to_thread(look), others
+    return await aside(look), others
 
 
 async def _changes(

@@ -1,12 +1,12 @@
 """Rows made into columns by SQL: of the deals that are in no segment, and of those to be folded."""
 
-import asyncio
 from collections.abc import Mapping
 from typing import Any, Final
 
 from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.storage.aside import aside
 from app.storage.queries import population
 from app.storage.queries.population import BORNE
 from app.storage.queries.question import Question
@@ -31,7 +31,7 @@ async def packed_part(
         columns = {name: column.read(getattr(row, name)) for name, column in packed.items()}
         return Part(row.size, columns)
 
-    return await asyncio.to_thread(read)
+    return await aside(read)
 
 
 async def one_row(
