@@ -34,6 +34,14 @@ class Resolution(StrEnum):
     NOT_DUE = "not_due"
 
 
+class Hold(StrEnum):
+    """What keeps a deal from being idle though its threshold has passed: see `Holds`."""
+
+    RULE = "rule"
+    SNOOZE = "snooze"
+    NEXT_STEP = "next_step"
+
+
 @dataclass(frozen=True, slots=True)
 class NextStep:
     """What is to be done next about a deal, and when; `planned_at` is when that was agreed."""
@@ -105,20 +113,14 @@ def goes_idle_at(
     stage: Stage, priority: str | None, clock_started_at: datetime, holds: Holds
 ) -> datetime | None:
     """The instant at which the deal's age has reached the threshold and no hold is left."""
-    due = crossing(stage.idle, priority, clock_started_at) if stage.is_open else None
-    if due is None:
-        return None
-    return max(
-        instant
-        for instant in (
-            due,
-            stage.idle.since,
-            holds.rule_since,
-            holds.snoozed_until,
-            _paused_until(stage.idle, due, clock_started_at, holds.next_step),
-        )
-        if instant is not None
-    )
+    return _due(stage, priority, clock_started_at, holds)[0]
+
+
+def held_by(
+    stage: Stage, priority: str | None, clock_started_at: datetime, holds: Holds
+) -> Hold | None:
+    """What decides when the deal goes idle; None: the threshold itself, or it never does."""
+    return _due(stage, priority, clock_started_at, holds)[1]
 
 
 def crossing(rule: IdleRule, priority: str | None, clock_started_at: datetime) -> datetime | None:
@@ -150,6 +152,25 @@ def critical_at(
         return None
     critical = _later(rule, clock_started_at, length)
     return None if critical is None else max(critical, goes_idle)
+
+
+def _due(
+    stage: Stage, priority: str | None, clock_started_at: datetime, holds: Holds
+) -> tuple[datetime | None, Hold | None]:
+    rule = stage.idle
+    due = crossing(rule, priority, clock_started_at) if stage.is_open else None
+    if due is None:
+        return None, None
+    latest: tuple[datetime, Hold | None] = due, None
+    for until, hold in (
+        (rule.since, Hold.RULE),
+        (holds.rule_since, Hold.RULE),
+        (holds.snoozed_until, Hold.SNOOZE),
+        (_paused_until(rule, due, clock_started_at, holds.next_step), Hold.NEXT_STEP),
+    ):
+        if until is not None and until > latest[0]:
+            latest = until, hold
+    return latest
 
 
 def _paused_until(

@@ -66,6 +66,7 @@ async def test_a_snoozed_flag_comes_back_as_the_same_flag(
     assert await only_flag(client, state="snoozed") == snoozed.json()
     idle = (await client.get(f"/v1/opportunities/{deal['id']}")).json()["idle"]
     assert (idle["goes_idle_at"], idle["flag_id"], idle["flagged_at"]) == (until, flag["id"], None)
+    assert idle["held_by"] == "snooze"
     assert await scan(client) == 0
 
     await let_snooze_end(database, principal, deal["id"])

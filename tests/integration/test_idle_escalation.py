@@ -168,7 +168,7 @@ async def test_a_planned_next_step_holds_the_flag_back_but_not_for_ever(
         return await shown(client, deal["id"])
 
     idle = await plan(next_step="Meet their board", next_step_at=ago(days=-2))
-    assert idle["goes_idle_at"] == ago(days=-2)
+    assert (idle["goes_idle_at"], idle["held_by"]) == (ago(days=-2), "next_step")
     assert idle["next_step"]["what"] == "Meet their board"  # type: ignore[index] # it is planned
     assert idle["flag_id"] is None
     ((_, resolved),) = await told(database, client, "idle_flag.resolved")
@@ -177,6 +177,7 @@ async def test_a_planned_next_step_holds_the_flag_back_but_not_for_ever(
     assert idle["goes_idle_at"] == ago(days=-4)  # the threshold, and five days
     idle = await plan()
     assert (idle["next_step"], idle["goes_idle_at"]) == (None, ago(days=1))
+    assert (idle["held_by"], idle["threshold"]) == (None, "P7D")
     assert await scan(client) == 1
     assert (await only_flag(client))["clock_started_at"] == ago(days=8)
 

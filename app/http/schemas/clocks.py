@@ -5,17 +5,19 @@ from typing import Any, Final, Literal
 from pydantic import ConfigDict, Field
 
 from app.domain.idle_flag import Severity
-from app.domain.idleness import NextStep
+from app.domain.idleness import NextStep, held_by
 from app.domain.opportunity import Opportunity
-from app.domain.pipeline import IdleClock
-from app.http.schemas.common import Id, Instant, Response
+from app.domain.pipeline import Stage
+from app.http.schemas.common import Duration, Id, Instant, Response
 
 IDLE_EXAMPLE: Final[dict[str, Any]] = {
     "clock": "stage_age",
     "clock_started_at": "2026-11-09T14:30:00Z",
     "last_reset_by": "move",
+    "threshold": "P7D",
     "goes_idle_at": "2026-11-16T14:30:00Z",
     "critical_at": "2026-11-23T14:30:00Z",
+    "held_by": None,
     "snoozed_until": None,
     "next_step": {
         "at": "2026-11-13T16:00:00Z",
@@ -53,11 +55,18 @@ class OpportunityIdle(Response):
     clock: Literal["stage_age", "inactivity"]
     clock_started_at: Instant
     last_reset_by: Literal["move", "activity"]
+    threshold: Duration | None = Field(
+        description="How long it may be quiet in this stage, at its priority; null: for ever."
+    )
     goes_idle_at: Instant | None = Field(
         description="The threshold's end, or that of what holds a flag back; null: never, as things"
         " stand."
     )
     critical_at: Instant | None = Field(description="When its flag will be, or became, critical.")
+    held_by: Literal["rule", "snooze", "next_step"] | None = Field(
+        description="What decides `goes_idle_at` where the threshold alone does not: the rule came"
+        " into force later, a snooze ends, or a next step is planned."
+    )
     snoozed_until: Instant | None
     next_step: PlannedStep | None
     follow_up_due_at: Instant | None = Field(
@@ -68,15 +77,18 @@ class OpportunityIdle(Response):
     severity: Literal["warning", "critical"] | None = Field(description="That flag's.")
 
     @classmethod
-    def of(cls, deal: Opportunity, clock: IdleClock) -> "OpportunityIdle":
-        idle = deal.idle
+    def of(cls, deal: Opportunity, stage: Stage) -> "OpportunityIdle":
+        idle, priority = deal.idle, deal.facts.priority
+        hold = held_by(stage, priority, idle.clock_started_at, deal.holds)
         severity = Severity.WARNING if deal.escalated_at is None else Severity.CRITICAL
         return cls.model_construct(
-            clock=clock.value,
+            clock=stage.idle.clock.value,
             clock_started_at=idle.clock_started_at,
             last_reset_by=idle.reset_by.value,
+            threshold=stage.idle.threshold(priority),
             goes_idle_at=idle.goes_idle_at,
             critical_at=idle.critical_at,
+            held_by=None if hold is None or idle.goes_idle_at is None else hold.value,
             snoozed_until=deal.holds.snoozed_until,
             next_step=PlannedStep.of(deal.holds.next_step),
             follow_up_due_at=idle.follow_up_due_at,

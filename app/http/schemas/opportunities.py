@@ -225,7 +225,7 @@ class Opportunity(Response):
             opened_at=here.opened_at,
             stage_entered_at=here.stage_entered_at,
             closed_at=here.closed_at,
-            idle=OpportunityIdle.of(deal, stage.idle.clock),
+            idle=OpportunityIdle.of(deal, stage),
             continues=deal.continues,
             continued_as=deal.continued_as,
             created_at=deal.created_at,
