@@ -54,6 +54,8 @@ def log_config(level: str) -> dict[str, Any]:
             # Alembic tells of every migration at INFO, APScheduler of every tick: not news.
             "alembic": {"level": "WARNING"},
             "apscheduler": {"level": "WARNING"},
+            # Its traces bear the headers of webhooks.
+            "httpcore": {"level": "WARNING"},
             "uvicorn": {"level": "WARNING"},
         },
     }

@@ -1,19 +1,23 @@
 """The one composition root: settings in, application out."""
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 
 from fastapi import FastAPI
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, Gauge
 
 from app.http import docs, middleware, openapi, problems
 from app.http.authentication import Authentication
+from app.http.broadcast import Broadcast
 from app.http.routes import (
     access,
     activities,
     definitions,
+    digest,
     events,
+    follow_ups,
     idle,
+    idle_planning,
     imports,
     metric_curves,
     metric_deals,
@@ -24,9 +28,14 @@ from app.http.routes import (
     opportunities,
     pipelines,
     system,
+    templates,
+    timeline,
     transitions,
+    webhooks,
 )
+from app.jobs.deliver_webhooks import WebhookMetrics, delivering
 from app.jobs.scheduler import scheduled
+from app.outbound.sending import Outbound
 from app.settings import Settings
 from app.storage.engine import Database
 
@@ -35,7 +44,11 @@ ROUTERS = (
     transitions.router,
     opportunities.router,
     pipelines.router,
+    templates.router,
     activities.router,
+    timeline.router,
+    follow_ups.router,
+    digest.router,
     imports.router,
     metrics.router,
     metric_curves.router,
@@ -45,7 +58,10 @@ ROUTERS = (
     metric_series.router,
     definitions.router,
     idle.router,
+    idle_planning.router,
+    idle_planning.attended,
     events.router,
+    webhooks.router,
     access.router,
     system.router,
 )
@@ -59,6 +75,7 @@ TAGS = [
     {"name": "metrics", "description": "Conversion, time and outcome, exactly defined."},
     {"name": "idle", "description": "Deals that have gone quiet."},
     {"name": "events", "description": "What other systems are told, in order."},
+    {"name": "webhooks", "description": "Receivers that are told, and what they were sent."},
     {"name": "access", "description": "Who one is, and what one may do."},
     {"name": "system", "description": "Health and figures of the service."},
 ]
@@ -74,9 +91,22 @@ def create_app(settings: Settings) -> FastAPI:
             settings.database_url, read_url=settings.database_read_url, size=settings.pool_size
         )
         try:
-            async with scheduled(app.state.database, settings):
+            app.state.broadcast = broadcast = Broadcast(
+                app.state.database,
+                heartbeat=settings.stream_heartbeat.total_seconds(),
+                lifetime=settings.stream_lifetime.total_seconds(),
+            )
+            open_streams.set_function(lambda: len(broadcast.streams))
+            async with (
+                app.state.database.notices.sent_and_heard(),
+                broadcast.running(),
+                scheduled(app.state.database, settings),
+                delivering(app.state.database, app.state.outbound, webhook_metrics)
+                if settings.webhooks
+                else nullcontext(),
+            ):
                 yield
-                app.state.leaving = True
+                leave(app)
         finally:
             await app.state.database.close()
 
@@ -93,6 +123,11 @@ def create_app(settings: Settings) -> FastAPI:
     )
     app.state.leaving = False
     app.state.registry = CollectorRegistry()
+    app.state.outbound = Outbound(allow_loopback=settings.webhooks_allow_loopback)
+    webhook_metrics = WebhookMetrics(app.state.registry)
+    open_streams = Gauge(
+        "sluice_event_streams", "Event streams that are open.", registry=app.state.registry
+    )
     app.add_middleware(Authentication)
     middleware.install(app, middleware.RequestMetrics(app.state.registry))
     problems.install(app)
@@ -101,3 +136,13 @@ def create_app(settings: Settings) -> FastAPI:
     openapi.install(app)
     docs.install(app)
     return app
+
+
+def leave(app: FastAPI) -> None:
+    """Begin to leave, while requests are still answered: not ready any more, and streams end.
+
+    Without it they would go on until the server breaks them off.
+    """
+    app.state.leaving = True
+    if (broadcast := getattr(app.state, "broadcast", None)) is not None:  # it has started
+        broadcast.leave()

@@ -115,12 +115,38 @@ class Settings(BaseSettings):
     demo: bool = Field(
         default=True, description="1 or 0: whether an empty workspace gets a demo pipeline"
     )
+    idle_scan: bool = Field(
+        default=True,
+        description="1 or 0: whether this process looks for idle deals by itself; one that does"
+        " not leaves it to others on the same database",
+    )
     idle_scan_interval: Interval = Field(
         default=timedelta(seconds=5),
         ge=timedelta(milliseconds=100),
         le=timedelta(hours=1),
         description="the time between two scans for idle deals, an ISO 8601 duration (PT5S) or "
         "seconds (5), from 0.1 seconds to an hour",
+    )
+    stream_heartbeat: Interval = Field(
+        default=timedelta(seconds=15),
+        ge=timedelta(milliseconds=100),
+        le=timedelta(minutes=5),
+        description="the time after which an event stream that has nothing to tell sends a "
+        "comment, an ISO 8601 duration (PT15S) or seconds (15), from 0.1 seconds to 5 minutes",
+    )
+    stream_lifetime: Interval = Field(
+        default=timedelta(hours=1),
+        ge=timedelta(seconds=1),
+        le=timedelta(days=1),
+        description="the time after which an event stream is ended, for its client to come back "
+        "with a key that is good still, an ISO 8601 duration (PT1H) or seconds (3600), from a "
+        "second to a day",
+    )
+    webhooks: bool = Field(default=True, description="1 or 0: whether this service sends webhooks")
+    webhooks_allow_loopback: bool = Field(
+        default=False,
+        description="1 or 0: whether webhooks may go to this machine itself, by http too; for "
+        "development alone",
     )
     workers: int = Field(
         default=1, ge=1, le=64, description="the number of worker processes, from 1 to 64"

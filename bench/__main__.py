@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping
 
-from bench import growth, idle, imports, metrics, moves, start
+from bench import growth, idle, imports, metrics, moves, start, stream, webhooks
 from bench.report import Report
 
 SIZE = int(os.environ.get("SIZE") or 100_000)
@@ -17,6 +17,8 @@ MEASUREMENTS: Mapping[str, Callable[[Report], None]] = {
     "moves": moves.measure,
     "metrics": lambda report: metrics.measure(report, SIZE),
     "idle": idle.measure,
+    "stream": stream.measure,
+    "webhooks": webhooks.measure,
     "import": lambda report: imports.measure(report, SIZE // 5),
     "start": start.measure,
     "growth": lambda report: growth.measure(report, SIZE),

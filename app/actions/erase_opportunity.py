@@ -1,7 +1,8 @@
 """Erasing a deal with all that was recorded and told of it. A tombstone and an event stay.
 
-Its earlier events keep their id, type and place in the feed, but say nothing any more, and answers
-kept for repeated requests are dropped where they tell of it.
+Its earlier events keep their id, type and place in the feed, but say nothing any more; answers
+kept for repeated requests are dropped where they tell of it, and what receivers of webhooks
+answered when they were told of it is forgotten.
 """
 
 from uuid import UUID
@@ -9,7 +10,7 @@ from uuid import UUID
 from app.actions import announcements
 from app.actions.deciding import VersionCheck, decide
 from app.domain.access import Principal
-from app.storage import opportunities
+from app.storage import opportunities, webhook_deliveries
 from app.storage.engine import Connection, Database
 from app.storage.opportunities import Reading
 from app.storage.statement import Part, execute
@@ -34,6 +35,8 @@ async def erase_opportunity(
 async def erase(connection: Connection, workspace: UUID, found: Reading, actor: str) -> None:
     """Erase the locked deal, leaving its tombstone and its event."""
     deal = found.deal
+    forgetting = webhook_deliveries.forget(workspace, deal.opportunity_id)
+    await connection.execute(forgetting.sql, *forgetting.args)
     await connection.execute("SELECT erase_opportunity($1)", deal.opportunity_id)
     await execute(
         connection,

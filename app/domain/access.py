@@ -24,6 +24,8 @@ class Scope(StrEnum):
     IDLE_FLAGS_READ = "idle-flags:read"
     IDLE_FLAGS_WRITE = "idle-flags:write"
     EVENTS_READ = "events:read"
+    WEBHOOKS_READ = "webhooks:read"
+    WEBHOOKS_WRITE = "webhooks:write"
     ADMIN = "admin"
 
 

@@ -9,13 +9,13 @@
     ├── Conflict              the state of things forbids it now
     │   ├── AlreadyExists · AlreadyThere · AlreadyClosed · PipelineArchived · StageArchived
     │   ├── StageHoldsDeals · HandedOff · NotLastTransition · AlreadyVoided · FlagResolved
-    │   └── RequestInProgress · HistoryConflict
+    │   └── RequestInProgress · HistoryConflict · EndpointDisabled · TooManyEndpoints
     ├── Stale                 If-Match names a version that has moved on
     ├── VersionRequired       a change of an existing resource came without If-Match
     ├── Invalid               readable, but breaks a rule; `errors` lists every breach at once
     │   ├── InvalidDefinition · MoveNotAllowed · RequirementsMissing · LossReasonRequired
     │   ├── UnknownStage · TimeOutOfRange · IdempotencyKeyReused · CurrencyMissing
-    │   └── NotVoidable
+    │   └── NotVoidable · UrlRefused
     └── Unavailable           not now; worth trying again
         └── DatabaseUnavailable
 
@@ -143,6 +143,16 @@ class HistoryConflict(Conflict):
     title = "The row lies before what the log already holds"
 
 
+class EndpointDisabled(Conflict):
+    code = "endpoint_disabled"
+    title = "The webhook endpoint is disabled"
+
+
+class TooManyEndpoints(Conflict):
+    code = "too_many_endpoints"
+    title = "The workspace has as many webhook endpoints as it may"
+
+
 class Stale(SluiceError):
     code = "stale"
     title = "The resource has changed since"
@@ -201,6 +211,11 @@ class CurrencyMissing(Invalid):
 class NotVoidable(Invalid):
     code = "not_voidable"
     title = "This transition cannot be voided"
+
+
+class UrlRefused(Invalid):
+    code = "url_refused"
+    title = "Webhooks are not sent to such a URL"
 
 
 class Unavailable(SluiceError):

@@ -51,6 +51,8 @@ ADVICE: Final[Mapping[str, str]] = MappingProxyType(
         "flag_resolved": "Nothing to do: the idle episode is over.",
         "request_in_progress": "Send the same request again in a moment: it gets the first answer.",
         "history_conflict": "Import with `on_conflict=rewrite` to replace the log from there on.",
+        "endpoint_disabled": 'Enable it by `PATCH` with `{"enabled": true}` first.',
+        "too_many_endpoints": "Delete an endpoint that is not needed any more.",
         "stale": "Read the resource again, decide anew, and send its new `ETag` in `If-Match`.",
         "payload_too_large": "Send less at a time: 1 MiB a request, 256 MiB an import.",
         "unsupported_media_type": "Send `Content-Type: application/json` in UTF-8 (for a PATCH also"
@@ -66,6 +68,8 @@ ADVICE: Final[Mapping[str, str]] = MappingProxyType(
         "idempotency_key_reused": "Make a new key for each new request.",
         "currency_missing": "Send the currency together with the amount.",
         "not_voidable": "See `detail` for what stands in the way.",
+        "url_refused": "Use an https URL whose host has public addresses only; `errors` says what"
+        " is wrong with this one.",
         "if_match_required": "Send the `ETag` of the version that you read in `If-Match`, or `*`.",
         "internal_error": "Our mistake. Report it with the `request_id`; nothing was changed unless"
         " a later read says so.",

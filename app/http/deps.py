@@ -13,6 +13,7 @@ from fastapi import Depends, Header, Request
 from app.domain.access import Principal, Scope
 from app.domain.errors import Forbidden, Malformed
 from app.http.cursors import Cursors
+from app.outbound.sending import Outbound
 from app.storage import access
 from app.storage.engine import Database
 from app.storage.idempotency import Repeatable
@@ -21,6 +22,11 @@ from app.storage.idempotency import Repeatable
 async def _database(request: Request) -> Database:
     database: Database = request.app.state.database
     return database
+
+
+async def _outbound(request: Request) -> Outbound:
+    outbound: Outbound = request.app.state.outbound
+    return outbound
 
 
 async def _cursors(request: Request) -> Cursors:
@@ -72,5 +78,6 @@ async def _repeatable(
 
 
 DatabaseDep = Annotated[Database, Depends(_database)]
+OutboundDep = Annotated[Outbound, Depends(_outbound)]
 CursorsDep = Annotated[Cursors, Depends(_cursors)]
 RepeatableDep = Annotated[Repeatable | None, Depends(_repeatable)]

@@ -17,15 +17,17 @@ from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
 from app.domain.errors import DatabaseUnavailable
 from app.jobs.fold_segments import fold_all
-from app.jobs.idle_scan import scan_all
+from app.jobs.idle_scan import next_due, scan_all
 from app.jobs.run_imports import run_pending_imports
 from app.settings import Settings
-from app.storage import idempotency
+from app.storage import idempotency, idle_scans, webhook_deliveries, webhooks
 from app.storage.engine import JOB, Connection, Database, Role
 
 IMPORTING: Final = timedelta(seconds=1)
 """An import that was just taken on waits at most this long."""
 FOLDING: Final = timedelta(seconds=5)
+WATCHING: Final = 0.1
+"""Seconds between two looks at what was committed."""
 CLEARING: Final = timedelta(minutes=10)
 _SOON: Final = timedelta(milliseconds=5)  # a job is not started again before it has ended
 
@@ -50,17 +52,38 @@ async def scheduled(database: Database, settings: Settings) -> AsyncIterator["Sc
         await fold_all(database)
 
     async def clear() -> None:
-        await clear_idempotency_records(database)
+        await clear_what_is_old(database)
 
-    scheduler.every(interval, "idle_scan", scan)
     scheduler.every(IMPORTING, "run_imports", run_imports)
     scheduler.every(FOLDING, "fold_segments", fold)
-    scheduler.every(CLEARING, "clear_idempotency_records", clear)
+    scheduler.every(CLEARING, "clear_what_is_old", clear)
+    watching: list[asyncio.Task[None]] = []
+    if settings.idle_scan:
+        scheduler.every(interval, "idle_scan", scan)
+        watching.append(asyncio.create_task(_watch(database, scheduler, interval)))
     scheduler.start()
     try:
         yield scheduler
     finally:
+        for task in watching:
+            task.cancel()
+        await asyncio.gather(*watching, return_exceptions=True)
         await scheduler.stop()
+
+
+async def _watch(database: Database, scheduler: "Scheduler", interval: timedelta) -> None:
+    """Bring the scan forward where a commit has left a deal that is due before its next turn."""
+    with database.notices.listening() as wake:
+        while True:
+            # Everywhere is where the scan itself looks, at its interval.
+            if where := await wake.wait(interval.total_seconds()):
+                try:
+                    ahead = await next_due(database, where, interval)
+                except DatabaseUnavailable:
+                    continue  # the scan will say so
+                if ahead is not None:
+                    scheduler.bring_forward("idle_scan", ahead)
+            await asyncio.sleep(WATCHING)
 
 
 class Scheduler:
@@ -118,11 +141,17 @@ class Scheduler:
             self._running.discard(task)
 
 
-async def clear_idempotency_records(database: Database) -> None:
-    """Delete the answers that have been kept for their day."""
+async def clear_what_is_old(database: Database) -> None:
+    """Delete what has had its time: kept answers, records of scans, deliveries, expired secrets."""
 
     async def work(connection: Connection) -> bool:
-        return await idempotency.clear(connection)
+        await webhooks.clear(connection)
+        more = [
+            await idempotency.clear(connection),
+            await idle_scans.clear(connection),
+            await webhook_deliveries.clear(connection),
+        ]
+        return any(more)
 
     while await database.write(None, work, role=Role.JOBS, timeouts=JOB):
         pass

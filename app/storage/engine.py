@@ -26,6 +26,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from enum import Enum
+from functools import partial
 from hashlib import sha256
 from typing import Any, Self, TypeAlias, TypeVar
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -39,6 +40,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 
 from app.domain.errors import DatabaseUnavailable, RequestInProgress
 from app.storage.ids import new_id
+from app.storage.notices import Notices
 
 T = TypeVar("T")
 Connection: TypeAlias = "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
@@ -212,7 +214,9 @@ class Database:
         engine: AsyncEngine,
         reports: AsyncEngine,
         default: Timeouts | None,
+        notices: Notices,
     ) -> None:
+        self.notices = notices
         self._pool = pool
         self._engine = engine
         self._reports = reports
@@ -225,9 +229,9 @@ class Database:
         `?pgbouncer=true` in a URL says that a PgBouncer in transaction mode stands in between.
         """
         session = _Session.behind(url, read_url or url)
+        arguments = session.connect_args | connect_arguments(url)
         pool = await asyncpg.create_pool(
-            **session.connect_args,
-            **connect_arguments(url),
+            **arguments,
             min_size=0,
             max_size=size,
             max_inactive_connection_lifetime=300,
@@ -235,7 +239,9 @@ class Database:
         )
         engine = session.engine(url, size)
         reports = engine if read_url is None else session.engine(read_url, size)
-        return cls(pool, engine, reports, session.timeouts)
+        hears = session.timeouts is not None  # a LISTEN is left to the session too
+        notices = Notices(partial(asyncpg.connect, **arguments), hears=hears)
+        return cls(pool, engine, reports, session.timeouts, notices)
 
     def _stated(self, timeouts: Timeouts) -> Timeouts | None:
         return None if timeouts == self._default else timeouts
@@ -271,13 +277,17 @@ class Database:
         for attempt in range(ATTEMPTS):
             try:
                 with told_plainly():
-                    return await self._attempt(begin, work, key)
+                    result = await self._attempt(begin, work, key)
             except RETRYABLE as refused:
                 if attempt + 1 == ATTEMPTS:
                     raise DatabaseUnavailable(
                         "Too many requests change the same thing at once; try again."
                     ) from refused
                 await asyncio.sleep(random.uniform(0, 0.02 * 2**attempt))  # noqa: S311 -- jitter
+            else:
+                if workspace is not None:
+                    self.notices.tell(workspace)
+                return result
         raise AssertionError("unreachable: the last attempt returns or raises")
 
     async def _attempt(self, begin: str, work: Work[T], key: str | None) -> T:

@@ -17,6 +17,7 @@ from sqlalchemy import (
     Column,
     Date,
     DateTime,
+    Double,
     ForeignKeyConstraint,
     Identity,
     Index,
@@ -163,8 +164,14 @@ class OpportunityColumns(FactColumns, Owned):
     clock_started_at: Named[datetime] = Column(Instant)
     clock_reset_by: Named[str] = Column(Text)
     goes_idle_at: Named[datetime | None] = Column(Instant)
+    critical_at: Named[datetime | None] = Column(Instant)
+    follow_up_due_at: Named[datetime | None] = Column(Instant)
+    next_step_at: Named[datetime | None] = Column(Instant)
+    next_step_planned_at: Named[datetime | None] = Column(Instant)
+    next_step: Named[str | None] = Column(Text)
     idle_flag_id: Named[UUID | None] = Column(Uuid)
     flagged_at: Named[datetime | None] = Column(Instant)
+    escalated_at: Named[datetime | None] = Column(Instant)
     # Hand-off
     continues: Named[UUID | None] = Column(Uuid)
     continued_as: Named[UUID | None] = Column(Uuid)
@@ -219,6 +226,9 @@ class ActivityColumns(Owned):
     pipeline_id: Named[UUID] = Column(Uuid)
     kind: Named[str] = Column(Text)
     content: Named[str | None] = Column(Text)
+    outcome: Named[str | None] = Column(Text)
+    next_step: Named[str | None] = Column(Text)
+    next_step_at: Named[datetime | None] = Column(Instant)
     occurred_at: Named[datetime] = Column(Instant)
     recorded_at: Named[datetime] = Column(Instant)
     actor: Named[str] = Column(Text)
@@ -234,6 +244,7 @@ class IdleFlagColumns(Owned):
     clock: Named[str] = Column(Text)
     idle_since: Named[datetime] = Column(Instant)
     opened_at: Named[datetime] = Column(Instant)
+    escalated_at: Named[datetime | None] = Column(Instant)  # since when it is critical
     acknowledged_at: Named[datetime | None] = Column(Instant)
     acknowledged_by: Named[str | None] = Column(Text)
     snoozed_at: Named[datetime | None] = Column(Instant)
@@ -242,6 +253,16 @@ class IdleFlagColumns(Owned):
     snooze_reason: Named[str | None] = Column(Text)
     resolved_at: Named[datetime | None] = Column(Instant)
     resolved_by: Named[str | None] = Column(Text)  # the cause, not a person
+
+
+class IdleScanColumns(Owned):
+    scan_id: Named[UUID] = Column(Uuid, primary_key=True)
+    started_at: Named[datetime] = Column(Instant)
+    seconds: Named[float] = Column(Double)
+    flagged: Named[int] = Column(Integer)
+    escalated: Named[int] = Column(Integer)
+    lag_seconds: Named[float | None] = Column(Double)
+    requested_by: Named[str | None] = Column(Text)
 
 
 class TombstoneColumns(Owned):
@@ -288,6 +309,61 @@ class EventColumns(Owned):
     recorded_at: Named[datetime] = Column(Instant, server_default=func.clock_timestamp())
     historical: Named[bool] = Column(server_default=text("false"))
     data: Named[dict[str, Any]] = Column(Json)
+
+
+class WebhookEndpointColumns(Owned):
+    endpoint_id: Named[UUID] = Column(Uuid, primary_key=True)
+    version: Named[int] = Column(BigInteger)
+    url: Named[str] = Column(Text)
+    description: Named[str] = Column(Text)
+    types: Named[list[str]] = Column(ARRAY(Text))
+    pipeline_id: Named[UUID | None] = Column(Uuid)
+    stages: Named[list[str]] = Column(ARRAY(Text))
+    include_historical: Named[bool] = Column()
+    disabled_at: Named[datetime | None] = Column(Instant)
+    disabled_reason: Named[str | None] = Column(Text)
+    failing_since: Named[datetime | None] = Column(Instant)
+    last_failed_at: Named[datetime | None] = Column(Instant)
+    # The feed has been looked through for it up to here; the number of its last delivery
+    epoch: Named[int] = Column(Integer)
+    xid: Named[int] = Column(TransactionId)
+    n: Named[int] = Column(BigInteger)
+    last_sequence: Named[int] = Column(BigInteger, server_default=text("0"))
+    created_at: Named[datetime] = Column(Instant)
+    updated_at: Named[datetime] = Column(Instant)
+
+
+class WebhookSecretColumns(Owned):
+    endpoint_id: Named[UUID] = Column(Uuid, primary_key=True)
+    secret_id: Named[UUID] = Column(Uuid, primary_key=True)
+    secret: Named[bytes] = Column(LargeBinary)  # as it is: a hash cannot sign
+    expires_at: Named[datetime | None] = Column(Instant)
+
+
+class WebhookDeliveryColumns(Owned):
+    endpoint_id: Named[UUID] = Column(Uuid, primary_key=True)
+    sequence: Named[int] = Column(BigInteger, primary_key=True, autoincrement=False)
+    event_id: Named[UUID] = Column(Uuid)
+    epoch: Named[int] = Column(Integer)
+    xid: Named[int] = Column(TransactionId)
+    n: Named[int] = Column(BigInteger)
+    state: Named[str] = Column(Text, server_default=text("'pending'"))
+    attempts: Named[int] = Column(SmallInteger, server_default=text("0"))
+    next_attempt_at: Named[datetime | None] = Column(Instant)  # while it is under way: its lease
+    created_at: Named[datetime] = Column(Instant)
+    finished_at: Named[datetime | None] = Column(Instant)
+    replay_of: Named[int | None] = Column(BigInteger)
+
+
+class WebhookAttemptColumns(Owned):
+    endpoint_id: Named[UUID] = Column(Uuid, primary_key=True)
+    sequence: Named[int] = Column(BigInteger, primary_key=True, autoincrement=False)
+    number: Named[int] = Column(SmallInteger, primary_key=True, autoincrement=False)
+    started_at: Named[datetime] = Column(Instant)
+    seconds: Named[float] = Column(Double)
+    status: Named[int | None] = Column(SmallInteger)
+    failure: Named[str | None] = Column(Text)
+    response: Named[str] = Column(Text)
 
 
 class IdempotencyRecordColumns(Owned):
@@ -470,6 +546,16 @@ opportunity = Table(
         "goes_idle_at",
         postgresql_where=text("goes_idle_at IS NOT NULL AND flagged_at IS NULL"),
     ),
+    Index(
+        "opportunity_escalating_ix",
+        *("workspace_id", "critical_at"),
+        postgresql_where=text("flagged_at IS NOT NULL AND escalated_at IS NULL"),
+    ),
+    Index(
+        "opportunity_follow_up_ix",
+        *("workspace_id", "follow_up_due_at", "opportunity_id"),
+        postgresql_where=text("follow_up_due_at IS NOT NULL"),
+    ),
 )
 
 transition = Table(
@@ -538,6 +624,13 @@ idle_flag = Table(
     ),
 )
 
+idle_scan = Table(
+    "idle_scan",
+    metadata,
+    IdleScanColumns,
+    Index("idle_scan_time_ix", "workspace_id", "started_at"),
+)
+
 tombstone = Table("tombstone", metadata, TombstoneColumns)
 
 segment = Table(
@@ -559,6 +652,48 @@ event = Table(
     EventColumns,
     Index("event_pipeline_ix", "workspace_id", "pipeline_id", "epoch", "xid", "n"),
     Index("event_opportunity_ix", "workspace_id", "opportunity_id"),
+)
+
+webhook_endpoint = Table(
+    "webhook_endpoint",
+    metadata,
+    WebhookEndpointColumns,
+    within("pipeline", "pipeline_id"),
+    one_of("disabled_reason", "requested", "gone", "failing"),
+    CheckConstraint("(disabled_at IS NULL) = (disabled_reason IS NULL)", name="disabled"),
+)
+
+webhook_secret = Table(
+    "webhook_secret", metadata, WebhookSecretColumns, within("webhook_endpoint", "endpoint_id")
+)
+
+# No reference to the endpoint: an endpoint is deleted at once, and what it was sent is cleared away
+# by and by.
+webhook_delivery = Table(
+    "webhook_delivery",
+    metadata,
+    WebhookDeliveryColumns,
+    one_of("state", "pending", "delivered", "failed"),
+    CheckConstraint("(state = 'pending') = (next_attempt_at IS NOT NULL)", name="next_attempt"),
+    CheckConstraint("(state = 'pending') = (finished_at IS NULL)", name="finished"),
+    Index(
+        "webhook_delivery_due_ix",
+        *("workspace_id", "endpoint_id", "next_attempt_at", "sequence"),
+        postgresql_where=text("state = 'pending'"),
+    ),
+    Index(
+        "webhook_delivery_finished_ix",
+        *("workspace_id", "finished_at"),
+        postgresql_where=text("finished_at IS NOT NULL"),
+    ),
+    Index("webhook_delivery_event_ix", "workspace_id", "event_id"),
+)
+
+webhook_attempt = Table(
+    "webhook_attempt",
+    metadata,
+    WebhookAttemptColumns,
+    within("webhook_delivery", "endpoint_id", "sequence"),
 )
 
 idempotency_record = Table("idempotency_record", metadata, IdempotencyRecordColumns)

@@ -164,6 +164,35 @@ async def test_imports_flags_and_events_are_answered_as_described(
     holds(document, acknowledged, 404)
 
 
+async def test_webhooks_are_answered_as_described(
+    client: httpx.AsyncClient, document: dict[str, Any]
+) -> None:
+    endpoints, key = "/v1/webhook-endpoints", {"Idempotency-Key": "once"}
+    asked = {"url": "http://127.0.0.1:9/hook"}
+    made = holds(document, await client.post(endpoints, json=asked, headers=key), 201)
+    holds(document, await client.post(endpoints, json=asked, headers=key), 201)
+    holds(document, await client.post(endpoints, json={"url": "http://10.0.0.1/"}), 422)
+    one = made.headers["Location"]
+    holds(document, await client.get(endpoints), 200)
+    holds(document, await client.get(one), 200)
+    holds(document, await client.get(one, headers={"If-None-Match": '"1"'}), 304)
+    holds(document, await client.patch(one, json={"enabled": True}), 428)
+    holds(document, await client.post(f"{one}/secret", json={}), 200)
+    tested = holds(document, await client.post(f"{one}/test"), 201)
+    holds(document, await client.get(tested.headers["Location"]), 200)
+    holds(document, await client.post(f"{tested.headers['Location']}/replay"), 201)
+    first = holds(document, await client.get(f"{one}/deliveries", params={"limit": 1}), 200)
+    assert 'rel="next"' in first.headers["Link"]
+    stretch = {"after": tested.json()["position"]}
+    holds(document, await client.post(f"{one}/replays", json=stretch), 200)
+    holds(document, await client.post(f"{one}/replays", json={"after": "here"}), 400)
+    holds(document, await client.patch(one, json={"enabled": False}, headers=ANY), 200)
+    holds(document, await client.post(f"{one}/test"), 409)
+    holds(document, await client.get(one), 200)
+    holds(document, await client.delete(one, headers=ANY), 204)
+    holds(document, await client.get(one), 404)
+
+
 async def test_figures_and_what_is_behind_them_are_answered_as_described(
     database: Database, login_url: str, document: dict[str, Any]
 ) -> None:

@@ -1,6 +1,9 @@
 """What the README says of the settings is what the settings are."""
 
+from datetime import timedelta
 from pathlib import Path
+
+from pydantic_core import to_jsonable_python
 
 from app.settings import Settings, variable
 
@@ -15,8 +18,8 @@ def settings_table() -> str:
         if field.default_factory is not None:
             default = ""
         written = {True: "1", False: "0"}.get(default, str(default))
-        if name == "idle_scan_interval":
-            written = "PT5S"
+        if isinstance(default, timedelta):
+            written = to_jsonable_python(default)
         rows.append(
             f"| `{variable(name)}` | {f'`{written}`' if written else ''} | {field.description} |"
         )

@@ -1,0 +1,181 @@
+"""Deliveries on demand: a test event, one delivery again, or a stretch of the feed again.
+
+All go the way of every other delivery. What is sent again bears the `webhook-id` that it had, as
+it is the same event, and a number of its own.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+from uuid import UUID
+
+from app.domain.access import Principal
+from app.domain.errors import EndpointDisabled
+from app.domain.webhook import TESTED, Delivery
+from app.storage import events, idempotency, webhook_deliveries, webhooks
+from app.storage.engine import Connection, Database
+from app.storage.events import Position
+from app.storage.idempotency import Answer, Repeatable
+from app.storage.statement import execute
+
+AT_ONCE: Final = 1_000
+"""Events that one replay looks at; the caller goes on from where it ended."""
+
+Added = Callable[[Delivery], Answer]
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """A part of the feed: behind `after`, up to and with `until` (None: all that is settled)."""
+
+    after: Position
+    until: Position | None
+    undelivered_only: bool
+
+
+async def send_test(
+    database: Database,
+    principal: Principal,
+    endpoint_id: UUID,
+    *,
+    request: Repeatable | None,
+    answer: Added,
+) -> Answer:
+    """Tell the endpoint, and no other, of an event that is made for it.
+
+    Raises NotFound, EndpointDisabled.
+    """
+    workspace = principal.workspace_id
+
+    async def work(connection: Connection) -> Answer:
+        if kept := await idempotency.find(connection, workspace, request):
+            return kept
+        await _enabled(connection, workspace, endpoint_id)
+        now = await connection.fetchval("SELECT clock_timestamp()")
+        data = {"endpoint_id": str(endpoint_id), "actor": principal.subject}
+        told = events.append(workspace, TESTED, data, occurred_at=now)
+        place = await webhook_deliveries.append_event(connection, told)
+        last = await _add(connection, workspace, endpoint_id, [place])
+        return await _answered(connection, workspace, endpoint_id, last, request, answer)
+
+    return await database.write(workspace, work, key=None if request is None else request.key)
+
+
+async def replay_delivery(
+    database: Database,
+    principal: Principal,
+    endpoint_id: UUID,
+    sequence: int,
+    *,
+    request: Repeatable | None,
+    answer: Added,
+) -> Answer:
+    """Send a delivery's event again, whatever became of it. Raises NotFound, EndpointDisabled."""
+    workspace = principal.workspace_id
+
+    async def work(connection: Connection) -> Answer:
+        if kept := await idempotency.find(connection, workspace, request):
+            return kept
+        await _enabled(connection, workspace, endpoint_id)
+        found = await webhook_deliveries.read(connection, workspace, endpoint_id, sequence)
+        told = [(found.event_id, found.position)]
+        last = await _add(connection, workspace, endpoint_id, told, replay_of=sequence)
+        return await _answered(connection, workspace, endpoint_id, last, request, answer)
+
+    return await database.write(workspace, work, key=None if request is None else request.key)
+
+
+async def replay_stretch(
+    database: Database,
+    principal: Principal,
+    endpoint_id: UUID,
+    stretch: Stretch,
+    *,
+    request: Repeatable | None,
+    answer: Callable[[int, Position | None], Answer],
+) -> Answer:
+    """Send what the endpoint asks for of a stretch of the feed, whether or not it was sent before.
+
+    At most `AT_ONCE` events at a time: the answer is given how many deliveries were added and the
+    `after` to go on with, None at the stretch's end. Raises NotFound, EndpointDisabled.
+    """
+    workspace = principal.workspace_id
+    async with database.read(workspace) as reading:
+        endpoint = await webhooks.one(reading, workspace, endpoint_id)
+        wanted = endpoint.subscription
+        horizon = await events.horizon(reading)
+        if stretch.until is not None:
+            epoch, xid, number = stretch.until
+            horizon = min(horizon, (epoch, xid, number + 1))
+        happened = await events.after(
+            reading,
+            workspace,
+            stretch.after,
+            horizon,
+            limit=AT_ONCE,
+            types=wanted.types,
+            pipeline_id=wanted.pipeline_id,
+            historical=wanted.include_historical,
+        )
+    onward = happened[-1].position if len(happened) == AT_ONCE else None
+    told = [
+        (event.event_id, event.position)
+        for event in happened
+        if wanted.concerns(event.type, event.data)
+    ]
+
+    async def work(connection: Connection) -> Answer:
+        if kept := await idempotency.find(connection, workspace, request):
+            return kept
+        await _enabled(connection, workspace, endpoint_id)
+        again = told
+        if stretch.undelivered_only:
+            ids = [event_id for event_id, _ in told]
+            taken = await webhook_deliveries.delivered(connection, workspace, endpoint_id, ids)
+            again = [each for each in told if each[0] not in taken]
+        if again:
+            await _add(connection, workspace, endpoint_id, again)
+        answered = answer(len(again), onward)
+        for part in idempotency.keep(workspace, request, answered):
+            await execute(connection, [part])
+        return answered
+
+    return await database.write(workspace, work, key=None if request is None else request.key)
+
+
+async def _enabled(connection: Connection, workspace: UUID, endpoint_id: UUID) -> None:
+    """Hold the endpoint until the end. Raises NotFound, EndpointDisabled."""
+    endpoint, _, _ = await webhooks.locked(connection, workspace, endpoint_id)
+    if endpoint.disabled_at is not None:
+        raise EndpointDisabled("It is sent nothing as long as it is disabled.")
+
+
+async def _add(
+    connection: Connection,
+    workspace: UUID,
+    endpoint_id: UUID,
+    told: Sequence[tuple[UUID, Position]],
+    *,
+    replay_of: int | None = None,
+) -> int:
+    """Add deliveries of these events; the number of the last."""
+    last = await webhooks.count_on(connection, workspace, endpoint_id, len(told))
+    await webhook_deliveries.append(
+        connection, workspace, endpoint_id, last, told, replay_of=replay_of
+    )
+    return last
+
+
+async def _answered(
+    connection: Connection,
+    workspace: UUID,
+    endpoint_id: UUID,
+    sequence: int,
+    request: Repeatable | None,
+    answer: Added,
+) -> Answer:
+    """The answer that shows the delivery, kept where the request can be repeated."""
+    answered = answer(await webhook_deliveries.read(connection, workspace, endpoint_id, sequence))
+    for part in idempotency.keep(workspace, request, answered):
+        await execute(connection, [part])
+    return answered

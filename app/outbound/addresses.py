@@ -1,0 +1,94 @@
+"""From a host's name to the addresses that may be connected to, and to one of them alone.
+
+The name is asked for once. What it leads to is checked address by address, and the connection is
+made to the very address that was checked: a name that leads elsewhere the next time it is asked
+for (DNS rebinding) leads nowhere here. TLS goes on to verify the name.
+"""
+
+import asyncio
+import socket
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from ipaddress import ip_address
+from typing import Final
+
+from httpcore import (
+    SOCKET_OPTION,
+    AnyIOBackend,
+    AsyncNetworkBackend,
+    AsyncNetworkStream,
+    ConnectError,
+    ConnectTimeout,
+)
+
+from app.domain.webhook_target import Address, Target, not_public, unresolvable
+
+MOST_TRIED: Final = 4
+"""Addresses of one host that are tried before it counts as not answering."""
+
+Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
+"""The addresses of a host, most preferred first; OSError where none is known."""
+
+
+# Of their own: a name whose servers are silent holds a thread for a while, and others work in the
+# loop's.
+_threads: Final = ThreadPoolExecutor(16, thread_name_prefix="resolve")
+
+
+async def resolve(host: str, port: int) -> Sequence[str]:
+    """As the operating system has it."""
+    asking = partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
+    found = await asyncio.get_running_loop().run_in_executor(_threads, asking)
+    return [str(place[0]) for *_, place in found]
+
+
+async def checked(target: Target, resolving: Resolve, *, allow_loopback: bool) -> list[Address]:
+    """The host's addresses. Raises UrlRefused unless there are any and all of them are permitted.
+
+    One that is not is enough: an honest name has no address that is none of its business.
+    """
+    try:
+        written = await resolving(target.host, target.port)
+        addresses = [ip_address(text) for text in dict.fromkeys(written)]
+    except (OSError, ValueError) as failed:  # ValueError: a name or address that cannot be
+        raise unresolvable() from failed
+    if not addresses:
+        raise unresolvable()
+    if not all(target.permits(each, allow_loopback=allow_loopback) for each in addresses):
+        raise not_public()
+    return addresses
+
+
+class CheckedBackend(AsyncNetworkBackend):
+    """A network on which only a target's checked addresses exist."""
+
+    def __init__(self, target: Target, resolving: Resolve, *, allow_loopback: bool) -> None:
+        self._target = target
+        self._resolving = resolving
+        self._allow_loopback = allow_loopback
+        self._network = AnyIOBackend()
+
+    async def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,  # noqa: ASYNC109 - httpcore's signature
+        local_address: str | None = None,
+        socket_options: Iterable[SOCKET_OPTION] | None = None,
+    ) -> AsyncNetworkStream:
+        """Connect to the first address that answers. Raises UrlRefused, ConnectError."""
+        assert (host, port) == (self._target.host, self._target.port), "one target a backend"
+        addresses = await checked(
+            self._target, self._resolving, allow_loopback=self._allow_loopback
+        )
+        refused: ConnectError | ConnectTimeout | None = None
+        for address in addresses[:MOST_TRIED]:
+            try:
+                return await self._network.connect_tcp(
+                    str(address), port, timeout, local_address, socket_options
+                )
+            except (ConnectError, ConnectTimeout) as failed:
+                refused = failed
+        assert refused is not None  # there is at least one address
+        raise refused

@@ -1,0 +1,141 @@
+"""One request to a receiver: a POST, and what came of it. Never more than one, never elsewhere.
+
+No redirect is followed and no proxy of the environment is used; a connection serves one request.
+The whole of it, from the name's resolution to the answer's end, has one time limit, and of the
+answer no more is read than a limit says.
+"""
+
+import asyncio
+import ssl
+from collections.abc import Mapping
+from time import perf_counter
+from typing import Final
+
+import httpcore
+
+from app.domain.errors import UrlRefused
+from app.domain.webhook import Failure, Reply
+from app.domain.webhook_target import Target, target_of, unresolvable
+from app.outbound.addresses import CheckedBackend, Resolve, checked, resolve
+
+TIMEOUT: Final = 15.0
+"""Seconds for a whole attempt."""
+CONNECT_TIMEOUT: Final = 5.0
+"""Seconds for each address of a host that has several."""
+MOST_BYTES: Final = 64 * 1024
+"""Of an answer's body; what comes after is not read."""
+KEPT_BYTES: Final = 1024
+"""Of an answer's body, kept for those who look for the fault."""
+
+
+class Outbound:
+    """The way out, with its rules. Opens nothing before it is asked to, and keeps nothing open."""
+
+    def __init__(
+        self,
+        *,
+        allow_loopback: bool = False,
+        resolving: Resolve = resolve,
+        timeout: float = TIMEOUT,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        self._allow_loopback = allow_loopback
+        self._resolving = resolving
+        self._timeout = timeout
+        self._given_tls = tls
+
+    async def check(self, url: str) -> None:
+        """Ask now what will be asked again at every attempt. Raises UrlRefused."""
+        target = target_of(url, allow_loopback=self._allow_loopback)
+        try:
+            async with asyncio.timeout(CONNECT_TIMEOUT):
+                await checked(target, self._resolving, allow_loopback=self._allow_loopback)
+        except TimeoutError as late:
+            raise unresolvable() from late
+
+    async def post(self, url: str, headers: Mapping[str, str], body: bytes) -> Reply:
+        """Send it, and say what came of it; never raises for what the receiver or network does."""
+        began = perf_counter()
+        try:
+            target = target_of(url, allow_loopback=self._allow_loopback)
+            async with asyncio.timeout(self._timeout):
+                status, retry_after, text = await self._exchange(target, headers, body)
+        except UrlRefused as refused:
+            unknown = any(breach.code == "unresolvable" for breach in refused.errors)
+            failure = Failure.UNRESOLVABLE if unknown else Failure.URL_REFUSED
+        except (TimeoutError, httpcore.TimeoutException):
+            failure = Failure.TIMEOUT
+        except httpcore.ConnectError as failed:
+            tls = isinstance(failed.__cause__, ssl.SSLError)
+            failure = Failure.TLS_FAILED if tls else Failure.CONNECT_FAILED
+        except (httpcore.NetworkError, httpcore.ProtocolError, OSError):
+            failure = Failure.CONNECTION_LOST
+        else:
+            return Reply(_since(began), status, None, retry_after, text)
+        return Reply(_since(began), None, failure)
+
+    async def _exchange(
+        self, target: Target, headers: Mapping[str, str], body: bytes
+    ) -> tuple[int, str | None, str]:
+        """Status, Retry-After and the beginning of the body."""
+        url = httpcore.URL(
+            scheme=target.scheme.encode(),
+            host=target.host.encode(),
+            port=target.port,
+            target=target.path.encode(),
+        )
+        backend = CheckedBackend(target, self._resolving, allow_loopback=self._allow_loopback)
+        connection = httpcore.AsyncHTTPConnection(
+            url.origin,
+            ssl_context=self._tls if target.scheme == "https" else None,
+            network_backend=backend,
+        )
+        host = f"[{target.host}]" if ":" in target.host else target.host
+        usual = target.port == (443 if target.scheme == "https" else 80)
+        sent = [
+            ("Host", host if usual else f"{host}:{target.port}"),
+            ("Content-Length", str(len(body))),
+            ("Connection", "close"),
+            *headers.items(),
+        ]
+        try:
+            async with connection.stream(
+                "POST",
+                url,
+                headers=sent,
+                content=body,
+                extensions={"timeout": {"connect": CONNECT_TIMEOUT}},
+            ) as response:
+                kept, read = b"", 0
+                async for chunk in response.aiter_stream():
+                    kept += chunk[: KEPT_BYTES - len(kept)]
+                    read += len(chunk)
+                    if read >= MOST_BYTES:
+                        break
+                asked = next(
+                    (
+                        value.decode("latin-1")
+                        for name, value in response.headers
+                        if name.lower() == b"retry-after"
+                    ),
+                    None,
+                )
+                return response.status, asked, _text(kept)
+        finally:
+            await connection.aclose()
+
+    @property
+    def _tls(self) -> ssl.SSLContext:
+        # Reading the world's certificates takes a while; most processes never send anything.
+        if self._given_tls is None:
+            self._given_tls = httpcore.default_ssl_context()
+        return self._given_tls
+
+
+def _since(began: float) -> float:
+    return round(perf_counter() - began, 6)
+
+
+def _text(body: bytes) -> str:
+    """What can be read of it, and stored: U+0000 cannot."""
+    return body.decode(errors="replace").replace("\x00", "\ufffd")

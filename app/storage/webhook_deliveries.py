@@ -1,0 +1,297 @@
+"""Deliveries: an event for an endpoint under a number, claimed by one worker at a time.
+
+A delivery refers to its event and does not repeat it: what is erased from the feed is sent to
+nobody any more. Who claims a delivery counts an attempt and puts off the next one by a lease. Only
+the attempt that was counted last may write what came of it: a worker that was thought dead writes
+nothing, and one that is dead is succeeded when its lease has run out.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final
+from uuid import UUID
+
+import asyncpg
+
+from app.domain.errors import NotFound
+from app.domain.webhook import Delivery, DeliveryState, Reply
+from app.storage.engine import Connection
+from app.storage.events import Event, Position
+from app.storage.statement import Part
+
+LEASE: Final = timedelta(seconds=60)
+"""How long an attempt is its worker's: far longer than one may take."""
+
+APPEND: Final = """
+INSERT INTO webhook_delivery (workspace_id, endpoint_id, sequence, event_id, epoch, xid, n,
+                              next_attempt_at, created_at, replay_of)
+SELECT $1, $2, $3 + told.nth, told.event_id, told.epoch, told.xid, told.n,
+       statement_timestamp(), statement_timestamp(), $8
+FROM unnest($4::uuid[], $5::int[], $6::xid8[], $7::bigint[])
+     WITH ORDINALITY AS told (event_id, epoch, xid, n, nth)
+"""
+
+# The statement's own time and not the clock's, so that the index can be searched for it.
+CLAIM: Final = """
+WITH due AS MATERIALIZED (
+    SELECT d.sequence FROM webhook_delivery AS d
+    WHERE d.workspace_id = $1 AND d.endpoint_id = $2 AND d.state = 'pending'
+      AND d.next_attempt_at <= statement_timestamp()
+    ORDER BY d.next_attempt_at, d.sequence LIMIT $3 FOR NO KEY UPDATE SKIP LOCKED
+), taken AS (
+    UPDATE webhook_delivery AS d
+    SET attempts = d.attempts + 1, next_attempt_at = statement_timestamp() + $4
+    FROM due WHERE d.workspace_id = $1 AND d.endpoint_id = $2 AND d.sequence = due.sequence
+    RETURNING d.*
+)
+SELECT d.sequence, d.attempts, w.url, statement_timestamp() AS now, e.*, p.key AS pipeline,
+       ARRAY(SELECT s.secret FROM webhook_secret AS s
+             WHERE s.workspace_id = $1 AND s.endpoint_id = $2
+               AND (s.expires_at IS NULL OR s.expires_at > statement_timestamp())
+             ORDER BY s.secret_id DESC) AS secrets
+FROM taken AS d
+JOIN webhook_endpoint AS w ON w.workspace_id = $1 AND w.endpoint_id = $2
+JOIN event AS e ON e.workspace_id = $1 AND e.epoch = d.epoch AND e.xid = d.xid AND e.n = d.n
+LEFT JOIN pipeline AS p ON p.workspace_id = $1 AND p.pipeline_id = e.pipeline_id
+ORDER BY d.sequence
+"""
+
+CLAIMABLE: Final = """
+SELECT EXISTS (SELECT FROM webhook_endpoint
+               WHERE workspace_id = $1 AND endpoint_id = $2 AND disabled_at IS NULL)
+"""
+
+FINISH: Final = """
+UPDATE webhook_delivery
+SET state = $5, next_attempt_at = NULL, finished_at = clock_timestamp()
+WHERE workspace_id = $1 AND endpoint_id = $2 AND sequence = $3 AND attempts = $4
+  AND state = 'pending'
+"""
+
+POSTPONE: Final = """
+UPDATE webhook_delivery SET next_attempt_at = clock_timestamp() + $5
+WHERE workspace_id = $1 AND endpoint_id = $2 AND sequence = $3 AND attempts = $4
+  AND state = 'pending'
+"""
+
+NOTE: Final = """
+INSERT INTO webhook_attempt (workspace_id, endpoint_id, sequence, number, started_at, seconds,
+                             status, failure, response)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+"""
+
+DELIVERED: Final = """
+SELECT DISTINCT event_id FROM webhook_delivery
+WHERE workspace_id = $1 AND event_id = ANY ($3::uuid[]) AND endpoint_id = $2
+  AND state = 'delivered'
+"""
+
+READ: Final = """
+SELECT d.*, e.type FROM webhook_delivery AS d
+JOIN event AS e ON e.workspace_id = $1 AND e.epoch = d.epoch AND e.xid = d.xid AND e.n = d.n
+WHERE d.workspace_id = $1 AND d.endpoint_id = $2 AND d.sequence = $3
+"""
+
+# What a receiver answered may repeat what it was sent.
+FORGET: Final = """
+UPDATE webhook_attempt AS a SET response = ''
+FROM event AS e, webhook_delivery AS d
+WHERE e.workspace_id = $1 AND e.opportunity_id = $2
+  AND d.workspace_id = $1 AND d.event_id = e.event_id
+  AND a.workspace_id = $1 AND a.endpoint_id = d.endpoint_id AND a.sequence = d.sequence
+"""
+
+KEPT: Final = "30 days"
+# In pieces, and through the workspaces, each of which has an index of its own. A delivery that
+# waits for an endpoint that is gone waits for nothing.
+CLEAR: Final = f"""
+WITH old AS MATERIALIZED (
+    SELECT of_one.* FROM workspace AS w CROSS JOIN LATERAL (
+        SELECT d.workspace_id, d.endpoint_id, d.sequence FROM webhook_delivery AS d
+        WHERE d.workspace_id = w.workspace_id
+          AND d.finished_at < statement_timestamp() - interval '{KEPT}' LIMIT $1
+    ) AS of_one
+    UNION ALL
+    SELECT d.workspace_id, d.endpoint_id, d.sequence FROM webhook_delivery AS d
+    WHERE d.state = 'pending' AND NOT EXISTS (
+        SELECT FROM webhook_endpoint AS w
+        WHERE w.workspace_id = d.workspace_id AND w.endpoint_id = d.endpoint_id)
+    LIMIT $1
+), attempts AS (
+    DELETE FROM webhook_attempt AS a USING old
+    WHERE a.workspace_id = old.workspace_id AND a.endpoint_id = old.endpoint_id
+      AND a.sequence = old.sequence
+), deliveries AS (
+    DELETE FROM webhook_delivery AS d USING old
+    WHERE d.workspace_id = old.workspace_id AND d.endpoint_id = old.endpoint_id
+      AND d.sequence = old.sequence
+    RETURNING 1
+)
+SELECT count(*) FROM deliveries
+"""
+CLEARED_AT_ONCE: Final = 2_000
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A delivery that this worker is to attempt, for the `number`th time, by `now`'s clock."""
+
+    workspace_id: UUID
+    endpoint_id: UUID
+    sequence: int
+    number: int
+    url: str
+    secrets: tuple[bytes, ...]
+    event: Event
+    now: datetime
+
+
+async def append(
+    connection: Connection,
+    workspace: UUID,
+    endpoint_id: UUID,
+    last_sequence: int,
+    told: Sequence[tuple[UUID, Position]],
+    *,
+    replay_of: int | None = None,
+) -> None:
+    """Add a delivery for each of these events, numbered so that the last is `last_sequence`."""
+    if told:
+        places = [position for _, position in told]
+        await connection.execute(
+            APPEND,
+            workspace,
+            endpoint_id,
+            last_sequence - len(told),
+            [event_id for event_id, _ in told],
+            *(list(column) for column in zip(*places, strict=True)),
+            replay_of,
+        )
+
+
+async def append_event(connection: Connection, told: Part) -> tuple[UUID, Position]:
+    """Write an event of `events.append`; its id, and the place that it was given in the feed."""
+    row = await connection.fetchrow(f"{told.sql} RETURNING event_id, epoch, xid, n", *told.args)
+    assert row is not None  # it was inserted
+    return row["event_id"], (row["epoch"], int(row["xid"]), row["n"])
+
+
+async def claim(
+    connection: Connection, workspace: UUID, endpoint_id: UUID, limit: int
+) -> list[Claim]:
+    """Take deliveries that are due, and count an attempt of each; the longest due first."""
+    if not await connection.fetchval(CLAIMABLE, workspace, endpoint_id):
+        return []
+    rows = await connection.fetch(CLAIM, workspace, endpoint_id, limit, LEASE)
+    return [
+        Claim(
+            workspace,
+            endpoint_id,
+            row["sequence"],
+            row["attempts"],
+            row["url"],
+            tuple(row["secrets"]),
+            _event(row),
+            row["now"],
+        )
+        for row in rows
+    ]
+
+
+def finish(claim: Claim, state: DeliveryState) -> Part:
+    """The part that ends a delivery; guarded, as another worker may have taken it over."""
+    return Part(FINISH, (*_attempt(claim), state.value), guarded=True)
+
+
+def postpone(claim: Claim, wait: timedelta) -> Part:
+    """The part that has it tried again after so long; guarded as above."""
+    return Part(POSTPONE, (*_attempt(claim), wait), guarded=True)
+
+
+def note(claim: Claim, reply: Reply) -> Part:
+    """The part that keeps what came of an attempt."""
+    return Part(
+        NOTE,
+        (
+            *_attempt(claim),
+            claim.now,
+            reply.seconds,
+            reply.status,
+            None if reply.failure is None else reply.failure.value,
+            reply.text,
+        ),
+    )
+
+
+async def delivered(
+    connection: Connection, workspace: UUID, endpoint_id: UUID, event_ids: Sequence[UUID]
+) -> set[UUID]:
+    """Which of these events the endpoint has taken."""
+    rows = await connection.fetch(DELIVERED, workspace, endpoint_id, list(event_ids))
+    return {row["event_id"] for row in rows}
+
+
+async def read(
+    connection: Connection, workspace: UUID, endpoint_id: UUID, sequence: int
+) -> Delivery:
+    """The delivery under that number. Raises NotFound."""
+    row = await connection.fetchrow(READ, workspace, endpoint_id, sequence)
+    if row is None:
+        raise no_delivery(sequence)
+    return delivery_of(row)
+
+
+def delivery_of(row: Mapping[str, Any] | asyncpg.Record) -> Delivery:
+    """The delivery in a row of `webhook_delivery` with its event's type; names as keys."""
+    return Delivery(
+        row["endpoint_id"],
+        row["sequence"],
+        row["event_id"],
+        row["type"],
+        (row["epoch"], int(row["xid"]), row["n"]),
+        DeliveryState(row["state"]),
+        row["attempts"],
+        row["next_attempt_at"],
+        row["created_at"],
+        row["finished_at"],
+        row["replay_of"],
+    )
+
+
+def no_delivery(sequence: int) -> NotFound:
+    """There is none under that number."""
+    return NotFound(f"The endpoint has no delivery {sequence}.")
+
+
+def forget(workspace: UUID, opportunity_id: UUID) -> Part:
+    """The part that empties whatever receivers answered when they were told of a deal."""
+    return Part(FORGET, (workspace, opportunity_id))
+
+
+async def clear(connection: Connection) -> bool:
+    """Delete some deliveries that have had their time; whether there may be more.
+
+    Under the jobs' role, which sees those of every workspace.
+    """
+    cleared: int = await connection.fetchval(CLEAR, CLEARED_AT_ONCE)
+    return cleared >= CLEARED_AT_ONCE
+
+
+def _attempt(claim: Claim) -> tuple[Any, ...]:
+    return claim.workspace_id, claim.endpoint_id, claim.sequence, claim.number
+
+
+def _event(row: asyncpg.Record) -> Event:
+    return Event(
+        row["event_id"],
+        (row["epoch"], int(row["xid"]), row["n"]),
+        row["type"],
+        row["pipeline"],
+        row["opportunity_id"],
+        row["occurred_at"],
+        row["recorded_at"],
+        row["historical"],
+        json.loads(row["data"]),
+    )

@@ -1,0 +1,138 @@
+"""Deliveries on demand: a test, one again, a stretch of the feed again, what was missed."""
+
+from collections.abc import AsyncIterator
+from uuid import UUID
+
+import httpx
+import pytest
+from standardwebhooks.webhooks import Webhook
+
+from app.actions import replay_webhooks
+from app.actions.deliver_webhook import Outcome
+from app.storage.engine import Database
+from tests.feed import events_so_far
+from tests.receiver import Receiver, receiving
+from tests.webhooks import (
+    ANY,
+    ENDPOINTS,
+    deliveries,
+    endpoint,
+    fanned_out,
+    refused,
+    send_due,
+    tell,
+)
+
+
+@pytest.fixture
+async def receiver() -> AsyncIterator[Receiver]:
+    async with receiving() as started:
+        yield started
+
+
+async def test_an_endpoint_that_is_disabled_misses_what_happens_and_a_replay_makes_up_for_it(
+    client: httpx.AsyncClient, database: Database, workspace: UUID, receiver: Receiver
+) -> None:
+    made = await endpoint(client, receiver.url)
+    one = f"{ENDPOINTS}/{made['id']}"
+    await tell(database, workspace)
+    await fanned_out(database, workspace, made, 1)
+    disabled = (await client.patch(one, json={"enabled": False}, headers=ANY)).json()
+    assert disabled["disabled"]["reason"] == "requested"
+    for path in ("test", "replays", "deliveries/1/replay"):
+        body = {"json": {"after": disabled["disabled"]["position"]}} if path == "replays" else {}
+        answer = await client.post(f"{one}/{path}", **body)
+        assert (refused(answer))[:2] == (409, "endpoint_disabled"), path
+    missed = await tell(database, workspace, 2)
+    (told,) = await events_so_far(database, client, types="webhook_endpoint.disabled")
+    assert await send_due(database, workspace, made) == []
+    enabled = await client.patch(one, json={"enabled": True}, headers=ANY)
+    assert (enabled.json()["enabled"], enabled.json()["disabled"]) == (True, None)
+    assert await send_due(database, workspace, made) == [Outcome.DELIVERED]  # had waited
+    later = await tell(database, workspace)
+    await fanned_out(database, workspace, made, 1)
+    replayed = await client.post(
+        f"{one}/replays",
+        json={"after": disabled["disabled"]["position"], "undelivered_only": True},
+    )
+    assert replayed.status_code == 200, replayed.text
+    # What was missed, the news of the disabling among it, and what waits to be sent.
+    assert replayed.json() == {"deliveries": 4, "next": None}
+    await send_due(database, workspace, made)
+    ids = {got.headers["webhook-id"] for got in receiver.received}
+    assert {*map(str, missed + later), told["id"]} <= ids
+
+
+async def test_a_test_event_goes_to_its_endpoint_alone(
+    client: httpx.AsyncClient, database: Database, workspace: UUID, receiver: Receiver
+) -> None:
+    made = await endpoint(client, receiver.url, types=["opportunity.won"])
+    other = await endpoint(client, receiver.url)
+    once = {"Idempotency-Key": "test"}
+    path = f"{ENDPOINTS}/{made['id']}/test"
+    answer = await client.post(path, headers=once)
+    assert answer.status_code == 201, answer.text
+    tested = answer.json()
+    assert (tested["event_type"], tested["state"]) == ("webhook.test", "pending")
+    assert answer.headers["Location"].endswith(f"/deliveries/{tested['sequence']}")
+    assert (await client.post(path, headers=once)).json() == tested
+    assert await send_due(database, workspace, made) == [Outcome.DELIVERED]
+    (got,) = receiver.received
+    told = Webhook(made["secret"]).verify(got.body, got.headers)
+    assert told["type"] == "webhook.test"
+    assert told["data"] == {"endpoint_id": made["id"], "actor": "tester"}
+    assert (told["id"], told["position"]) == (tested["event_id"], tested["position"])
+    assert await events_so_far(database, client) == [told]
+    await tell(database, workspace)
+    await fanned_out(database, workspace, other, 1)
+    assert [each["event_type"] for each in await deliveries(client, other)] == [
+        "opportunity.updated"
+    ]
+
+
+async def test_one_delivery_is_sent_again_under_its_id_and_the_next_number(
+    client: httpx.AsyncClient, database: Database, workspace: UUID, receiver: Receiver
+) -> None:
+    made = await endpoint(client, receiver.url)
+    await tell(database, workspace, 2)
+    await fanned_out(database, workspace, made, 2)
+    await send_due(database, workspace, made)
+    answer = await client.post(f"{ENDPOINTS}/{made['id']}/deliveries/1/replay")
+    again = answer.json()
+    assert (answer.status_code, again["sequence"], again["replay_of"]) == (201, 3, 1)
+    await send_due(database, workspace, made)
+    first, _, third = receiver.received
+    assert first.headers["webhook-id"] == third.headers["webhook-id"]
+    assert first.body == third.body
+    assert third.headers["webhook-sequence"] == "3"
+    found = await deliveries(client, made, event_id=again["event_id"])
+    assert [each["sequence"] for each in found] == [3, 1]
+    missing = await client.post(f"{ENDPOINTS}/{made['id']}/deliveries/9/replay")
+    assert missing.status_code == 404
+
+
+async def test_a_stretch_of_the_feed_is_replayed_in_pieces_to_its_last_event(
+    client: httpx.AsyncClient,
+    database: Database,
+    workspace: UUID,
+    receiver: Receiver,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(replay_webhooks, "AT_ONCE", 2)
+    await tell(database, workspace, 8)
+    feed = await events_so_far(database, client)
+    made = await endpoint(client, receiver.url)
+    path = f"{ENDPOINTS}/{made['id']}/replays"
+    stretch = {"after": feed[0]["position"], "until": feed[5]["position"]}
+    counts = []
+    while True:
+        page = (await client.post(path, json=stretch)).json()
+        counts.append(page["deliveries"])
+        if page["next"] is None:
+            break
+        stretch["after"] = page["next"]
+    assert sum(counts) == 5
+    found = await deliveries(client, made)
+    assert [each["event_id"] for each in found[::-1]] == [each["id"] for each in feed[1:6]]
+    nonsense = await client.post(path, json={"after": "now"})
+    assert (nonsense.status_code, nonsense.json()["code"]) == (400, "invalid_cursor")
