@@ -301,7 +301,7 @@ def _closed_facts(pipeline: Pipeline, deal: PastDeal, here: Position) -> Any:
     if here.closed_at is None:
         return None
     history = deal.history
-    then = seen(pipeline, history, Selection(as_of=at(2 * LAST)))
+    then = seen(pipeline, history, Selection(as_of=max(at(2 * LAST), here.closed_at + STEP)))
     assert then is not None, "it has been opened"
     kept = facts_told(then.facts, then.bearer.tags, then.bearer.attributes)
     if kept == facts_told(history.facts, history.tags, history.attributes):

@@ -242,10 +242,11 @@ def followed_up(
         return deal, None
     qualifies = kind in pipeline.by_slot[deal.position.slot].idle.qualifying
     known, planned = deal.last_activity_at, deal.holds.next_step
+    settled_at = (known, None if planned is None else planned.planned_at)
+    if all(at is None or occurred_at >= at for at in settled_at):  # else it was settled since
+        planned = next_step or (None if qualifies else planned)
     if qualifies and (known is None or occurred_at > known):
         known = occurred_at
-    if planned is None or occurred_at >= planned.planned_at:
-        planned = next_step or (None if qualifies else planned)
     if (known, planned) == (deal.last_activity_at, deal.holds.next_step):
         return deal, None
     holds = replace(deal.holds, next_step=planned)

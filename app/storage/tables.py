@@ -552,6 +552,11 @@ opportunity = Table(
         postgresql_where=text("flagged_at IS NOT NULL AND escalated_at IS NULL"),
     ),
     Index(
+        "opportunity_next_step_ix",
+        *("workspace_id", "next_step_at"),
+        postgresql_where=text("next_step_at IS NOT NULL"),
+    ),
+    Index(
         "opportunity_follow_up_ix",
         *("workspace_id", "follow_up_due_at", "opportunity_id"),
         postgresql_where=text("follow_up_due_at IS NOT NULL"),

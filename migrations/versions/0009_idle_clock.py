@@ -58,6 +58,12 @@ def upgrade() -> None:
         postgresql_where=sa.text("flagged_at IS NOT NULL AND escalated_at IS NULL"),
     )
     op.create_index(
+        "opportunity_next_step_ix",
+        "opportunity",
+        ["workspace_id", "next_step_at"],
+        postgresql_where=sa.text("next_step_at IS NOT NULL"),
+    )
+    op.create_index(
         "opportunity_follow_up_ix",
         "opportunity",
         ["workspace_id", "follow_up_due_at", "opportunity_id"],
@@ -92,6 +98,7 @@ def downgrade() -> None:
     op.execute("SET LOCAL lock_timeout = '5s'")
     op.drop_table("idle_scan")
     op.drop_index("opportunity_follow_up_ix", table_name="opportunity")
+    op.drop_index("opportunity_next_step_ix", table_name="opportunity")
     op.drop_index("opportunity_escalating_ix", table_name="opportunity")
     for table, name, _ in reversed(ADDED):
         op.drop_column(table, name)

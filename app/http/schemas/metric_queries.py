@@ -8,13 +8,13 @@ import re
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, date, datetime, time, timedelta
-from functools import cache
 from typing import Annotated, Any, Final, Literal
-from zoneinfo import ZoneInfo, available_timezones
+from zoneinfo import ZoneInfo
 
 from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
+from app.domain.definition import timezones
 from app.domain.errors import Breach, Invalid
 from app.domain.funnel import Reentry, Skip
 from app.domain.measures.calendar import By
@@ -208,7 +208,7 @@ class MetricQuery(Query):
                 detail = "Text should not contain U+0000."
                 yield Breach(f"?{name[:100]}", "wrong_format", detail)
         timezone = self.timezone or pipeline.timezone
-        if timezone not in _timezones():
+        if timezone not in timezones():
             detail = f"{timezone!r} is no IANA time zone, like Europe/Berlin."
             yield Breach("?timezone", "unknown_timezone", detail)
         else:
@@ -335,11 +335,6 @@ class SnapshotQuery(MetricQuery):
 def present_minute(now: datetime) -> datetime:
     """The end of the minute under way: all that has happened lies before it."""
     return now.astimezone(UTC).replace(second=0, microsecond=0) + _MINUTE
-
-
-@cache
-def _timezones() -> frozenset[str]:
-    return frozenset(available_timezones() - {"localtime", "Factory"})  # no places
 
 
 def instant_of(edge: date | None, zone: ZoneInfo) -> datetime | None:

@@ -7,7 +7,7 @@ Of the winding ones the log has to tell (`population.picked`).
 """
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Final, NamedTuple
@@ -40,6 +40,10 @@ CHANGEABLE: Final = (*BORNE, "amount", "probability")
 """What is taken back, where it is asked for."""
 
 _UNCHANGED: Final = (*CHANGEABLE, "amount_parts", "opportunity_id", "opened_at")
+
+
+SMALL: Final = 1 << 16
+"""As slots always are, and masks of up to sixteen of them: a table of these fits anywhere."""
 
 
 class Change(NamedTuple):
@@ -110,8 +114,18 @@ def _amounts(deals: Frame, changes: Iterable[Change]) -> Mapping[str, Values]:
     return {"amount": units, "amount_parts": parts}
 
 
-def seen(deals: Frame, plain: Mask, part: Part, as_of: int, open_slots: Collection[int]) -> Frame:
-    """Those of the deals of which their visits, the rows of `part`, tell: as they were at T."""
+def seen(
+    deals: Frame,
+    plain: Mask,
+    part: Part,
+    as_of: int,
+    open_slots: Collection[int],
+    wanted: Collection[str],
+) -> Frame:
+    """Those of the deals of which their visits, the rows of `part`, tell: as they were at T.
+
+    In the `wanted` columns: each takes its time.
+    """
     deal, visits = part.deal, part.frame
     assert deal is not None, "visits have deals"
     size = int(np.count_nonzero(plain))
@@ -122,29 +136,46 @@ def seen(deals: Frame, plain: Mask, part: Part, as_of: int, open_slots: Collecti
     slots = np.array(slot.meanings, dtype=np.int64)[slot.codes[known]]
 
     here, over = left >= as_of, left < as_of
-    at, since = np.zeros(size, dtype=np.int64), np.zeros(size, dtype=np.int64)
-    at[of[here]], since[of[here]] = slots[here], entered[here]
-    reach = np.zeros(size, dtype=np.int64)
-    np.bitwise_or.at(reach, of, np.left_shift(1, slots - 1))
-    spent = over & np.isin(slots, list(open_slots))
-    # Whole microseconds of less than three centuries: a double holds each sum exactly.
-    time = np.bincount(of[spent], weights=(left - entered)[spent], minlength=size)
-    moved_at = deals.numbers("opened_at")[plain].astype(np.int64)
-    own = over & ~visits.bears("kind", TransitionKind.REARRANGED)[known]
-    np.maximum.at(moved_at, of[own], left[own])
 
-    nothing = Coded(np.zeros(size, dtype=np.uint8), [None])
-    found: dict[str, Values] = {
-        "status": Coded(np.zeros(size, dtype=np.uint8), [Status.OPEN.value]),
-        "slot": _coded(at),
+    def at() -> Values:
+        found = np.zeros(size, dtype=np.int64)
+        found[of[here]] = slots[here]
+        return _coded(found)
+
+    def since() -> Values:
+        found = np.zeros(size, dtype=np.int64)
+        found[of[here]] = entered[here]
+        return found
+
+    def moved_at() -> Values:
+        found = deals.numbers("opened_at")[plain].astype(np.int64)
+        own = over & ~visits.bears("kind", TransitionKind.REARRANGED)[known]
+        np.maximum.at(found, of[own], left[own])
+        return found
+
+    def reach() -> Values:
+        found = np.zeros(size, dtype=np.int64)
+        np.bitwise_or.at(found, of, np.left_shift(1, slots - 1))
+        return _coded(found)
+
+    def time() -> Values:
+        spent = over & np.isin(slots, list(open_slots))
+        # Whole microseconds of less than three centuries: a double holds each sum exactly.
+        found = np.bincount(of[spent], weights=(left - entered)[spent], minlength=size)
+        return found.astype(np.int64)
+
+    told: Mapping[str, Callable[[], Values]] = {
+        "status": lambda: Coded(np.zeros(size, dtype=np.uint8), [Status.OPEN.value]),
+        "slot": at,
         "entered_at": since,
         "moved_at": moved_at,
-        "closed_at": np.full(size, NOTHING),
-        "reach_mask": _coded(reach),
-        "open_time": time.astype(np.int64),
-        "lost_from": nothing,
-        "loss_reason": nothing,
+        "closed_at": lambda: np.full(size, NOTHING),
+        "reach_mask": reach,
+        "open_time": time,
+        "lost_from": lambda: Coded(np.zeros(size, dtype=np.uint8), [None]),
+        "loss_reason": lambda: Coded(np.zeros(size, dtype=np.uint8), [None]),
     }
+    found = {name: tell() for name, tell in told.items() if name in wanted}
     return Frame(size, {**_unchanged(deals, plain), **found})
 
 
@@ -156,5 +187,11 @@ def _unchanged(deals: Frame, plain: Mask) -> Mapping[str, Values]:
 
 
 def _coded(numbers: Numbers) -> Coded:
-    meanings, codes = np.unique(numbers, return_inverse=True)
-    return Coded(codes, meanings.tolist())
+    """Of numbers that are not negative; small ones need not be sorted to be told apart."""
+    most = int(numbers.max(initial=0))
+    if most >= SMALL:
+        meanings, codes = np.unique(numbers, return_inverse=True)
+        return Coded(codes, meanings.tolist())
+    there = np.zeros(most + 1, dtype=bool)
+    there[numbers] = True
+    return Coded((np.cumsum(there) - 1)[numbers], np.flatnonzero(there).tolist())

@@ -281,7 +281,7 @@ async def _at_t(
         parts = []
         for frame, of_visits, each, changed in zip(frames, visits, splits, changes, strict=True):
             then = hindsight.taken_back(frame, changed)
-            moved = hindsight.seen(then, each.visits, of_visits, as_of, slots)
+            moved = hindsight.seen(then, each.visits, of_visits, as_of, slots, wanted)
             parts += [Part(then.size, then.columns, each.rows), Part(moved.size, moved.columns)]
         return parts
 
