@@ -1,6 +1,8 @@
 """What events say: the JSON that other systems are told of deals, flags, logs and definitions.
 
-One row a change. Stages are named by key, instants are RFC 3339 in UTC, amounts decimal strings.
+One row a change, with what was before it where that matters. Stages are named by key, instants are
+RFC 3339 in UTC, amounts decimal strings. Who reads them is promised what `http.schemas.events`
+says; docs/events.md says what may change.
 """
 
 from collections.abc import Mapping
@@ -12,8 +14,9 @@ from uuid import UUID
 
 from app.domain import money
 from app.domain.difference import difference
-from app.domain.idle_flag import IdleFlag
+from app.domain.idle_flag import IdleFlag, Severity
 from app.domain.idleness import Resolution
+from app.domain.journey import Status, TransitionKind, is_link, status_in
 from app.domain.opportunity import Opportunity
 from app.domain.pipeline import Pipeline
 from app.storage import events
@@ -40,12 +43,14 @@ def plain(value: Any) -> Any:
 
 
 def transitioned(workspace: UUID, deal: Opportunity, entry: LogEntry, pipeline: Pipeline) -> Part:
-    """`opportunity.transitioned`: one row a move, with its kind, previous and new stage.
+    """`opportunity.transitioned`: one row a move, with its kind and what it changed of the deal.
 
     An imported one is historical, and bears the deal as its import left it.
     """
     moved = entry.transition
-    origin = None if moved.from_slot is None else pipeline.by_slot[moved.from_slot].key
+    origin = None if moved.from_slot is None else pipeline.by_slot[moved.from_slot]
+    target = pipeline.by_slot[moved.to_slot]
+    gone = moved.kind is TransitionKind.HANDED_OFF and not is_link(moved)
     return events.append(
         workspace,
         "opportunity.transitioned",
@@ -53,8 +58,12 @@ def transitioned(workspace: UUID, deal: Opportunity, entry: LogEntry, pipeline: 
             "transition_id": str(entry.transition_id),
             "seq": moved.seq,
             "kind": moved.kind.value,
-            "from_stage": origin,
-            "to_stage": pipeline.by_slot[moved.to_slot].key,
+            "from_stage": origin and origin.key,
+            "to_stage": target.key,
+            "from_status": origin and status_in(origin).value,
+            "to_status": Status.HANDED_OFF.value if gone else status_in(target).value,
+            "from_probability": origin and _share(origin.probability),
+            "to_probability": _share(target.probability),
             "pipeline": pipeline.key,
             "entered_at": moved.entered_at,
             "occurred_at": moved.occurred_at,
@@ -134,7 +143,10 @@ def voided(
     *,
     historical: bool = False,
 ) -> Part:
-    """`transition.voided`: an undo, with the stage in which the deal stands again."""
+    """`transition.voided`: an undo, with the stage in which the deal stands again.
+
+    One by an import is historical, and bears the deal as its import left it.
+    """
     return events.append(
         workspace,
         "transition.voided",
@@ -144,6 +156,7 @@ def voided(
             "kind": entry.transition.kind.value,
             "reason": entry.void_reason,
             "actor": entry.voided_by,
+            "previous_stage": pipeline.by_slot[entry.transition.to_slot].key,
             "stage": pipeline.by_slot[deal.position.slot].key,
             "opportunity": summary(deal),
         },
@@ -172,11 +185,35 @@ def flag_opened(
             "flag_id": str(flag.flag_id),
             "pipeline": pipeline.key,
             "stage": pipeline.by_slot[deal.position.slot].key,
-            "idle_since": plain(flag.idle_since),
+            "severity": flag.severity.value,
+            "idle_since": flag.idle_since,
+            "critical_at": deal.idle.critical_at,
             "clock": flag.clock.value,
-            "clock_started_at": plain(flag.clock_started_at),
+            "clock_started_at": flag.clock_started_at,
             "last_reset_by": deal.idle.reset_by.value,
             "reopened": reopened,
+            "opportunity": summary(deal),
+        },
+        at,
+    )
+
+
+def flag_escalated(
+    workspace: UUID, deal: Opportunity, flag: IdleFlag, pipeline: Pipeline, at: datetime
+) -> Part:
+    """`idle_flag.escalated`: the flag has stood for so long that it is critical now."""
+    return _about_flag(
+        workspace,
+        "idle_flag.escalated",
+        deal,
+        {
+            "flag_id": str(flag.flag_id),
+            "pipeline": pipeline.key,
+            "stage": pipeline.by_slot[deal.position.slot].key,
+            "previous_severity": Severity.WARNING.value,
+            "severity": flag.severity.value,
+            "idle_since": flag.idle_since,
+            "critical_at": deal.idle.critical_at,
             "opportunity": summary(deal),
         },
         at,
@@ -191,6 +228,8 @@ def flag_acknowledged(workspace: UUID, deal: Opportunity, flag: IdleFlag, at: da
         deal,
         {
             "flag_id": str(flag.flag_id),
+            "severity": flag.severity.value,
+            "idle_since": flag.idle_since,
             "actor": flag.acknowledged_by,
             "opportunity": summary(deal),
         },
@@ -198,15 +237,20 @@ def flag_acknowledged(workspace: UUID, deal: Opportunity, flag: IdleFlag, at: da
     )
 
 
-def flag_snoozed(workspace: UUID, deal: Opportunity, flag: IdleFlag, at: datetime) -> Part:
-    """`idle_flag.snoozed`, with its end, its reason and who asked for it."""
+def flag_snoozed(
+    workspace: UUID, deal: Opportunity, flag: IdleFlag, at: datetime, *, before: IdleFlag
+) -> Part:
+    """`idle_flag.snoozed`, with its end, its reason, who asked for it, and what end it had."""
     return _about_flag(
         workspace,
         "idle_flag.snoozed",
         deal,
         {
             "flag_id": str(flag.flag_id),
-            "until": plain(flag.snoozed_until),
+            "severity": flag.severity.value,
+            "idle_since": flag.idle_since,
+            "previous_until": before.snoozed_until,
+            "until": flag.snoozed_until,
             "reason": flag.snooze_reason,
             "actor": flag.snoozed_by,
             "opportunity": summary(deal),
@@ -216,17 +260,24 @@ def flag_snoozed(workspace: UUID, deal: Opportunity, flag: IdleFlag, at: datetim
 
 
 def flag_resolved(
-    workspace: UUID, deal: Opportunity, flag_id: UUID, at: datetime, cause: Resolution
+    workspace: UUID, before: Opportunity, after: Opportunity, at: datetime, cause: Resolution
 ) -> Part:
-    """`idle_flag.resolved`, with its cause."""
+    """`idle_flag.resolved`: the flag that the deal bore before, with its cause.
+
+    How long it stood open is counted from when it was last opened; a flag that was put aside stood
+    open no more.
+    """
+    opened_at = before.flagged_at
     return _about_flag(
         workspace,
         "idle_flag.resolved",
-        deal,
+        after,
         {
-            "flag_id": str(flag_id),
-            "opportunity_id": str(deal.opportunity_id),
+            "flag_id": str(before.flag_id),
             "resolved_by": cause.value,
+            "opened_at": opened_at,
+            "open_seconds": opened_at and max((at - opened_at).total_seconds(), 0.0),
+            "opportunity": summary(after),
         },
         at,
     )
@@ -242,7 +293,10 @@ def activity_recorded(
         {
             "activity_id": str(activity.activity_id),
             "kind": activity.kind,
-            "occurred_at": plain(activity.occurred_at),
+            "outcome": activity.outcome,
+            "next_step": activity.next_step,
+            "next_step_at": activity.next_step_at,
+            "occurred_at": activity.occurred_at,
             "actor": activity.actor,
             "resets_clock": resets_clock,
             "opportunity": summary(deal),
@@ -287,6 +341,10 @@ def import_completed(workspace: UUID, job: ImportJob, pipeline: Pipeline, at: da
         occurred_at=at,
         pipeline_id=pipeline.pipeline_id,
     )
+
+
+def _share(probability: Decimal | None) -> float | None:
+    return None if probability is None else float(probability)
 
 
 def _about_flag(

@@ -85,7 +85,7 @@ async def snooze_flag(
             [
                 opportunities.save_clock(workspace, after),
                 idle_flags.snooze(workspace, aside),
-                announcements.flag_snoozed(workspace, after, aside, now),
+                announcements.flag_snoozed(workspace, after, aside, now, before=flag),
             ],
         )
 

@@ -96,5 +96,5 @@ def resolving(
     at = after.updated_at
     return [
         idle_flags.resolve(workspace, before.flag_id, at, resolution),
-        announcements.flag_resolved(workspace, after, before.flag_id, at, resolution),
+        announcements.flag_resolved(workspace, before, after, at, resolution),
     ]

@@ -131,7 +131,8 @@ class RequestMiddleware:
             self._account(scope, exchange)
 
     def _account(self, scope: Scope, exchange: "_Exchange") -> None:
-        seconds = perf_counter() - exchange.started
+        # A stream was answered when it began: how long it lasts says nothing of the service.
+        seconds = scope["state"].get("streams_since", perf_counter()) - exchange.started
         route = self._template(scope)
         self._metrics.observe(exchange.method, route, exchange.status, seconds)
         access_log.info(

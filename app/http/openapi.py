@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from functools import cache
 from hashlib import sha256
 from itertools import groupby
-from typing import Any, Final, cast
+from typing import Any, Final, cast, get_args
 
 from fastapi import FastAPI
 from fastapi.dependencies.models import Dependant
@@ -25,6 +25,7 @@ from app.http import conditional
 from app.http.codes import CODES
 from app.http.problems import MEDIA_TYPE
 from app.http.schemas import common
+from app.http.schemas.events import EVENTS
 from app.http.schemas.problem import Breach, Problem
 from app.http.strictness import JSON, MERGE_PATCH, StrictRoute
 
@@ -55,6 +56,12 @@ _HEADERS: Final = {
     "Location": ("The path of what was created, or of what was taken on.", "/v1/…"),
     "Retry-After": ("How many seconds to wait before asking again.", "1"),
     "WWW-Authenticate": ("Always `Bearer`.", "Bearer"),
+}
+_HEADERS_OF_WEBHOOK: Final = {
+    "webhook-id": ("The event's id.", "019a8f0e-7d4c-7b31-8e22-5c6d7e8f9a0b"),
+    "webhook-timestamp": ("When it was sent, in whole seconds since 1970.", "1763303400"),
+    "webhook-signature": ("A signature for each secret of the endpoint.", "v1,K5oZfzN95Z9UVu1E…"),
+    "webhook-sequence": ("The delivery's number among those of the endpoint.", "42"),
 }
 _SUCCESS: Final = {
     "200": "Done.",
@@ -131,6 +138,9 @@ def document(app: FastAPI) -> dict[str, Any]:
         for path, item in sorted(described["paths"].items())
     }
     _complete_components(described.setdefault("components", {}))
+    schemas = described["components"]["schemas"]
+    if webhooks := dict(_webhook(event) for event in EVENTS if event.__name__ in schemas):
+        described["webhooks"] = webhooks
     return described
 
 
@@ -214,6 +224,41 @@ def _headers_of_success(method: str, status: str, parameters: set[str]) -> Itera
         yield "Idempotent-Replayed"
     if "cursor" in parameters:
         yield "Link"
+
+
+def _webhook(event: type[BaseModel]) -> tuple[str, dict[str, Any]]:
+    """What an endpoint is sent of events of one type, and how it should answer."""
+    (type_,) = get_args(event.model_fields["type"].annotation)
+    summary = " ".join((event.__doc__ or "").split())
+    return type_, {
+        "post": {
+            "tags": ["events"],
+            "operationId": f"on{event.__name__.removesuffix('Event')}",
+            "summary": summary.partition(". ")[0].removesuffix("."),
+            "description": f"{summary}\n\nSigned by Standard Webhooks 1.0 over id, timestamp and "
+            "body as it came. A delivery may come twice, under the same `webhook-id`.",
+            "security": [],
+            "parameters": [
+                {
+                    "name": name,
+                    "in": "header",
+                    "required": True,
+                    "description": description,
+                    "schema": {"type": "string"},
+                    "example": example,
+                }
+                for name, (description, example) in _HEADERS_OF_WEBHOOK.items()
+            ],
+            "requestBody": {
+                "required": True,
+                "content": {JSON: {"schema": {"$ref": _REF.format(model=event.__name__)}}},
+            },
+            "responses": {
+                "2XX": {"description": "Taken. Whatever else is answered, it is tried again."},
+                "410": {"description": "Never again: the endpoint is disabled."},
+            },
+        }
+    }
 
 
 def _header(name: str) -> dict[str, Any]:

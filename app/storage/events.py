@@ -7,7 +7,7 @@ a 6 that commits later. What is below the oldest running transaction is complete
 that begins later has a higher id than all of it.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from types import MappingProxyType
@@ -51,6 +51,10 @@ MOVES_BY_NAME: Final[Mapping[str, str]] = MappingProxyType(
 STAGE_ENTERED: Final = "stage.entered"
 """The name for whatever brings a deal into a stage: its opening, and every move but a hand-off."""
 
+SCHEMA_VERSION: Final = 1
+"""Of what every type says; docs/events.md tells what makes the next one. The first type that comes
+to a second version brings the column that tells its rows apart."""
+
 
 @dataclass(frozen=True, slots=True)
 class Event:
@@ -63,6 +67,45 @@ class Event:
     recorded_at: datetime
     historical: bool
     data: dict[str, Any]
+
+
+def written(position: Position) -> str:
+    """A position as followers keep it."""
+    return "-".join(map(str, position))
+
+
+def told(event: Event) -> bytes:
+    """The event as feed, stream and webhooks tell of it: one line of JSON."""
+    return to_json(
+        {
+            "id": event.event_id,
+            "position": written(event.position),
+            "type": event.type,
+            "schema_version": SCHEMA_VERSION,
+            "pipeline": event.pipeline,
+            "opportunity_id": event.opportunity_id,
+            "occurred_at": event.occurred_at,
+            "recorded_at": event.recorded_at,
+            "historical": event.historical,
+            "data": event.data,
+        }
+    )
+
+
+def is_named(event: Event, types: Collection[str]) -> bool:
+    """Whether the event is of these types, or one of the moves that names among them stand for.
+
+    What `after` asks the database, asked of an event at hand.
+    """
+    if event.type in types:
+        return True
+    if event.type == "opportunity.created":
+        return STAGE_ENTERED in types
+    if event.type != "opportunity.transitioned" or "kind" not in event.data:
+        return False
+    kind = event.data["kind"]
+    entered = STAGE_ENTERED in types and kind != "handed_off"
+    return entered or any(MOVES_BY_NAME.get(name) == kind for name in types)
 
 
 def append(
@@ -105,6 +148,9 @@ HORIZON: Final = text(
     FROM epoch
     """
 )
+
+
+SNAPSHOT: Final = text("SELECT max(epoch) || '.' || pg_current_snapshot() FROM epoch")
 
 
 async def after(
@@ -165,6 +211,18 @@ async def horizon(connection: AsyncConnection) -> Position:
     """
     row = (await connection.execute(HORIZON)).one()
     return row.epoch, row.xmin, 0
+
+
+async def unsettled(connection: AsyncConnection, workspace: UUID, horizon: Position) -> bool:
+    """Whether something is committed that lies behind the horizon: it will be told in a moment."""
+    place = tuple_(event.c.epoch, event.c.xid, event.c.n)
+    behind = select(event.c.n).where(event.c.workspace_id == workspace, place >= horizon).limit(1)
+    return (await connection.execute(behind)).first() is not None
+
+
+async def snapshot(connection: AsyncConnection) -> str:
+    """A text that is the same as long as no transaction anywhere has written and ended."""
+    return str((await connection.execute(SNAPSHOT)).scalar_one())
 
 
 def _named(types: Sequence[str]) -> ColumnElement[bool]:
