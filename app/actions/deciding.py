@@ -20,8 +20,9 @@ VersionCheck = Callable[[int], None]
 """Raises VersionRequired or Stale unless the caller may change this version."""
 
 UNLOCKED_ATTEMPTS = 3
-ATTEMPTS = 8
-"""Under the lock a race is lost only to what else may disappear, such as the deal itself."""
+ATTEMPTS = 16
+"""Under the lock a race is lost to what else may disappear, such as the deal itself; and where the
+feed would tell of it too early (`storage.opportunities.LOCK`), of three locks one at the worst."""
 
 
 async def decide(

@@ -18,7 +18,7 @@ from app.domain.opportunity import Opportunity
 from app.storage import idempotency
 from app.storage.engine import Connection
 from app.storage.idempotency import Answer, Repeatable
-from app.storage.statement import Part
+from app.storage.statement import LostRace, Part
 from app.storage.tables import opportunity
 
 MICROSECOND: Final = timedelta(microseconds=1)
@@ -42,14 +42,18 @@ FROM (VALUES ($1::uuid)) AS asked {_FROM_DEAL} {idempotency.REPLAY_JOIN.format(k
 # the new row, but through the snapshot from before the wait nothing else that came with it. Not
 # FOR UPDATE: a writer that has lost its race still appends, and its foreign key would wait for the
 # holder, who waits for the seq that it has taken: a deadlock.
-LOCK: Final = """
-SELECT 1 FROM opportunity WHERE workspace_id = $1 AND opportunity_id = $2 FOR NO KEY UPDATE
+#
+# A transaction that waits here for one writer has its id before it waits for the next one, whose id
+# may be higher: what it then writes would stand before that in the feed. age() is negative of an id
+# above one's own; that of a row written long ago may have wrapped round, so it is not asked.
+_LATE: Final = """
+    age(xmin) < 0 AND updated_at > statement_timestamp() - interval '1 hour' AS is_late
+FROM opportunity WHERE workspace_id = $1 AND opportunity_id = $2
 """
+LOCK: Final = f"SELECT {_LATE} FOR NO KEY UPDATE"
 
 # Whoever erases wants just that wait: nothing may come to refer to the deal any more.
-LOCK_TO_ERASE: Final = """
-SELECT 1 FROM opportunity WHERE workspace_id = $1 AND opportunity_id = $2 FOR UPDATE
-"""
+LOCK_TO_ERASE: Final = f"SELECT {_LATE} FOR UPDATE"
 
 BY_EXTERNAL_ID: Final = """
 SELECT opportunity_id FROM opportunity WHERE workspace_id = $1 AND external_id = $2
@@ -141,11 +145,13 @@ async def read(
     """The deal to decide about, or the answer that this request has had already.
 
     `locked` keeps other writers of the deal away until the transaction ends, `erasing` whoever
-    refers to it too. Raises NotFound, IdempotencyKeyReused.
+    refers to it too. Raises NotFound, IdempotencyKeyReused, and LostRace where the feed would tell
+    of what follows before it tells of what was there.
     """
     if locked or erasing:
         lock = LOCK_TO_ERASE if erasing else LOCK
-        await connection.execute(lock, workspace, opportunity_id)
+        if await connection.fetchval(lock, workspace, opportunity_id):
+            raise LostRace
     row = await connection.fetchrow(READ, workspace, opportunity_id, request and request.key)
     assert row is not None  # the statement selects from VALUES
     if answer := idempotency.replay(row, request):
