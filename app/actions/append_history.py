@@ -138,7 +138,7 @@ def _born(setting: Setting, external_id: str, name: str, read: Reconciled) -> Op
     deal = Opportunity(
         opportunity_id=new_id(),
         pipeline_id=setting.pipeline.pipeline_id,
-        version=1,
+        version=0,
         name=name,
         facts=facts,
         position=read.position,
@@ -155,7 +155,8 @@ def _born(setting: Setting, external_id: str, name: str, read: Reconciled) -> Op
         attributes=read.facts.get("attributes", {}),
         facts_changed_at=_last_change(read, None),
     )
-    return opportunity.recalled(deal, read.appended[-1])
+    told = opportunity.recalled(deal, read.appended[-1])
+    return opportunity.clocked(told, setting.pipeline, setting.now)
 
 
 def _continue(setting: Setting, found: KnownDeal, rows: list[StagedRow], piece: Piece) -> None:
@@ -188,7 +189,11 @@ def _continue(setting: Setting, found: KnownDeal, rows: list[StagedRow], piece: 
         deal = replace(deal, facts_changed_at=_last_change(read, before.facts_changed_at))
         deal = opportunity.recalled(deal, _closing(known.log))
     if read.position is not None:
-        free = opportunity.unflagged(replace(deal, position=read.position))
+        kinds = pipeline.by_slot[read.position.slot].idle.qualifying
+        done = [at for kind, at in found.activities if kind in kinds]
+        free = opportunity.unflagged(
+            replace(deal, position=read.position, last_activity_at=max(done, default=None))
+        )
         standing = [*known.log[: len(known.log) - len(read.voided)], *read.appended]
         deal = opportunity.clocked(opportunity.recalled(free, _closing(standing)), pipeline, now)
     deal, followed = _followed_up(setting, deal, rows, found.activities, piece)

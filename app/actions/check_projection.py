@@ -5,7 +5,7 @@ deal, makes its next version, tells an event, and sets the idle flag right.
 """
 
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Final
 from uuid import UUID
 
@@ -16,7 +16,7 @@ from app.domain import audit, opportunity
 from app.domain.idleness import Resolution
 from app.domain.opportunity import Opportunity
 from app.domain.pipeline import Pipeline
-from app.storage import opportunities, pipelines, transitions
+from app.storage import activities, opportunities, pipelines, transitions
 from app.storage.engine import JOB, Connection, Database
 from app.storage.opportunities import Reading
 from app.storage.queries import projection
@@ -54,7 +54,7 @@ async def disagreements(database: Database, workspace: UUID) -> AsyncIterator[Di
             faults = tuple(audit.faults(told.pipeline, told.log))
             differences: Differences = {}
             if not faults:
-                remade = audit.remade(told.deal, told.pipeline, told.log, told.now)
+                remade = audit.remade(told.deal, told.pipeline, told.log, told.done, told.now)
                 differences = audit.differences(told.deal, remade)
             if faults or differences:
                 yield Disagreement(told.deal.opportunity_id, faults, differences)
@@ -76,7 +76,8 @@ async def rebuild(database: Database, workspace: UUID, opportunity_id: UUID) -> 
         log = projection.log_of(await transitions.whole(connection, workspace, opportunity_id))
         if any(audit.faults(pipeline, log)):
             return False
-        remade = audit.remade(deal, pipeline, log, now)
+        done = await activities.last_by_kind(connection, workspace, opportunity_id)
+        remade = audit.remade(deal, pipeline, log, done, now)
         if not (differences := audit.differences(deal, remade)):
             return False
         after, cause = _with_flag_set_right(deal, remade, pipeline)
@@ -110,4 +111,4 @@ def _with_flag_set_right(
     if remade.idle.clock_started_at == before.idle.clock_started_at:
         return opportunity.settled(remade, pipeline, remade.updated_at)
     resolved = None if before.flag_id is None else Resolution.NOT_DUE
-    return replace(remade, flag_id=None, flagged_at=None, escalated_at=None), resolved
+    return opportunity.released(remade, pipeline), resolved

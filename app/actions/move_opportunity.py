@@ -7,6 +7,7 @@ answer; then the commit.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from uuid import UUID
 
 from app.actions import announcements
@@ -18,7 +19,7 @@ from app.domain.idleness import Resolution
 from app.domain.opportunity import Opportunity
 from app.domain.pipeline import Pipeline
 from app.domain.transition import Move
-from app.storage import idempotency, idle_flags, opportunities, pipelines, transitions
+from app.storage import activities, idempotency, idle_flags, opportunities, pipelines, transitions
 from app.storage.engine import Connection, Database
 from app.storage.idempotency import Answer, Repeatable
 from app.storage.ids import new_id
@@ -57,6 +58,10 @@ async def move_opportunity(
         pipeline = await pipelines.load(connection, workspace, deal.pipeline_id, found.revision)
         seen = guards.view(deal)
         decided = transition.decide(pipeline, deal.position, seen, deal.facts, move, now)
+        if decided.occurred_at < now:  # something may have been done about it there already
+            kinds = pipeline.by_slot[decided.to_slot].idle.qualifying
+            last = await activities.last_of(connection, workspace, opportunity_id, kinds)
+            deal = replace(deal, last_activity_at=last)
         after, resolution = opportunity.moved(deal, pipeline, decided, now)
         entry = LogEntry(
             transition=decided,

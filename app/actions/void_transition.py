@@ -28,7 +28,7 @@ from app.domain.idleness import Resolution
 from app.domain.journey import TransitionKind
 from app.domain.opportunity import Opportunity
 from app.domain.pipeline import Pipeline
-from app.storage import idempotency, idle_flags, opportunities, pipelines, transitions
+from app.storage import activities, idempotency, idle_flags, opportunities, pipelines, transitions
 from app.storage.engine import Connection, Database
 from app.storage.idempotency import Answer, Repeatable
 from app.storage.opportunities import Reading
@@ -128,6 +128,9 @@ async def _remade(
     before, now = found.deal, found.now
     moves = [entry.transition for entry in standing]
     position = replace(journey.position(pipeline, moves), seq=before.position.seq)
+    kinds = pipeline.by_slot[position.slot].idle.qualifying
+    last = await activities.last_of(connection, workspace, before.opportunity_id, kinds)
+    before = replace(before, last_activity_at=last)
     closing = next(move for move in reversed(moves) if not journey.is_link(move))
     remade = opportunity.recalled(replace(before, position=position), closing)
     after = opportunity.clocked(
@@ -154,6 +157,8 @@ async def _remade(
         )
     else:
         return after, parts
+    stage = pipeline.by_slot[after.position.slot]
+    episode = replace(episode, slot=stage.slot, clock=stage.idle.clock)
     return after, [*parts, *reopening(workspace, after, episode, pipeline, now)]
 
 
@@ -162,7 +167,7 @@ def reopening(
 ) -> list[Part]:
     """The parts by which a flag that a move had resolved is open again."""
     return [
-        idle_flags.reopen(workspace, flag.flag_id, now),
+        idle_flags.reopen(workspace, flag, now),
         announcements.flag_opened(workspace, deal, flag, pipeline, now, reopened=True),
     ]
 

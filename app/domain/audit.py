@@ -55,15 +55,23 @@ def faults(pipeline: Pipeline, log: Log) -> Iterator[str]:
         here = journey.after(pipeline, here, transition)
 
 
-def remade(deal: Opportunity, pipeline: Pipeline, log: Log, now: datetime) -> Opportunity:
+def remade(
+    deal: Opportunity,
+    pipeline: Pipeline,
+    log: Log,
+    done: Mapping[str, datetime],
+    now: datetime,
+) -> Opportunity:
     """The deal's next version, as its log and the rules of its stage make it.
 
-    The seq counts voided rows too: numbers are never used again.
+    `done`: when the last activity of each kind occurred. The seq counts voided rows too: numbers
+    are never used again.
     """
     position = replace(journey.position(pipeline, log.standing), seq=log.seqs[-1])
-    return opportunity.clocked(
-        replace(deal, position=position, continued_as=log.continued_as), pipeline, now
-    )
+    kinds = pipeline.by_slot[position.slot].idle.qualifying
+    last = max((at for kind, at in done.items() if kind in kinds), default=None)
+    told = replace(deal, position=position, continued_as=log.continued_as, last_activity_at=last)
+    return opportunity.clocked(told, pipeline, now)
 
 
 def differences(deal: Opportunity, told: Opportunity) -> Mapping[str, tuple[Any, Any]]:

@@ -78,12 +78,19 @@ def raised(
 ) -> IdleFlag:
     """The open flag of a deal that is due; `known` is its episode's flag, where it has one.
 
-    A snoozed flag has been idle all along; one that was resolved is idle since it is due again.
-    What was acknowledged before asks for attention anew.
+    A snoozed flag has been idle all along, and a critical one comes back so; one that was resolved
+    is idle since it is due again. What was acknowledged before asks for attention anew.
     """
-    due = deal.idle.goes_idle_at
+    due, critical_at = deal.idle.goes_idle_at, deal.idle.critical_at
     assert due is not None, "a deal that never goes idle is not due"
     still = known is not None and known.resolved_at is None
+    # Elsewhere, by another rule, it may not be critical yet.
+    is_critical = (
+        known is not None
+        and known.slot == deal.position.slot
+        and critical_at is not None
+        and critical_at <= now
+    )
     return IdleFlag(
         flag_id=new_id if known is None else known.flag_id,
         opportunity_id=deal.opportunity_id,
@@ -93,7 +100,7 @@ def raised(
         clock_started_at=deal.idle.clock_started_at,
         idle_since=known.idle_since if known is not None and still else due,
         opened_at=now if known is None else known.opened_at,
-        escalated_at=None if known is None else known.escalated_at,
+        escalated_at=known.escalated_at if known is not None and is_critical else None,
     )
 
 

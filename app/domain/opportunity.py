@@ -22,7 +22,7 @@ from app.domain.idleness import (
     idle_state,
 )
 from app.domain.journey import Facts, Position, Status, Transition
-from app.domain.pipeline import Pipeline
+from app.domain.pipeline import Pipeline, Stage
 
 UNTOLD: Final[Mapping[str, Any]] = MappingProxyType({})
 _KEPT: Final = ("amount", "currency", "owner", "team", "source", "priority")
@@ -36,7 +36,9 @@ class Opportunity:
     `closed_facts` are those that its close froze, kept where they have changed since (None: they
     have not), in JSON's types; UNTOLD where only the log can tell them.
     `flag_id` is the unresolved idle flag of the present episode, open or snoozed; `flagged_at` is
-    set while it stands open, `escalated_at` once it is critical.
+    set while it stands open, `escalated_at` once it is critical. `last_activity_at` is the last
+    activity of a kind that counted where the deal then stood: whoever puts it elsewhere in its past
+    has to say which one counts there (`storage.activities.last_of`).
     """
 
     opportunity_id: UUID
@@ -147,7 +149,7 @@ def reruled(
     """
     after = clocked(replace(deal, last_activity_at=last_activity_at), pipeline, now)
     if deal.flag_id is not None and after.idle.clock_started_at != deal.idle.clock_started_at:
-        return replace(after, flag_id=None, flagged_at=None, escalated_at=None), Resolution.NOT_DUE
+        return released(after, pipeline), Resolution.NOT_DUE
     return settled(after, pipeline, now)
 
 
@@ -197,17 +199,7 @@ def clocked(deal: Opportunity, pipeline: Pipeline, now: datetime) -> Opportunity
     Only an open deal falls idle or is to be followed up, and in an archived pipeline even that
     one rests.
     """
-    stage = pipeline.by_slot[deal.position.slot]
-    idle = idle_state(
-        stage,
-        deal.facts.priority,
-        moved_at=deal.position.moved_at,
-        last_activity_at=deal.last_activity_at,
-        holds=deal.holds,
-    )
-    if deal.position.status is not Status.OPEN or pipeline.archived_at is not None:
-        idle = replace(idle, goes_idle_at=None, critical_at=None, follow_up_due_at=None)
-    return replace(deal, idle=idle, version=deal.version + 1, updated_at=now)
+    return replace(deal, idle=_clock(deal, pipeline), version=deal.version + 1, updated_at=now)
 
 
 def settled(
@@ -219,7 +211,7 @@ def settled(
     """
     if deal.flag_id is None or _is_due(deal, pipeline, now):
         return deal, None
-    return replace(deal, flag_id=None, flagged_at=None, escalated_at=None), Resolution.NOT_DUE
+    return released(deal, pipeline), Resolution.NOT_DUE
 
 
 def followed_up(
@@ -268,6 +260,12 @@ def unflagged(deal: Opportunity) -> Opportunity:
     )
 
 
+def released(deal: Opportunity, pipeline: Pipeline) -> Opportunity:
+    """The same version of the deal, its episode at an end: a snooze delays it no more."""
+    free = unflagged(deal)
+    return replace(free, idle=_clock(free, pipeline))
+
+
 def snoozed(deal: Opportunity, pipeline: Pipeline, until: datetime, now: datetime) -> Opportunity:
     """The deal with its flag put aside: the flag stays its own and comes back at `until`."""
     aside = replace(deal, holds=replace(deal.holds, snoozed_until=until), flagged_at=None)
@@ -291,6 +289,38 @@ def flagged(
 def escalated(deal: Opportunity, now: datetime) -> Opportunity:
     """The deal with its flag critical."""
     return replace(deal, escalated_at=now, version=deal.version + 1, updated_at=now)
+
+
+def clock_in(
+    pipeline: Pipeline,
+    stage: Stage,
+    priority: str | None,
+    *,
+    moved_at: datetime,
+    last_activity_at: datetime | None,
+    holds: Holds,
+) -> IdleState:
+    """The clock of an open deal in this stage: `idle_state`, at rest in an archived pipeline."""
+    idle = idle_state(
+        stage, priority, moved_at=moved_at, last_activity_at=last_activity_at, holds=holds
+    )
+    return idle if pipeline.archived_at is None else _at_rest(idle)
+
+
+def _clock(deal: Opportunity, pipeline: Pipeline) -> IdleState:
+    idle = clock_in(
+        pipeline,
+        pipeline.by_slot[deal.position.slot],
+        deal.facts.priority,
+        moved_at=deal.position.moved_at,
+        last_activity_at=deal.last_activity_at,
+        holds=deal.holds,
+    )
+    return idle if deal.position.status is Status.OPEN else _at_rest(idle)
+
+
+def _at_rest(idle: IdleState) -> IdleState:
+    return replace(idle, goes_idle_at=None, critical_at=None, follow_up_due_at=None)
 
 
 def _is_due(deal: Opportunity, pipeline: Pipeline, now: datetime) -> bool:

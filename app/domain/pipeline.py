@@ -118,15 +118,17 @@ class IdleRule:
             and (self.clock is IdleClock.STAGE_AGE or set(self.qualifying) == set(other.qualifying))
         )
 
+    def same_crossing(self, other: "IdleRule") -> bool:
+        """Whether every deal goes idle by the one when it does by the other."""
+        return self.after_by_priority.keys() == other.after_by_priority.keys() and all(
+            self.treats_alike(other, priority) for priority in (None, *self.after_by_priority)
+        )
+
     def same_terms(self, other: "IdleRule") -> bool:
         """Whether both ask the same of a deal, whenever they came into force."""
         return (
-            self.clock is other.clock
-            and self.after == other.after
-            and self.after_by_priority == other.after_by_priority
+            self.same_crossing(other)
             and self.critical_after == other.critical_after
-            and self.max_pause == other.max_pause
-            and self.calendar == other.calendar
             and set(self.qualifying) == set(other.qualifying)
         )
 

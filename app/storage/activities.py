@@ -1,5 +1,6 @@
 """Activities: follow-ups on deals, appended and never changed."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -9,6 +10,7 @@ from sqlalchemy import select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.domain.errors import NotFound
+from app.storage.engine import Connection
 from app.storage.statement import Part
 from app.storage.tables import activity
 
@@ -16,6 +18,16 @@ APPEND: Final = """
 INSERT INTO activity (workspace_id, opportunity_id, activity_id, pipeline_id, kind, content,
                       outcome, next_step, next_step_at, occurred_at, recorded_at, actor, import_id)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
+"""
+
+LAST: Final = """
+SELECT max(occurred_at) FROM activity
+WHERE workspace_id = $1 AND opportunity_id = $2 AND kind = ANY ($3::text[])
+"""
+
+LAST_BY_KIND: Final = """
+SELECT kind, max(occurred_at) AS last_at FROM activity
+WHERE workspace_id = $1 AND opportunity_id = $2 GROUP BY kind
 """
 
 
@@ -60,6 +72,22 @@ def append(workspace: UUID, done: Activity) -> Part:
             done.import_id,
         ),
     )
+
+
+async def last_by_kind(
+    connection: Connection, workspace: UUID, opportunity_id: UUID
+) -> Mapping[str, datetime]:
+    """When the deal's last activity of each kind occurred."""
+    rows = await connection.fetch(LAST_BY_KIND, workspace, opportunity_id)
+    return {row["kind"]: row["last_at"] for row in rows}
+
+
+async def last_of(
+    connection: Connection, workspace: UUID, opportunity_id: UUID, kinds: Sequence[str]
+) -> datetime | None:
+    """When the deal's last activity of these kinds occurred; None: there is none."""
+    found: datetime | None = await connection.fetchval(LAST, workspace, opportunity_id, kinds)
+    return found
 
 
 async def one(

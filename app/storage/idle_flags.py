@@ -37,7 +37,7 @@ WHERE workspace_id = $1 AND flag_id = $2 AND resolved_at IS NULL
 
 # A snooze that would have ended meanwhile does not stand again.
 REOPEN: Final = """
-UPDATE idle_flag SET resolved_at = NULL, resolved_by = NULL,
+UPDATE idle_flag SET resolved_at = NULL, resolved_by = NULL, slot = $4, clock = $5,
     snoozed_until = CASE WHEN snoozed_until > $3 THEN snoozed_until END
 WHERE workspace_id = $1 AND flag_id = $2
 """
@@ -45,6 +45,7 @@ WHERE workspace_id = $1 AND flag_id = $2
 ACKNOWLEDGE: Final = """
 UPDATE idle_flag SET acknowledged_at = $3, acknowledged_by = $4
 WHERE workspace_id = $1 AND flag_id = $2 AND resolved_at IS NULL AND acknowledged_at IS NULL
+  AND escalated_at IS NOT DISTINCT FROM $5  -- what was seen is what is acknowledged
 """
 
 SNOOZE: Final = """
@@ -99,8 +100,8 @@ WITH raised AS (
     SELECT $1, raised.* FROM raised
     ON CONFLICT (workspace_id, opportunity_id, clock_started_at) DO UPDATE
     SET slot = excluded.slot, clock = excluded.clock, idle_since = excluded.idle_since,
-        acknowledged_at = NULL, acknowledged_by = NULL, snoozed_at = NULL, snoozed_by = NULL,
-        snoozed_until = NULL, snooze_reason = NULL, resolved_at = NULL, resolved_by = NULL
+        escalated_at = excluded.escalated_at, acknowledged_at = NULL, acknowledged_by = NULL,
+        snoozed_at = NULL, snoozed_by = NULL, snoozed_until = NULL, snooze_reason = NULL, resolved_at = NULL, resolved_by = NULL
 )
 UPDATE opportunity AS o
 SET version = o.version + 1, idle_flag_id = raised.flag_id, flagged_at = $11, updated_at = $11,
@@ -116,6 +117,11 @@ WITH critical AS (
 )
 UPDATE opportunity AS o SET version = o.version + 1, escalated_at = $3, updated_at = $3
 FROM critical WHERE o.workspace_id = $1 AND o.opportunity_id = critical.opportunity_id
+"""
+
+NEVER_CRITICAL: Final = """
+UPDATE opportunity SET version = version + 1, critical_at = NULL, updated_at = $3
+WHERE workspace_id = $1 AND opportunity_id = ANY ($2::uuid[])
 """
 
 
@@ -170,6 +176,15 @@ async def escalate(
     await connection.execute(ESCALATE, workspace, flags, at)
 
 
+async def never_critical(
+    connection: Connection, workspace: UUID, deals: Sequence[UUID], at: datetime
+) -> None:
+    """Let these deals, which this transaction holds locked, not come to be critical until their
+    clocks are worked out anew.
+    """
+    await connection.execute(NEVER_CRITICAL, workspace, deals, at)
+
+
 async def find(connection: Connection, workspace: UUID, flag_id: UUID) -> IdleFlag:
     """The flag of that id. Raises NotFound."""
     row = await connection.fetchrow(FIND, workspace, flag_id)
@@ -204,16 +219,22 @@ def resolve(workspace: UUID, flag_id: UUID, at: datetime, cause: Resolution) -> 
     return Part(RESOLVE, (workspace, flag_id, at, cause.value))
 
 
-def reopen(workspace: UUID, flag_id: UUID, at: datetime) -> Part:
+def reopen(workspace: UUID, flag: IdleFlag, at: datetime) -> Part:
     """The part by which an episode that resumes has its flag open, or snoozed, again."""
-    return Part(REOPEN, (workspace, flag_id, at))
+    return Part(REOPEN, (workspace, flag.flag_id, at, flag.slot, flag.clock.value))
 
 
 def acknowledge(workspace: UUID, flag: IdleFlag) -> Part:
     """Saves who has seen to the flag, unless someone was faster."""
     return Part(
         ACKNOWLEDGE,
-        (workspace, flag.flag_id, flag.acknowledged_at, flag.acknowledged_by),
+        (
+            workspace,
+            flag.flag_id,
+            flag.acknowledged_at,
+            flag.acknowledged_by,
+            flag.escalated_at,
+        ),
         guarded=True,
     )
 

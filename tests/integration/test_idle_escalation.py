@@ -11,7 +11,7 @@ from app.actions.flag_idle import BATCH, flag_idle
 from app.domain.access import Principal
 from app.domain.period import Period
 from app.domain.pipeline import IdleClock, IdleRule
-from app.jobs.idle_scan import scan_all
+from app.jobs.idle_scan import IdleScans
 from app.storage.engine import Connection, Database
 from tests.factories import keep_pipeline, move, open_deal, sales_pipeline
 from tests.idle import NOW, WEEK, ago, flags, only_flag, open_deals, scan, told
@@ -115,7 +115,8 @@ async def test_a_critical_flag_that_comes_back_from_a_snooze_is_critical_still_a
 
     async def end_snooze(connection: Connection) -> None:
         await connection.execute(
-            "UPDATE opportunity SET goes_idle_at = clock_timestamp() WHERE workspace_id = $1",
+            "UPDATE opportunity SET goes_idle_at = clock_timestamp(),"
+            " critical_at = clock_timestamp() WHERE workspace_id = $1",
             principal.workspace_id,
         )
 
@@ -147,7 +148,7 @@ async def test_the_service_comes_back_when_the_next_flag_is_to_be_critical(
 ) -> None:
     await open_deal(client, opened_at=ago(days=8, hours=23.99))
     await scan(client)
-    ahead = await scan_all(database, timedelta(days=2))
+    ahead = await IdleScans(database, timedelta(days=2)).scan_all()
     assert ahead is not None
     assert timedelta(0) < ahead <= timedelta(minutes=1)
 

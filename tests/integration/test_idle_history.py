@@ -41,7 +41,7 @@ class Model:
 
     moves: list[tuple[str, datetime, bool]] = field(default_factory=list)
     """Stage, instant, and whether the deal was flagged or snoozed before the move."""
-    last_activity: datetime | None = None
+    done: list[tuple[str, datetime]] = field(default_factory=list)
     priority: str | None = None
     rule_since: datetime | None = None
     snoozed_until: datetime | None = None
@@ -52,11 +52,9 @@ class Model:
 
     @property
     def started_at(self) -> datetime:
-        moved_at = self.moves[-1][1]
-        counts = RULES.get(self.stage, IdleRule()).clock is IdleClock.INACTIVITY
-        if counts and self.last_activity is not None:
-            return max(moved_at, self.last_activity)
-        return moved_at
+        rule = RULES.get(self.stage, IdleRule())
+        counting = rule.qualifying if rule.clock is IdleClock.INACTIVITY else ()
+        return max([self.moves[-1][1], *(at for kind, at in self.done if kind in counting)])
 
     def threshold(self, priority: str | None) -> timedelta | None:
         rule = RULES.get(self.stage, IdleRule())
@@ -71,6 +69,13 @@ class Model:
         held = [self.started_at + threshold]
         held += [at for at in (self.rule_since, self.snoozed_until) if at is not None]
         return max(held)
+
+    def judge_snooze(self) -> None:
+        """A snooze ends with the flag that it puts aside: where that is due no more."""
+        snoozed_until, self.snoozed_until = self.snoozed_until, None
+        due = self.goes_idle_at
+        if due is not None and due <= datetime.now(UTC):
+            self.snoozed_until = snoozed_until
 
 
 class Walk:
@@ -118,6 +123,7 @@ class Walk:
             self.model.moves.pop()
             if self.model.started_at != restarted:
                 self.model.snoozed_until = None
+            self.model.judge_snooze()
 
     async def act(self) -> None:
         kind = self.chance.choice(["call", "meeting", "note"])
@@ -125,12 +131,8 @@ class Walk:
         done = await self.post(
             f"{self.url}/activities", {"kind": kind, "occurred_at": at.isoformat()}
         )
-        rule = RULES.get(self.model.stage, IdleRule())
-        if kind not in rule.qualifying or self.model.stage in {"won", "lost"}:
-            return
         before = self.model.started_at
-        known = [at for at in (self.model.last_activity, instant(done["occurred_at"])) if at]
-        self.model.last_activity = max(known)
+        self.model.done.append((kind, instant(done["occurred_at"])))
         if self.model.started_at != before:
             self.model.snoozed_until = None
 
@@ -143,6 +145,7 @@ class Walk:
         if self.model.threshold(priority) != self.model.threshold(self.model.priority):
             self.model.rule_since = instant(answer.json()["updated_at"])
         self.model.priority = priority
+        self.model.judge_snooze()
 
     async def scan_and_snooze(self) -> None:
         """Afterwards the deal has an open flag if and only if it is due."""

@@ -6,8 +6,9 @@ from pydantic import ConfigDict, Field
 
 from app.domain.idle_flag import Severity
 from app.domain.idleness import NextStep, held_by
+from app.domain.journey import Status
 from app.domain.opportunity import Opportunity
-from app.domain.pipeline import Stage
+from app.domain.pipeline import IdleRule, Stage
 from app.http.schemas.common import Duration, Id, Instant, Response
 
 IDLE_EXAMPLE: Final[dict[str, Any]] = {
@@ -79,13 +80,16 @@ class OpportunityIdle(Response):
     @classmethod
     def of(cls, deal: Opportunity, stage: Stage) -> "OpportunityIdle":
         idle, priority = deal.idle, deal.facts.priority
-        hold = held_by(stage, priority, idle.clock_started_at, deal.holds)
+        # What a rule asks of a deal that is open no more may change without a word about the deal.
+        is_open = deal.position.status is Status.OPEN
+        rule = stage.idle if is_open else IdleRule()
+        hold = held_by(stage, priority, idle.clock_started_at, deal.holds) if is_open else None
         severity = Severity.WARNING if deal.escalated_at is None else Severity.CRITICAL
         return cls.model_construct(
-            clock=stage.idle.clock.value,
+            clock=rule.clock.value,
             clock_started_at=idle.clock_started_at,
             last_reset_by=idle.reset_by.value,
-            threshold=stage.idle.threshold(priority),
+            threshold=rule.threshold(priority),
             goes_idle_at=idle.goes_idle_at,
             critical_at=idle.critical_at,
             held_by=None if hold is None or idle.goes_idle_at is None else hold.value,

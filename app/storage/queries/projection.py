@@ -5,6 +5,7 @@ workspace. A batch is one snapshot: a deal that is moved meanwhile is seen befor
 """
 
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -19,7 +20,7 @@ from app.domain.opportunity import Opportunity
 from app.domain.pipeline import Pipeline
 from app.storage import pipelines
 from app.storage.opportunities import deal_of
-from app.storage.tables import opportunity, pipeline, transition, workspace
+from app.storage.tables import activity, opportunity, pipeline, transition, workspace
 from app.storage.transitions import LogEntry, entry_of
 
 AT_ONCE: Final = 500
@@ -27,12 +28,15 @@ AT_ONCE: Final = 500
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """A deal as its row has it, its pipeline as it is defined now, and its log."""
+    """A deal as its row has it, its pipeline as it is defined now, its log, and when the last
+    activity of each kind occurred.
+    """
 
     deal: Opportunity
     pipeline: Pipeline
     log: Log
     now: datetime
+    done: Mapping[str, datetime]
 
 
 async def workspaces(connection: AsyncConnection) -> list[tuple[UUID, str]]:
@@ -59,17 +63,24 @@ async def deals_with_logs(
         wanted = wanted.where(o.c.opportunity_id > after)
     rows = (await connection.execute(wanted)).mappings().all()
     logs: defaultdict[UUID, list[LogEntry]] = defaultdict(list)
+    done: defaultdict[UUID, dict[str, datetime]] = defaultdict(dict)
     if rows:
+        first, last = rows[0]["opportunity_id"], rows[-1]["opportunity_id"]
         log = (
             select(t)
-            .where(
-                t.c.workspace_id == workspace_id,
-                t.c.opportunity_id.between(rows[0]["opportunity_id"], rows[-1]["opportunity_id"]),
-            )
+            .where(t.c.workspace_id == workspace_id, t.c.opportunity_id.between(first, last))
             .order_by(t.c.opportunity_id, t.c.seq)
         )
         for row in (await connection.execute(log)).mappings():
             logs[row["opportunity_id"]].append(entry_of(row))
+        a = activity.c
+        latest = (
+            select(a.opportunity_id, a.kind, func.max(a.occurred_at))
+            .where(a.workspace_id == workspace_id, a.opportunity_id.between(first, last))
+            .group_by(a.opportunity_id, a.kind)
+        )
+        for opportunity_id, kind, occurred_at in await connection.execute(latest):
+            done[opportunity_id][kind] = occurred_at
     return [
         Told(
             deal_of(row),
@@ -80,6 +91,7 @@ async def deals_with_logs(
             ).pipeline,
             log_of(logs[row["opportunity_id"]]),
             row["now"],
+            done[row["opportunity_id"]],
         )
         for row in rows
     ]
