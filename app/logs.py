@@ -51,9 +51,10 @@ def log_config(level: str) -> dict[str, Any]:
         "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "json"}},
         "root": {"handlers": ["stderr"], "level": level.upper()},
         "loggers": {
-            # Alembic tells of every migration at INFO, APScheduler of every tick: not news.
+            # Alembic tells of every migration at INFO, APScheduler of every tick, and by a warning
+            # of every turn that a long one has taken up: not news.
             "alembic": {"level": "WARNING"},
-            "apscheduler": {"level": "WARNING"},
+            "apscheduler": {"level": "ERROR"},
             # Its traces bear the headers of webhooks.
             "httpcore": {"level": "WARNING"},
             "uvicorn": {"level": "WARNING"},

@@ -14,9 +14,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Final
+from weakref import WeakValueDictionary
 from zoneinfo import ZoneInfo
 
 from app.domain.period import Period
+from app.domain.timetable import Timetable, working_year
 from app.domain.wall_clock import reached, shown
 from app.domain.working_hours import MOST_SPANS, Hours, Span, WorkingYear, check_hours
 
@@ -67,8 +69,13 @@ class SpecialDay:
 _Place = tuple[WorkingYear, int]
 """A stretch, or a working day, by its number in its year."""
 
+_Said = tuple[str, tuple[Hours, ...], tuple[Holiday, ...], tuple[SpecialDay, ...]]
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+_timetables: Final[WeakValueDictionary[_Said, Timetable]] = WeakValueDictionary()
+"""Those of the calendars in use, and of the years kept."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class BusinessCalendar:
     """When a team works. `hours` has the seven days of a week, Monday first (ISO 8601).
 
@@ -82,10 +89,9 @@ class BusinessCalendar:
     hours: tuple[Hours, ...]
     holidays: tuple[Holiday, ...] = ()
     special_days: tuple[SpecialDay, ...] = ()
-    _zone: ZoneInfo = field(init=False, repr=False, compare=False)
-    _dated: dict[date, Hours] = field(init=False, repr=False, compare=False)
-    _years: dict[int, WorkingYear] = field(init=False, repr=False, compare=False)
-    """What was worked out already: it follows from the rest, and fills as years are asked for."""
+    _hash: int = field(init=False, repr=False)
+    _timetable: Timetable = field(init=False, repr=False)
+    """Follows from the rest, and is shared by equal calendars, with the years worked out of it."""
 
     def __post_init__(self) -> None:
         if len(self.hours) != 7 or not any(self.hours):
@@ -100,20 +106,47 @@ class BusinessCalendar:
         settle = object.__setattr__  # the frozen dataclass's one way to derive a field
         settle(self, "holidays", tuple(sorted(self.holidays, key=lambda day: day.on)))
         settle(self, "special_days", tuple(sorted(self.special_days, key=lambda day: day.on)))
-        settle(self, "_zone", _zone_named(self.timezone))
-        special = {day.on: day.hours for day in self.special_days}
-        settle(self, "_dated", {day.on: () for day in self.holidays} | special)
-        settle(self, "_years", {})
+        said = self._said
+        timetable = _timetables.get(said)
+        if timetable is None:
+            special = {day.on: day.hours for day in self.special_days}
+            dated = {day.on: () for day in self.holidays} | special
+            timetable = Timetable(_zone_named(self.timezone), self.hours, dated)
+            _timetables[said] = timetable
+        settle(self, "_timetable", timetable)
+        settle(self, "_hash", hash(said))
+
+    def __eq__(self, other: object) -> bool:
+        # Rules are compared deal by deal: what two calendars say is compared only where it decides.
+        if not isinstance(other, BusinessCalendar):
+            return NotImplemented
+        if self._timetable is other._timetable:
+            return True
+        return self._hash == other._hash and self._said == other._said
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    @property
+    def _said(self) -> _Said:
+        return self.timezone, self.hours, self.holidays, self.special_days
 
     @property
     def days_a_week(self) -> int:
         """How many days of a regular week have hours: what `P1W` counts."""
         return sum(map(bool, self.hours))
 
+    def regular_length(self, period: Period) -> timedelta:
+        """About how long `period` takes: in regular weeks, whatever the dates that are otherwise.
+
+        It bounds how many years must be worked out for a crossing.
+        """
+        a_week = 60 * sum(span.end - span.start for hours in self.hours for span in hours)
+        return timedelta(weeks=self._days(period) / self.days_a_week + period.seconds / a_week)
+
     def hours_on(self, day: date) -> Hours:
         """The hours of that date by its clock; empty where it is closed."""
-        dated = self._dated.get(day)
-        return self.hours[day.weekday()] if dated is None else dated
+        return self._timetable.hours_on(day)
 
     def is_open(self, instant: datetime) -> bool:
         return self.next_opening(instant) == instant
@@ -200,7 +233,7 @@ class BusinessCalendar:
 
         def carried(start: datetime) -> datetime:
             counted = _start_in(here, bisect_right(here.ends, start), start)
-            instant = reached(self._zone, shown(self._zone, counted) + on)
+            instant = reached(self._timetable.zone, shown(self._timetable.zone, counted) + on)
             number = bisect_right(there.begins, instant, first, after) - 1
             # Before the opening it is the opening; in a pause or after the close, the last end.
             return there.begins[first] if number < first else min(instant, there.ends[number])
@@ -250,7 +283,9 @@ class BusinessCalendar:
     def _ahead(self, instant: datetime) -> _Place | None:
         """The first stretch that ends after `instant`."""
         # Earlier years are over: their last midnight is reached once the clock is past it.
-        for year in range(max(instant.astimezone(self._zone).year, FIRST_YEAR), LAST_YEAR + 1):
+        for year in range(
+            max(instant.astimezone(self._timetable.zone).year, FIRST_YEAR), LAST_YEAR + 1
+        ):
             there = self._year(year)
             number = bisect_right(there.ends, instant)
             if number < len(there.ends):
@@ -259,7 +294,9 @@ class BusinessCalendar:
 
     def _behind(self, instant: datetime) -> _Place | None:
         """The last stretch that begins at `instant` or before."""
-        for year in range(min(shown(self._zone, instant).year, LAST_YEAR), FIRST_YEAR - 1, -1):
+        for year in range(
+            min(shown(self._timetable.zone, instant).year, LAST_YEAR), FIRST_YEAR - 1, -1
+        ):
             there = self._year(year)
             number = bisect_right(there.begins, instant) - 1
             if number >= 0:
@@ -281,10 +318,7 @@ class BusinessCalendar:
         return None
 
     def _year(self, year: int) -> WorkingYear:
-        found = self._years.get(year)
-        if found is None:
-            found = self._years[year] = WorkingYear.of(year, self._zone, self.hours_on)
-        return found
+        return working_year(self._timetable, year)
 
 
 def _start_in(there: WorkingYear, number: int, instant: datetime) -> datetime:

@@ -11,7 +11,7 @@ What a revision then allows a deal to do is `domain.transition`'s business.
 import re
 from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from functools import cache
 from types import MappingProxyType
@@ -40,6 +40,10 @@ UNPLACED = 0
 KEY_PATTERN = r"^[a-z0-9][a-z0-9_-]{0,62}$"
 LONGEST_NAME = 200
 FEW_OPEN_STAGES, MANY_OPEN_STAGES = 3, 9
+
+LONGEST_WORKED = timedelta(days=3_653)
+"""The longest that a length may take where it counts in working time: every year that it reaches
+over has to be worked out."""
 
 _key = re.compile(KEY_PATTERN, re.ASCII)
 _requirable = tuple(f"/{name}" for name in REQUIRABLE)
@@ -119,6 +123,8 @@ def breaches(definition: Definition, previous: Pipeline | None = None) -> Iterat
                 f"{at}/kind", "immutable", f"The kind of {stage.key!r} is {before.kind.value!r}."
             )
         yield from _breaches_of_stage(stage, at)
+        calendar = None if stage.idle.elapsed else definition.calendar
+        yield from _breaches_of_lengths(stage, calendar, at)
     yield from _breaches_of_moves(definition, seen)
 
 
@@ -198,19 +204,29 @@ def _breaches_of_numbers(stage: Stage, at: str) -> Iterator[Breach]:
         if not (share.is_finite() and 0 <= share <= 1 and share == round(share, 4)):
             detail = "A share lies between 0 and 1 and has at most four decimal places."
             yield Breach(f"{at}/{name}", "out_of_range", detail)
-    lengths: list[tuple[str, Period | None]] = [
-        ("idle_after", stage.idle.after),
-        ("critical_after", stage.idle.critical_after),
-        ("max_pause", stage.idle.max_pause),
-        ("follow_up_every", stage.follow_up_every),
-        ("target_dwell", stage.target_dwell),
-    ]
+
+
+def _breaches_of_lengths(
+    stage: Stage, calendar: BusinessCalendar | None, at: str
+) -> Iterator[Breach]:
+    """`calendar` is the one in whose working time the stage's idle rule and cadence count."""
+    counted: dict[str, Period | None] = {
+        "idle_after": stage.idle.after,
+        "critical_after": stage.idle.critical_after,
+        "max_pause": stage.idle.max_pause,
+        "follow_up_every": stage.follow_up_every,
+    }
     for priority, after in stage.idle.after_by_priority.items():
         token = priority.replace("~", "~0").replace("/", "~1")
-        lengths.append((f"idle_after_by_priority/{token}", after))
-    for name, length in lengths:
-        if length is not None and not length.length:
+        counted[f"idle_after_by_priority/{token}"] = after
+    for name, length in {**counted, "target_dwell": stage.target_dwell}.items():
+        if length is None:
+            continue
+        if not length.length:
             yield Breach(f"{at}/{name}", "out_of_range", "A length of time is longer than nothing.")
+        if calendar and name in counted and calendar.regular_length(length) > LONGEST_WORKED:
+            detail = "In the calendar's working time this takes more than ten years."
+            yield Breach(f"{at}/{name}", "out_of_range", detail)
 
 
 def _breaches_of_kind(stage: Stage, at: str) -> Iterator[Breach]:
@@ -333,7 +349,8 @@ def _revision(
 
 def _placed(stage: Stage, before: Stage | None, next_slot: int, instant: datetime) -> Stage:
     """The stage in the slot that it had, or in the next one that no stage ever had."""
-    keeps_rule = before is not None and before.idle.same_terms(stage.idle)
+    # What bears on no deal's falling idle begins nothing: no flag is idle since a later hour by it.
+    keeps_rule = before is not None and before.idle.same_crossing(stage.idle)
     since = before.idle.since if before and keeps_rule else instant
     return replace(
         stage,
@@ -366,4 +383,8 @@ def _unplaced(stage: Stage) -> Stage:
 @cache
 def timezones() -> frozenset[str]:
     """The names of IANA's time zones, without those of a machine's own, which are no places."""
-    return frozenset(available_timezones() - {"localtime", "Factory"})
+    return frozenset(
+        name
+        for name in available_timezones() - {"localtime", "Factory", "posixrules"}
+        if not name.startswith(("right/", "posix/"))
+    )

@@ -63,10 +63,15 @@ class Period:
         return f"P{days}{'T' + clock if clock else ''}" if days or clock else "PT0S"
 
     def doubled(self) -> "Period":
-        """Twice as long, or the longest that there is."""
-        if 2 * self.length > LONGEST:
-            return Period(seconds=round(LONGEST.total_seconds()))
-        return Period(self.weeks * 2, self.days * 2, self.seconds * 2)
+        """Twice as long, or the longest that there is, in its own units: days stay days.
+
+        Where the days alone come to the longest, no seconds are left beside them.
+        """
+        if self.weeks:
+            return Period(weeks=min(self.weeks * 2, LONGEST // timedelta(weeks=1)))
+        days = min(self.days * 2, LONGEST.days)
+        left = LONGEST - timedelta(days=days)
+        return Period(days=days, seconds=min(self.seconds * 2, left // timedelta(seconds=1)))
 
     @property
     def length(self) -> timedelta:

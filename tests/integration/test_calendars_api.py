@@ -1,5 +1,7 @@
 """Business calendars over HTTP: idle thresholds and cadences count in working time."""
 
+import json
+import re
 from datetime import UTC, datetime
 from typing import Any
 
@@ -138,27 +140,139 @@ async def test_there_are_working_weeks_to_begin_with(client: httpx.AsyncClient) 
     assert made["calendar"]["hours"] == listed[1]["hours"]
 
 
+def refused_days(**more: Any) -> dict[str, Any]:
+    return {**CALENDAR, "hours": {**CALENDAR["hours"], **more}}
+
+
 @pytest.mark.parametrize(
-    ("calendar", "pointer"),
+    ("calendar", "pointer", "code"),
     [
-        ({"timezone": "Europe/Berlin"}, "/calendar/hours"),
-        ({**CALENDAR, "template": "weekdays"}, "/calendar/hours"),
-        ({"timezone": "Europe/Berlin", "template": "none"}, "/calendar/template"),
-        ({"timezone": "Nowhere/City", "template": "weekdays"}, "/calendar"),
-        ({**CALENDAR, "hours": {**CALENDAR["hours"], "monday": [{"from": "12:00", "to": "09:00"}]}},
-         "/calendar/hours/monday/0"),
-        ({**CALENDAR, "hours": {**CALENDAR["hours"], "monday": [*HOURS, *HOURS]}}, "/calendar"),
-        ({**CALENDAR, "hours": {**CALENDAR["hours"], "monday": [{"from": "9:00", "to": "12:00"}]}},
-         "/calendar/hours/monday/0/from"),
-        ({**CALENDAR, "hours": {day: [] for day in CALENDAR["hours"]}}, "/calendar"),
-        ({**CALENDAR, "holidays": [{"on": "2024-05-04"}]}, "/calendar"),
-        ({**CALENDAR, "holidays": [{"on": "2024-02-30"}]}, "/calendar/holidays/0/on"),
+        ({"timezone": "Europe/Berlin"}, "/calendar/hours", "required"),
+        ({**CALENDAR, "template": "weekdays"}, "/calendar/hours", "required"),
+        ({"timezone": "Europe/Berlin", "template": "none"}, "/calendar/template", "not_one_of"),
+        *(
+            ({**CALENDAR, "timezone": zone}, "/calendar/timezone", "unknown_timezone")
+            for zone in (
+                "Nowhere/City",
+                "localtime",
+                "Factory",
+                "posixrules",
+                "right/Europe/Berlin",
+                "posix/Europe/Berlin",
+                "../UTC",
+            )
+        ),
+        (
+            refused_days(monday=[{"from": "12:00", "to": "09:00"}]),
+            "/calendar/hours/monday/0",
+            "out_of_range",
+        ),
+        (
+            refused_days(monday=[*HOURS, {"from": "16:00", "to": "18:00"}]),
+            "/calendar/hours/monday/2",
+            "out_of_range",
+        ),
+        (refused_days(sunday=HOURS[::-1]), "/calendar/hours/sunday/1", "out_of_range"),
+        (
+            refused_days(monday=[{"from": "9:00", "to": "12:00"}]),
+            "/calendar/hours/monday/0/from",
+            "wrong_format",
+        ),
+        (refused_days(**{day: [] for day in WEEK}), "/calendar/hours", "too_short"),
+        (
+            {**CALENDAR, "special_days": [{"on": "2024-12-24", "hours": HOURS[::-1]}]},
+            "/calendar/special_days/0/hours/1",
+            "out_of_range",
+        ),
+        (
+            {**CALENDAR, "holidays": [{"on": "2024-05-04"}]},
+            "/calendar/special_days/0/on",
+            "duplicate",
+        ),
+        (
+            {**CALENDAR, "holidays": [{"on": f"2024-05-{day}"} for day in (30, 20, 10, 30)]},
+            "/calendar/holidays/3/on",
+            "duplicate",
+        ),
+        (
+            {**CALENDAR, "holidays": [{"on": "2024-02-30"}]},
+            "/calendar/holidays/0/on",
+            "wrong_format",
+        ),
+        (
+            {
+                **CALENDAR,
+                "holidays": [{"on": f"{year}-12-25"} for year in range(1900, 2900)]
+                + [{"on": f"{year}-12-26"} for year in range(1900, 2900)],
+            },
+            "/calendar/special_days",
+            "too_long",
+        ),
     ],
-)  # fmt: skip
+)
 async def test_what_is_wrong_with_a_calendar_is_said_and_where(
-    client: httpx.AsyncClient, calendar: dict[str, Any], pointer: str
+    client: httpx.AsyncClient, calendar: dict[str, Any], pointer: str, code: str
 ) -> None:
     refused = await client.put("/v1/pipelines/sales", json=document(calendar=calendar))
     assert refused.status_code == 422, refused.text
-    assert pointer in [error["pointer"] for error in refused.json()["errors"]]
+    assert [(error["pointer"], error["code"]) for error in refused.json()["errors"]] == [
+        (pointer, code)
+    ]
     assert (await client.get("/v1/pipelines/sales")).status_code == 404
+
+
+async def test_all_that_is_wrong_with_a_calendar_is_said_at_once(client: httpx.AsyncClient) -> None:
+    calendar = {
+        "timezone": "localtime",
+        "template": "none",
+        "holidays": [{"on": "2024-05-01"}, {"on": "2024-05-01"}],
+    }
+    refused = await client.put("/v1/pipelines/sales", json=document(calendar=calendar))
+    assert (refused.status_code, refused.json()["code"]) == (422, "invalid_definition")
+    assert [error["pointer"] for error in refused.json()["errors"]] == [
+        "/calendar/timezone",
+        "/calendar/template",
+        "/calendar/holidays/1/on",
+    ]
+
+
+async def test_a_length_that_takes_more_than_ten_years_of_working_time_is_refused(
+    client: httpx.AsyncClient,
+) -> None:
+    minutes = [{"from": f"{hour:02}:00", "to": f"{hour:02}:01"} for hour in range(8)]
+    seldom = {"timezone": "Europe/Berlin", "hours": dict.fromkeys(CALENDAR["hours"], minutes)}
+    lead = {"idle_after": "PT876600H"}
+    refused = await client.put("/v1/pipelines/sales", json=document(calendar=seldom, lead=lead))
+    assert (refused.status_code, refused.json()["code"]) == (422, "invalid_definition")
+    assert [(error["pointer"], error["code"]) for error in refused.json()["errors"]] == [
+        ("/stages/0/idle_after", "out_of_range")
+    ]
+    # All time is not worked out, and knows no such bound.
+    await put(client, 201, calendar=seldom, lead={**lead, "idle_time": "elapsed"})
+    headers = {"If-Match": "*"}
+    change = {"idle_time": "working"}
+    counted = await client.patch("/v1/pipelines/sales/stages/lead", json=change, headers=headers)
+    assert [error["pointer"] for error in counted.json()["errors"]] == ["/idle_after"]
+    trial = {"stages": {"lead": change}}
+    replayed = await client.post("/v1/pipelines/sales/idle/preview", json=trial)
+    assert replayed.status_code == 422, replayed.text
+    assert [error["pointer"] for error in replayed.json()["errors"]] == ["/stages/lead/idle_after"]
+
+
+async def test_what_answers_say_of_calendars_is_always_there_and_open_to_more(
+    client: httpx.AsyncClient,
+) -> None:
+    schemas = (await client.get("/openapi.json")).json()["components"]["schemas"]
+    met: set[str] = set()
+    ahead = ["Calendar", "CalendarTemplate"]
+    while ahead:
+        name = ahead.pop()
+        if name not in met:
+            met.add(name)
+            ahead += re.findall(r'"#/components/schemas/(\w+)"', json.dumps(schemas[name]))
+    assert met == {
+        "Calendar", "CalendarTemplate", "WeekHours", "WorkingHours", "Holiday", "SpecialDay"
+    }  # fmt: skip
+    for schema in (schemas[name] for name in met):
+        assert schema.get("additionalProperties") is not False
+        assert set(schema["required"]) == set(schema["properties"])

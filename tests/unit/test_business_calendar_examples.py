@@ -18,6 +18,7 @@ from app.domain.business_calendar import (
 )
 from app.domain.period import Period
 from app.domain.templates.calendars import TEMPLATES
+from app.domain.timetable import MOST_YEARS, working_year
 
 MOMENT, DAY = timedelta(microseconds=1), timedelta(days=1)
 WHOLE = (Span(0, 1440),)
@@ -245,6 +246,53 @@ def test_calendars_that_say_the_same_are_equal_in_whatever_order_their_dates_are
     assert one == other
     assert hash(one) == hash(other)
     assert one != office(holidays=days[:2], special_days=short)
+
+
+def test_calendars_that_differ_in_anything_are_different() -> None:
+    calendar = office(holidays=(Holiday(date(2026, 5, 1), "Labour Day"),))
+    for other in (
+        office("Europe/Paris", holidays=calendar.holidays),
+        office(hours=LUNCH, holidays=calendar.holidays),
+        office(holidays=(Holiday(date(2026, 5, 1)),)),
+        office(holidays=calendar.holidays, special_days=(SpecialDay(date(2026, 5, 2), OFFICE),)),
+    ):
+        assert calendar != other
+    assert calendar != "Europe/Berlin"
+
+
+def test_equal_calendars_share_the_years_that_were_worked_out() -> None:
+    working_year.cache_clear()
+    start, fortnight = datetime(2026, 3, 2, 10, tzinfo=UTC), Period(days=14)
+    revisions = [office(holidays=(Holiday(date(2026, 4, 3)),)) for _ in range(20)]
+    crossings = {calendar.crossing(start, fortnight) for calendar in revisions}
+    assert crossings == {datetime(2026, 3, 20, 10, tzinfo=UTC)}
+    assert working_year.cache_info().currsize == working_year.cache_info().misses == 1
+    office(holidays=(Holiday(date(2026, 4, 6)),)).crossing(start, fortnight)
+    assert working_year.cache_info().currsize == 2
+
+
+def test_no_more_years_are_kept_than_there_is_room_for_whatever_is_asked() -> None:
+    working_year.cache_clear()
+    daily = BusinessCalendar(timezone="UTC", hours=((Span(0, 1),),) * 7)
+    start = datetime(2026, 3, 2, tzinfo=UTC)
+    # A minute a day: 24 hours of work take 1,440 days, and 3,000 hours 180,000 of them.
+    assert daily.crossing(start, Period(seconds=86_400)) == start + timedelta(days=1439, minutes=1)
+    assert 4 <= working_year.cache_info().currsize <= 5
+    assert daily.crossing(start, Period(seconds=3_000 * 3600)) is None
+    assert daily.latest_start(start, Period(seconds=3_000 * 3600)) == start - timedelta(
+        days=180_000
+    )
+    assert working_year.cache_info().misses > 2 * MOST_YEARS
+    assert working_year.cache_info().currsize == MOST_YEARS
+
+
+@pytest.mark.parametrize(
+    ("period", "days"),
+    [("P5D", 7), ("P1W", 7), ("PT35H", 7), ("PT7H", 1.4), ("P1DT7H", 2.8), ("PT0S", 0)],
+)
+def test_the_regular_length_is_that_of_weeks_without_other_dates(period: str, days: float) -> None:
+    resting = office(hours=LUNCH, holidays=(Holiday(date(2026, 5, 1)),))
+    assert resting.regular_length(Period.parse(period)) == timedelta(days=days)
 
 
 @pytest.mark.parametrize(

@@ -89,6 +89,7 @@ def ranks(pipeline: Pipeline) -> dict[str, int | None]:
         (replace(defined("a"), key="-"), "/key", "wrong_format"),
         (defined("a", timezone="Berlin"), "/timezone", "unknown_timezone"),
         (defined("a", timezone="localtime"), "/timezone", "unknown_timezone"),
+        (defined("a", timezone="right/Europe/Berlin"), "/timezone", "unknown_timezone"),
         (defined(stage("a", probability=Decimal("1.1"))), "/stages/0/probability", "out_of_range"),
         (defined(stage("a", probability=Decimal("NaN"))), "/stages/0/probability", "out_of_range"),
         (
@@ -291,13 +292,13 @@ def test_archiving_is_stamped_once_and_ended_by_coming_back(drawn: list[Definiti
 
 
 @given(st.lists(definitions(), min_size=2, max_size=5))
-def test_a_rule_is_in_force_since_its_terms_have_been_so(drawn: list[Definition]) -> None:
+def test_a_rule_is_in_force_since_deals_go_idle_by_it_as_they_do(drawn: list[Definition]) -> None:
     revisions = history(drawn)
     since = {each.key: START for each in revisions[0].stages}
     for n, (before, after) in enumerate(pairwise(revisions), start=1):
         for now in after.stages:
             was = before.by_key.get(now.key)
-            if was is None or not was.idle.same_terms(now.idle):
+            if was is None or not was.idle.same_crossing(now.idle):
                 since[now.key] = START + n * DAY
             assert now.idle.since == since[now.key]
 
@@ -313,6 +314,8 @@ def test_an_archived_stage_has_the_rank_of_the_one_that_stood_before_it(
         for gone in set(in_use(before)) - set(in_use(after)):
             place = path.index(gone) if gone in path else 0
             heir[gone] = path[place - 1] if place else None
+        for back in in_use(after):  # what came before it is forgotten
+            heir.pop(back, None)
         here = {each.key: rank for rank, each in enumerate(after.path, start=1)}
         for each in after.stages:
             if each.archived_at is None or each.off_path:
