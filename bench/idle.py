@@ -16,7 +16,7 @@ import asyncpg
 
 from app.actions.flag_idle import flag_idle
 from app.actions.load_demo import KEY
-from app.jobs.idle_scan import scan_all
+from app.jobs.idle_scan import IdleScans
 from app.jobs.scheduler import scheduled
 from app.settings import Settings
 from app.storage.engine import Database, connect_arguments
@@ -122,7 +122,7 @@ async def _measure(on: Stage, report: Report, workspace: UUID, bare: UUID) -> No
         await owner.execute("VACUUM ANALYZE")
         scans, counts = [], []
         for _ in range(SCANS):
-            scans.append(await _timed(scan_all(database, HORIZON)))
+            scans.append(await _timed(IdleScans(database, HORIZON).scan_all()))
             counts.append(await _timed(owner.fetchval(COUNT_ALL, workspace)))
         report.add(
             f"scan of all workspaces, {OPEN:,} open, none due",

@@ -8,10 +8,12 @@ episode has one flag is the key of the table; that a flag stands open only on a 
 the lock under which it is opened.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from time import perf_counter
+from typing import TypeVar
 from uuid import UUID
 
 import structlog
@@ -33,32 +35,55 @@ BATCH = 250
 log = structlog.get_logger("sluice.idle")
 
 
+T = TypeVar("T")
+
+
 @dataclass(frozen=True, slots=True)
 class _Done:
-    """What was found: how many deals, since when the first of them was due, and the clock."""
+    """What was done: for how many deals, by how much the first of them was overdue, and whether
+    there may be more.
+    """
 
     deals: int = 0
     lag_seconds: float | None = None
+    more: bool = False
 
     def __add__(self, other: "_Done") -> "_Done":
         lags = [lag for lag in (self.lag_seconds, other.lag_seconds) if lag is not None]
-        return _Done(self.deals + other.deals, max(lags, default=None))
+        return _Done(self.deals + other.deals, max(lags, default=None), other.more)
 
 
-Batch = Callable[[Database, UUID], Awaitable[_Done]]
+Batch = Callable[[Connection, UUID], Awaitable[_Done]]
 
 
 async def flag_idle(
-    database: Database, workspace: UUID, *, requested_by: str | None = None
+    database: Database,
+    workspace: UUID,
+    *,
+    requested_by: str | None = None,
+    turns: asyncio.Semaphore | None = None,
 ) -> IdleScan:
     """Flag every deal of the workspace that is due and that nobody else holds, then make the flags
     critical that have come to be; what was found is kept.
 
-    A flag that was to be critical long ago is opened first: whoever follows hears of both.
+    A flag that was to be critical long ago is opened first: whoever follows hears of both. Each
+    transaction waits for one of the `turns`: scans that share them go on batch by batch.
     """
-    began, started_at = perf_counter(), await database.write(workspace, _now, lock=Lock.NONE)
-    flagged = await _all(_flag_batch, database, workspace)
-    critical = await _all(_escalate_batch, database, workspace)
+    turns = turns or asyncio.Semaphore()
+
+    async def in_turn(work: Callable[[Connection], Awaitable[T]], lock: Lock = Lock.NONE) -> T:
+        async with turns:
+            return await database.write(workspace, work, lock=lock, timeouts=JOB)
+
+    async def all_of(batch: Batch) -> _Done:
+        done = _Done(more=True)
+        while done.more:
+            done += await in_turn(lambda connection: batch(connection, workspace), Lock.DEALS)
+        return done
+
+    began, started_at = perf_counter(), await in_turn(_now)
+    flagged = await all_of(_flag_batch)
+    critical = await all_of(_escalate_batch)
     done = IdleScan(
         scan_id=new_id(),
         started_at=started_at,
@@ -74,7 +99,7 @@ async def flag_idle(
     async def keep(connection: Connection) -> None:
         await idle_scans.keep(connection, workspace, done)
 
-    await database.write(workspace, keep, lock=Lock.NONE)
+    await in_turn(keep)
     log.info(
         "idle.scanned",
         workspace=str(workspace),
@@ -116,68 +141,62 @@ async def scan_workspace(
     return await database.write(workspace, keep, lock=Lock.NONE, key=request.key)
 
 
-async def _all(batch: Batch, database: Database, workspace: UUID) -> _Done:
-    done = taken = await batch(database, workspace)
-    while taken.deals == BATCH:
-        taken = await batch(database, workspace)
-        done += taken
-    return done
-
-
-async def _flag_batch(database: Database, workspace: UUID) -> _Done:
-    async def work(connection: Connection) -> _Done:
-        due = await idle_flags.take_due(connection, workspace, BATCH)
-        if not due:
-            return _Done()
-        now = max(found.now for found in due)
-        flags, told = [], []
-        for found in due:
-            deal = found.deal
-            pipeline = await pipelines.load(connection, workspace, deal.pipeline_id, found.revision)
-            flag = raised(deal, pipeline, found.flag, new_id(), now)
-            flags.append(flag)
-            told.append(
-                announcements.flag_opened(
-                    workspace,
-                    opportunity.flagged(deal, flag.flag_id, now, escalated_at=flag.escalated_at),
-                    flag,
-                    pipeline,
-                    now,
-                    reopened=found.flag is not None,
-                )
+async def _flag_batch(connection: Connection, workspace: UUID) -> _Done:
+    due = await idle_flags.take_due(connection, workspace, BATCH)
+    if not due:
+        return _Done()
+    now = max(found.now for found in due)
+    flags, told = [], []
+    for found in due:
+        deal = found.deal
+        pipeline = await pipelines.load(connection, workspace, deal.pipeline_id, found.revision)
+        flag = raised(deal, pipeline, found.flag, new_id(), now)
+        flags.append(flag)
+        told.append(
+            announcements.flag_opened(
+                workspace,
+                opportunity.flagged(deal, flag.flag_id, now, escalated_at=flag.escalated_at),
+                flag,
+                pipeline,
+                now,
+                reopened=found.flag is not None,
             )
-        await idle_flags.raise_flags(connection, workspace, flags, now)
-        await events.append_all(connection, workspace, told)
-        return _done([found.deal.idle.goes_idle_at for found in due], now)
-
-    return await database.write(workspace, work, timeouts=JOB)
-
-
-async def _escalate_batch(database: Database, workspace: UUID) -> _Done:
-    async def work(connection: Connection) -> _Done:
-        due = await idle_flags.take_escalating(connection, workspace, BATCH)
-        if not due:
-            return _Done()
-        now = max(found.now for found in due)
-        told = []
-        for found in due:
-            assert found.flag is not None, "a deal that is flagged has its flag"
-            pipeline = await pipelines.load(
-                connection, workspace, found.deal.pipeline_id, found.revision
-            )
-            deal, flag = opportunity.escalated(found.deal, now), escalated(found.flag, now)
-            told.append(announcements.flag_escalated(workspace, deal, flag, pipeline, now))
-        flags = [found.flag.flag_id for found in due if found.flag is not None]
-        await idle_flags.escalate(connection, workspace, flags, now)
-        await events.append_all(connection, workspace, told)
-        return _done([found.deal.idle.critical_at for found in due], now)
-
-    return await database.write(workspace, work, timeouts=JOB)
+        )
+    await idle_flags.raise_flags(connection, workspace, flags, now)
+    await events.append_all(connection, workspace, told)
+    lag = _overdue([found.deal.idle.goes_idle_at for found in due], now)
+    return _Done(len(due), lag, more=len(due) == BATCH)
 
 
-def _done(due: Sequence[datetime | None], now: datetime) -> _Done:
+async def _escalate_batch(connection: Connection, workspace: UUID) -> _Done:
+    due = await idle_flags.take_escalating(connection, workspace, BATCH)
+    if not due:
+        return _Done()
+    now = max(found.now for found in due)
+    flags, told, without = [], [], []
+    for found in due:
+        if found.flag is None:
+            without.append(found.deal.opportunity_id)
+            continue
+        pipeline = await pipelines.load(
+            connection, workspace, found.deal.pipeline_id, found.revision
+        )
+        deal, flag = opportunity.escalated(found.deal, now), escalated(found.flag, now)
+        flags.append(flag.flag_id)
+        told.append(announcements.flag_escalated(workspace, deal, flag, pipeline, now))
+    if without:
+        # Which cannot be; but if it is, it must not keep the others waiting, now or ever again.
+        log.error("idle.flag_missing", workspace=str(workspace), deals=[str(d) for d in without])
+        await idle_flags.never_critical(connection, workspace, without, now)
+    await idle_flags.escalate(connection, workspace, flags, now)
+    await events.append_all(connection, workspace, told)
+    lag = _overdue([found.deal.idle.critical_at for found in due], now)
+    return _Done(len(flags), lag, more=len(due) == BATCH)
+
+
+def _overdue(due: Sequence[datetime | None], now: datetime) -> float:
     first = min(instant for instant in due if instant is not None)
-    return _Done(len(due), (now - first).total_seconds())
+    return (now - first).total_seconds()
 
 
 async def _now(connection: Connection) -> datetime:

@@ -1,9 +1,11 @@
 """The idle scan of all workspaces: where is there work, and when will there be the next?
 
 Only the first question is asked across workspaces, under the jobs' role, which sees of a deal no
-more than when it is due; each workspace is then scanned under the app's role, one at a time.
+more than when it is due; each workspace is then scanned under the app's role. Scans take turns
+batch by batch, so that a workspace with much to flag keeps no other waiting.
 """
 
+import asyncio
 from collections.abc import Collection
 from datetime import timedelta
 from typing import Final
@@ -15,58 +17,87 @@ from app.actions.flag_idle import flag_idle
 from app.domain.errors import DatabaseUnavailable
 from app.storage.engine import JOB, Database, Role
 from app.storage.queries import idle
-from app.storage.queries.idle import NextDue
 
 AGAIN: Final = 0.25
-"""Seconds until a deal is looked at again that was due and that another writer held."""
+"""Seconds until a deal is looked at again that was due and that another writer held; and between
+two looks for workspaces that have come to be due while others are scanned."""
+AT_ONCE: Final = 2
+"""Batches at once: few, as each keeps this worker from its requests; more than one, as a batch may
+have to wait for its workspace's lock."""
 
 log = structlog.get_logger("sluice.idle")
 
 
-async def scan_all(database: Database, horizon: timedelta) -> timedelta | None:
-    """Flag what is due everywhere; how long until the next deal is due, if within `horizon`.
+class IdleScans:
+    """The scans of one process, and where it would be of no use to scan again at once."""
 
-    A workspace that cannot be scanned is logged and does not keep the others waiting.
-    """
-    expected = await _soonest(database, horizon)
-    due = [next_due.workspace_id for next_due in expected if next_due.seconds <= 0]
-    failed = {workspace for workspace in due if not await _scanned(database, workspace)}
-    if due:  # the deals behind those that have just been flagged come into view
-        expected = await _soonest(database, horizon)
-    # What is still due was held by another writer, and passed over; where a scan failed, the
-    # interval is soon enough.
-    ahead = [
-        max(next_due.seconds, AGAIN)
-        for next_due in expected
-        if next_due.seconds > 0 or next_due.workspace_id not in failed
-    ]
-    return timedelta(seconds=min(ahead)) if ahead else None
+    def __init__(self, database: Database, interval: timedelta) -> None:
+        self._database = database
+        self._interval = interval
+        self._turns = asyncio.Semaphore(AT_ONCE)
+        self._rests: dict[UUID, float] = {}  # until when, by the event loop's clock
+
+    async def scan_all(self) -> timedelta | None:
+        """Flag what is due everywhere; how long until the next deal is due, if within the interval.
+
+        What comes to be due meanwhile is flagged as well. A workspace that cannot be scanned is
+        logged, and its next scan is at the interval. Raises DatabaseUnavailable.
+        """
+        under_way: dict[UUID, asyncio.Task[None]] = {}
+        ended: set[UUID] = set()
+        try:
+            while True:
+                expected = await self._expected()
+                for workspace in ended:
+                    if expected.get(workspace, AGAIN) <= 0:  # what another writer held
+                        expected[workspace] = self._rest(workspace, AGAIN)
+                for workspace, seconds in expected.items():
+                    if seconds <= 0 and workspace not in under_way:
+                        under_way[workspace] = asyncio.create_task(self._scan(workspace))
+                if not under_way:
+                    return _first(expected.values())
+                await asyncio.wait(under_way.values(), timeout=AGAIN)
+                ended = {workspace for workspace, scan in under_way.items() if scan.done()}
+                for workspace in ended:
+                    under_way.pop(workspace).result()
+        finally:
+            for scan in under_way.values():
+                scan.cancel()
+            await asyncio.gather(*under_way.values(), return_exceptions=True)
+
+    async def next_due(self, workspaces: Collection[UUID] | None) -> timedelta | None:
+        """How long until there is something to scan in these workspaces (None: in all), if within
+        the interval. Raises DatabaseUnavailable.
+        """
+        return _first((await self._expected(workspaces)).values())
+
+    async def _scan(self, workspace: UUID) -> None:
+        self._rests.pop(workspace, None)
+        try:
+            await flag_idle(self._database, workspace, turns=self._turns)
+        except DatabaseUnavailable as busy:
+            log.warning("idle.scan_postponed", workspace=str(workspace), reason=busy.detail)
+            self._rest(workspace, self._interval.total_seconds())
+        except Exception:
+            log.exception("idle.scan_failed", workspace=str(workspace))
+            self._rest(workspace, self._interval.total_seconds())
+
+    def _rest(self, workspace: UUID, seconds: float) -> float:
+        self._rests[workspace] = asyncio.get_running_loop().time() + seconds
+        return seconds
+
+    async def _expected(self, workspaces: Collection[UUID] | None = None) -> dict[UUID, float]:
+        """In how many seconds each workspace is to be scanned, where that is within the interval;
+        ≤ 0: now.
+        """
+        async with self._database.read(None, role=Role.JOBS, timeouts=JOB) as connection:
+            found = await idle.soonest(connection, self._interval, workspaces)
+        now = asyncio.get_running_loop().time()
+        return {
+            due.workspace_id: max(due.seconds, self._rests.get(due.workspace_id, 0.0) - now)
+            for due in found
+        }
 
 
-async def next_due(
-    database: Database, workspaces: Collection[UUID], horizon: timedelta
-) -> timedelta | None:
-    """How long until the first deal of these workspaces is due, if within `horizon`."""
-    expected = await _soonest(database, horizon, workspaces)
-    ahead = [max(found.seconds, 0.0) for found in expected]
-    return timedelta(seconds=min(ahead)) if ahead else None
-
-
-async def _scanned(database: Database, workspace: UUID) -> bool:
-    """Flag what is due in the workspace; whether it could be scanned."""
-    try:
-        await flag_idle(database, workspace)
-    except DatabaseUnavailable as busy:
-        log.warning("idle.scan_postponed", workspace=str(workspace), reason=busy.detail)
-        return False
-    except Exception:
-        log.exception("idle.scan_failed", workspace=str(workspace))
-        return False
-    return True
-
-
-async def _soonest(
-    database: Database, horizon: timedelta, workspaces: Collection[UUID] | None = None
-) -> list[NextDue]:
-    async with database.read(None, role=Role.JOBS, timeouts=JOB) as connection:
-        return await idle.soonest(connection, horizon, workspaces)
+def _first(seconds: Collection[float]) -> timedelta | None:
+    return timedelta(seconds=max(min(seconds), 0.0)) if seconds else None

@@ -101,7 +101,8 @@ WITH raised AS (
     ON CONFLICT (workspace_id, opportunity_id, clock_started_at) DO UPDATE
     SET slot = excluded.slot, clock = excluded.clock, idle_since = excluded.idle_since,
         escalated_at = excluded.escalated_at, acknowledged_at = NULL, acknowledged_by = NULL,
-        snoozed_at = NULL, snoozed_by = NULL, snoozed_until = NULL, snooze_reason = NULL, resolved_at = NULL, resolved_by = NULL
+        snoozed_at = NULL, snoozed_by = NULL, snoozed_until = NULL, snooze_reason = NULL,
+        resolved_at = NULL, resolved_by = NULL
 )
 UPDATE opportunity AS o
 SET version = o.version + 1, idle_flag_id = raised.flag_id, flagged_at = $11, updated_at = $11,

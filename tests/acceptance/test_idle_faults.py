@@ -1,6 +1,7 @@
 """What is due is flagged once and at its instant, whatever happens to the services."""
 
 import os
+import signal
 import sys
 from collections.abc import AsyncIterator
 from contextlib import ExitStack
@@ -33,6 +34,16 @@ from app.cli import main
 sys.argv = ["sluice", "serve"]
 main()
 """
+CLOCK_SET_ON_SIGNAL = """
+import signal, sys, time_machine
+from datetime import UTC, datetime, timedelta
+def set_clock(*_):
+    time_machine.travel(datetime.now(UTC) + timedelta(hours={hours}), tick=True).start()
+signal.signal(signal.SIGUSR1, set_clock)
+from app.cli import main
+sys.argv = ["sluice", "serve"]
+main()
+"""
 
 ON_RECORD = """
 SELECT count(*) AS flags, count(DISTINCT f.opportunity_id) AS deals,
@@ -61,14 +72,13 @@ class Scene:
         """So many deals, due at that instant."""
         await open_deals(self.database, self.principal, self.pipeline, count, due - WEEK)
 
-    def start(self, folder: Path, *, hours: int = 0) -> Service:
-        """A service whose clock is so many hours off."""
+    def start(self, folder: Path, script: str | None = None) -> Service:
+        """A service, begun by a script of its own if there is one."""
         folder.mkdir()
-        off = [sys.executable, "-c", AN_HOUR_OFF.format(hours=hours)]
         owner = at(os.environ[OWNER_URL], urlsplit(self.url).path.removeprefix("/"))
         service = Service(
             folder,
-            command=off if hours else COMMAND,
+            command=[sys.executable, "-c", script] if script else COMMAND,
             DATABASE_URL=self.url,
             DATABASE_OWNER_URL=owner,
         )
@@ -145,7 +155,7 @@ async def test_a_service_that_was_away_for_a_day_flags_what_fell_idle_meanwhile(
 async def test_a_service_whose_clock_is_an_hour_off_goes_by_the_databases(
     scene: Scene, tmp_path: Path, hours: int
 ) -> None:
-    service = scene.start(tmp_path / "off", hours=hours)
+    service = scene.start(tmp_path / "off", AN_HOUR_OFF.format(hours=hours))
     until(service.answers)
     due = datetime.now(UTC) + timedelta(seconds=2)
     await scene.open(20, due)
@@ -154,3 +164,19 @@ async def test_a_service_whose_clock_is_an_hour_off_goes_by_the_databases(
     found = await scene.found()
     assert_exact(found, 20)
     assert found["latest"] < timedelta(minutes=1)
+
+
+@pytest.mark.parametrize("hours", [-1, 1])
+async def test_a_service_whose_clock_is_set_while_it_runs_is_no_later_for_it(
+    scene: Scene, tmp_path: Path, hours: int
+) -> None:
+    service = scene.start(tmp_path / "set", CLOCK_SET_ON_SIGNAL.format(hours=hours))
+    until(service.answers)
+    due = datetime.now(UTC) + timedelta(seconds=2)
+    await scene.open(20, due)
+    await scene.open(20, due + timedelta(minutes=30))
+    service.process.send_signal(signal.SIGUSR1)
+    await scene.wait_for(20)
+    found = await scene.found()
+    assert_exact(found, 20)
+    assert found["latest"] < timedelta(seconds=30)

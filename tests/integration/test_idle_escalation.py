@@ -1,7 +1,7 @@
 """Flags that stand for too long become critical; what was found is on record."""
 
 import asyncio
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
 import httpx
@@ -146,7 +146,8 @@ async def test_a_voided_move_brings_a_critical_flag_back_as_critical(
 async def test_the_service_comes_back_when_the_next_flag_is_to_be_critical(
     database: Database, principal: Principal, client: httpx.AsyncClient, sales: None
 ) -> None:
-    await open_deal(client, opened_at=ago(days=8, hours=23.99))
+    nearly = datetime.now(UTC) - timedelta(days=9) + timedelta(seconds=50)
+    await open_deal(client, opened_at=nearly.isoformat())
     await scan(client)
     ahead = await IdleScans(database, timedelta(days=2)).scan_all()
     assert ahead is not None

@@ -6,7 +6,7 @@ These go below HTTP, to the function that the scheduler and the route share.
 import asyncio
 from collections.abc import AsyncIterator
 from datetime import timedelta
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID
 
 import asyncpg
@@ -17,7 +17,7 @@ from app.actions.flag_idle import BATCH, flag_idle
 from app.domain.access import Principal
 from app.domain.period import Period
 from app.domain.pipeline import IdleRule
-from app.jobs.idle_scan import AGAIN, scan_all
+from app.jobs.idle_scan import AGAIN, IdleScans
 from app.storage.engine import Connection, Database, connect_arguments
 from tests.conftest import make_workspace
 from tests.factories import keep_pipeline, move, open_deal, sales_pipeline
@@ -152,6 +152,19 @@ async def alone(own_database: str) -> AsyncIterator[Database]:
     await opened.close()
 
 
+@pytest.fixture
+async def owner(
+    own_database: str, owner_url: str
+) -> AsyncIterator["asyncpg.Connection[asyncpg.Record]"]:
+    """Who may break what the service itself cannot."""
+    arguments = connect_arguments(owner_url)
+    connection = await asyncpg.connect(
+        **{**arguments, "database": connect_arguments(own_database)["database"]}
+    )
+    yield connection
+    await connection.close()
+
+
 async def test_all_workspaces_are_scanned_and_the_next_due_deal_is_foretold(
     alone: Database,
 ) -> None:
@@ -162,12 +175,12 @@ async def test_all_workspaces_are_scanned_and_the_next_due_deal_is_foretold(
         await open_deals(alone, principal, pipeline, 2, NOW - timedelta(days=8))
     await open_deals(alone, principal, pipeline, 1, NOW - timedelta(days=7) + HOUR / 2)
     await open_deals(alone, principal, pipeline, 1, NOW - timedelta(days=6))
-    ahead = await scan_all(alone, HOUR)
+    ahead = await IdleScans(alone, HOUR).scan_all()
     for principal in principals:
         assert (await figures(alone, principal.workspace_id))["flags"] == 2
     assert ahead is not None
     assert HOUR / 4 < ahead <= HOUR / 2
-    assert await scan_all(alone, HOUR / 4) is None
+    assert await IdleScans(alone, HOUR / 4).scan_all() is None
 
 
 async def test_a_due_deal_that_somebody_holds_is_looked_at_again_soon(alone: Database) -> None:
@@ -180,18 +193,18 @@ async def test_a_due_deal_that_somebody_holds_is_looked_at_again_soon(alone: Dat
         await connection.execute(
             "SELECT 1 FROM opportunity WHERE workspace_id = $1 FOR UPDATE", principal.workspace_id
         )
-        return await scan_all(alone, HOUR)
+        return await IdleScans(alone, HOUR).scan_all()
 
     ahead = await alone.write(principal.workspace_id, hold)
     assert ahead is not None
     assert timedelta(0) < ahead <= timedelta(seconds=AGAIN)
     assert (await figures(alone, principal.workspace_id))["flags"] == 0
-    assert await scan_all(alone, HOUR) is None
+    assert await IdleScans(alone, HOUR).scan_all() is None
     assert (await figures(alone, principal.workspace_id))["flags"] == 1
 
 
 async def test_a_workspace_that_cannot_be_scanned_does_not_keep_the_others_waiting(
-    alone: Database, own_database: str, owner_url: str
+    alone: Database, owner: "asyncpg.Connection[asyncpg.Record]"
 ) -> None:
     principals = [(await make_workspace(alone))[0] for _ in range(3)]
     for principal in principals:
@@ -199,14 +212,78 @@ async def test_a_workspace_that_cannot_be_scanned_does_not_keep_the_others_waiti
         await keep_pipeline(alone, principal.workspace_id, pipeline)
         await open_deals(alone, principal, pipeline, 1, NOW - timedelta(days=8))
     broken = principals[1].workspace_id
-    arguments = connect_arguments(owner_url)
-    owner = await asyncpg.connect(
-        **{**arguments, "database": connect_arguments(own_database)["database"]}
-    )
     await owner.execute("DELETE FROM pipeline_revision WHERE workspace_id = $1", broken)
-    await owner.close()
-    # Trying again at once would fail again: the interval is soon enough.
-    assert await scan_all(alone, HOUR) is None
+    # Trying again at once would fail again: the interval is soon enough, whoever asks.
+    scans = IdleScans(alone, HOUR)
+    for ahead in (await scans.scan_all(), await scans.next_due([broken])):
+        assert ahead is not None
+        assert HOUR / 2 < ahead <= HOUR
     for principal in principals:
         found = await figures(alone, principal.workspace_id)
         assert found["flags"] == (0 if principal.workspace_id == broken else 1)
+
+
+class Turns(asyncio.Semaphore):
+    """Turns, and how many of them were taken."""
+
+    taken = 0
+
+    async def acquire(self) -> Literal[True]:
+        self.taken += 1
+        return await super().acquire()
+
+
+async def test_scans_that_share_their_turns_go_on_batch_by_batch(
+    database: Database, principal: Principal
+) -> None:
+    other, _ = await make_workspace(database)
+    for owner, due in ((principal, 8 * BATCH), (other, 1)):
+        pipeline = sales_pipeline(lead=RULE)
+        await keep_pipeline(database, owner.workspace_id, pipeline)
+        await open_deals(database, owner, pipeline, due, NOW - timedelta(days=8))
+    turns = Turns(1)
+    large = asyncio.create_task(flag_idle(database, principal.workspace_id, turns=turns))
+    await asyncio.sleep(0)  # it has the first turn
+    assert (await flag_idle(database, other.workspace_id, turns=turns)).flagged == 1
+    assert not large.done()
+    assert (await large).flagged == 8 * BATCH
+    assert turns.taken > 8
+
+
+async def test_what_comes_to_be_due_while_another_workspace_is_scanned_does_not_wait_for_its_end(
+    alone: Database,
+) -> None:
+    (large, _), (small, _) = [await make_workspace(alone) for _ in range(2)]
+    pipeline, other = sales_pipeline(lead=RULE), sales_pipeline(lead=RULE)
+    await keep_pipeline(alone, large.workspace_id, pipeline)
+    await keep_pipeline(alone, small.workspace_id, other)
+    due = 16 * BATCH
+    await open_deals(alone, large, pipeline, due, NOW - timedelta(days=8))
+    scan = asyncio.create_task(IdleScans(alone, HOUR).scan_all())
+    async with asyncio.timeout(60):
+        while not (await figures(alone, large.workspace_id))["flags"]:
+            assert not scan.done()
+        await open_deals(alone, small, other, 1, NOW - timedelta(days=8))
+        while not (await figures(alone, small.workspace_id))["flags"]:
+            assert not scan.done()
+    assert (await figures(alone, large.workspace_id))["flags"] < due
+    assert await scan is None
+    assert (await figures(alone, large.workspace_id))["flags"] == due
+
+
+async def test_deals_that_have_lost_their_flags_keep_no_other_from_being_critical(
+    alone: Database, owner: "asyncpg.Connection[asyncpg.Record]"
+) -> None:
+    principal, _ = await make_workspace(alone)
+    rule = IdleRule(after=Period(days=7), critical_after=Period(days=30))
+    pipeline = sales_pipeline(lead=rule)
+    await keep_pipeline(alone, principal.workspace_id, pipeline)
+    await open_deals(alone, principal, pipeline, BATCH, NOW - timedelta(days=9))
+    assert (await flag_idle(alone, principal.workspace_id)).flagged == BATCH
+    await owner.execute("DELETE FROM idle_flag")
+    await open_deals(alone, principal, pipeline, 1, NOW - timedelta(days=8))
+    assert (await flag_idle(alone, principal.workspace_id)).flagged == 1
+    await owner.execute("UPDATE opportunity SET critical_at = clock_started_at + interval '8 days'")
+    async with asyncio.timeout(30):
+        assert (await flag_idle(alone, principal.workspace_id)).escalated == 1
+    assert await IdleScans(alone, HOUR).scan_all() is None  # and nothing is left to be scanned

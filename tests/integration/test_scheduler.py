@@ -6,7 +6,10 @@ from datetime import UTC, datetime, timedelta
 from time import monotonic
 from typing import Any
 
+import asyncpg
 import pytest
+import time_machine
+from sqlalchemy import text
 
 from app.actions.flag_idle import BATCH
 from app.domain.access import Principal
@@ -14,7 +17,7 @@ from app.domain.period import Period
 from app.domain.pipeline import IdleRule, Pipeline
 from app.jobs.scheduler import Scheduler, clear_what_is_old, scheduled
 from app.settings import Settings
-from app.storage.engine import Connection, Database
+from app.storage.engine import Connection, Database, connect_arguments
 from tests.conftest import make_workspace
 from tests.factories import keep_pipeline, sales_pipeline
 from tests.idle import open_deals
@@ -45,14 +48,11 @@ def every(seconds: float) -> Settings:
 
 
 async def count(database: Database, sales: tuple[Principal, Pipeline], table: str) -> int:
+    """Read, as a write would wake those who wait for commits."""
     workspace = sales[0].workspace_id
-
-    async def work(connection: Connection) -> int:
-        return await connection.fetchval(
-            f"SELECT count(*) FROM {table} WHERE workspace_id = $1", workspace
-        )
-
-    return await database.write(workspace, work)
+    query = text(f"SELECT count(*) FROM {table} WHERE workspace_id = :workspace")
+    async with database.read(workspace) as connection:
+        return await connection.scalar(query, {"workspace": workspace}) or 0
 
 
 async def until(condition: Callable[[], Awaitable[Any]], seconds: float) -> float:
@@ -97,6 +97,87 @@ async def test_a_deal_that_is_due_sooner_than_the_next_turn_is_not_kept_waiting_
 
         assert not await flagged_too()
         await until(flagged_too, 10)
+
+
+async def test_the_watch_goes_on_after_a_look_that_failed(
+    alone: Database,
+    sales: tuple[Principal, Pipeline],
+    own_database: str,
+    owner_url: str,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    arguments = connect_arguments(owner_url)
+    owner = await asyncpg.connect(
+        **{**arguments, "database": connect_arguments(own_database)["database"]}
+    )
+    await open_deals(alone, *sales, 1, datetime.now(UTC) - WEEK)
+    async with scheduled(alone, every(3600)):
+        await until(lambda: count(alone, sales, "idle_flag"), 10)
+        await owner.execute("REVOKE SELECT ON workspace FROM sluice_jobs")
+        await open_deals(alone, *sales, 1, datetime.now(UTC) - WEEK)
+
+        async def failed() -> bool:
+            await asyncio.sleep(0)
+            return any("idle.watch_failed" in record.getMessage() for record in caplog.records)
+
+        async def flagged_too() -> bool:
+            return await count(alone, sales, "idle_flag") == 2
+
+        await until(failed, 10)
+        await owner.execute("GRANT SELECT ON workspace TO sluice_jobs")
+        await until(flagged_too, 10)
+    await owner.close()
+
+
+async def test_what_was_committed_before_it_could_be_heard_is_looked_for(
+    alone: Database, sales: tuple[Principal, Pipeline], own_database: str
+) -> None:
+    await open_deals(alone, *sales, 1, datetime.now(UTC) - WEEK)
+    later, _ = await make_workspace(alone)
+    pipeline = await keep_pipeline(alone, later.workspace_id, sales_pipeline(lead=RULE))
+    elsewhere = await Database.open(own_database)
+    async with scheduled(alone, every(3600)) as scheduler:
+        await until(lambda: count(alone, sales, "idle_flag"), 10)
+        await _two_turns(scheduler)  # the scan has ended too
+        await open_deals(elsewhere, later, pipeline, 1, datetime.now(UTC) - WEEK)
+        async with alone.notices.sent_and_heard():
+            await until(lambda: count(alone, (later, pipeline), "idle_flag"), 10)
+    await elsewhere.close()
+
+
+@pytest.mark.parametrize("hours", [-1, 1])
+async def test_a_host_whose_clock_is_set_makes_no_job_wait(hours: int) -> None:
+    turns = [asyncio.Event() for _ in range(2)]
+
+    async def take_turn() -> None:
+        next(turn for turn in turns if not turn.is_set()).set()
+
+    scheduler = Scheduler()
+    scheduler.every(timedelta(hours=2), "rare", take_turn)
+    scheduler.start()
+    await asyncio.wait_for(turns[0].wait(), 5)
+    with time_machine.travel(datetime.now(UTC) + timedelta(hours=hours), tick=True):
+        await asyncio.wait_for(turns[1].wait(), 5)
+        await scheduler.stop()
+
+
+async def test_a_job_that_is_wanted_while_it_runs_runs_again() -> None:
+    begun, go_on = [asyncio.Event() for _ in range(2)], asyncio.Event()
+
+    async def work() -> None:
+        next(turn for turn in begun if not turn.is_set()).set()
+        await go_on.wait()
+
+    scheduler = Scheduler()
+    scheduler.every(timedelta(hours=1), "wanted", work)
+    scheduler.start()
+    await asyncio.wait_for(begun[0].wait(), 5)
+    scheduler.bring_forward("wanted", timedelta(0))
+    await _two_turns(scheduler)  # by now its own would have come
+    assert not begun[1].is_set()
+    go_on.set()
+    await asyncio.wait_for(begun[1].wait(), 5)
+    await scheduler.stop()
 
 
 async def test_the_service_leaves_cleanly_in_the_middle_of_a_scan(
@@ -175,6 +256,15 @@ async def test_answers_kept_for_their_day_are_cleared_and_younger_ones_stay(
         return [row["key"] for row in rows]
 
     assert await alone.write(workspace, left) == ["0", "23"]
+
+
+async def _two_turns(scheduler: Scheduler) -> None:
+    """Until another job has had two turns, a fifth of a second apart."""
+    turn = asyncio.Event()
+    scheduler.every(timedelta(seconds=0.2), "another", _set(turn))
+    for _ in range(2):
+        await asyncio.wait_for(turn.wait(), 5)
+        turn.clear()
 
 
 def _set(event: asyncio.Event) -> Callable[[], Awaitable[None]]:
