@@ -22,6 +22,7 @@ from app.actions import announcements
 from app.domain import opportunity
 from app.domain.access import Principal
 from app.domain.idle_flag import escalated, raised
+from app.domain.opportunity import Opportunity
 from app.storage import events, idempotency, idle_flags, idle_scans, pipelines
 from app.storage.engine import JOB, Connection, Database, Lock
 from app.storage.idempotency import Answer, Repeatable
@@ -164,8 +165,7 @@ async def _flag_batch(connection: Connection, workspace: UUID) -> _Done:
         )
     await idle_flags.raise_flags(connection, workspace, flags, now)
     await events.append_all(connection, workspace, told)
-    lag = _overdue([found.deal.idle.goes_idle_at for found in due], now)
-    return _Done(len(due), lag, more=len(due) == BATCH)
+    return _Done(len(due), _overdue([found.deal for found in due], now), more=len(due) == BATCH)
 
 
 async def _escalate_batch(connection: Connection, workspace: UUID) -> _Done:
@@ -190,13 +190,14 @@ async def _escalate_batch(connection: Connection, workspace: UUID) -> _Done:
         await idle_flags.never_critical(connection, workspace, without, now)
     await idle_flags.escalate(connection, workspace, flags, now)
     await events.append_all(connection, workspace, told)
-    lag = _overdue([found.deal.idle.critical_at for found in due], now)
-    return _Done(len(flags), lag, more=len(due) == BATCH)
+    return _Done(len(flags), more=len(due) == BATCH)
 
 
-def _overdue(due: Sequence[datetime | None], now: datetime) -> float:
-    first = min(instant for instant in due if instant is not None)
-    return (now - first).total_seconds()
+def _overdue(deals: Sequence[Opportunity], now: datetime) -> float:
+    """Seconds. What was written as overdue could not be flagged before it was written."""
+    due = [(deal.idle.goes_idle_at, deal.updated_at) for deal in deals]
+    first = min(max(at, written_at) for at, written_at in due if at is not None)
+    return max((now - first).total_seconds(), 0.0)
 
 
 async def _now(connection: Connection) -> datetime:

@@ -29,7 +29,8 @@ CLEARED_AT_ONCE: Final = 5_000
 
 LAG: Final = text(
     """
-    SELECT greatest(extract(epoch FROM clock_timestamp() - min(o.goes_idle_at)), 0)::float8
+    SELECT greatest(extract(epoch FROM
+        clock_timestamp() - min(greatest(o.goes_idle_at, o.updated_at))), 0)::float8
     FROM opportunity AS o
     WHERE o.workspace_id = :workspace AND o.flagged_at IS NULL
       AND o.goes_idle_at <= (SELECT clock_timestamp())
@@ -41,8 +42,9 @@ LAG: Final = text(
 class IdleScan:
     """One scan of a workspace.
 
-    `lag_seconds` is by how much the longest overdue of the deals that it flagged was overdue; None:
-    it flagged none. `requested_by` None: the service's own.
+    `lag_seconds` is for how long the longest overdue of the deals that it flagged could have been
+    flagged already: since it was due, or written as overdue. None: it flagged none. `requested_by`
+    None: the service's own.
     """
 
     scan_id: UUID
@@ -82,7 +84,7 @@ async def latest(
 
 
 async def lag(connection: AsyncConnection, workspace: UUID) -> float:
-    """For how many seconds the longest overdue deal has been due without a flag; 0: none is."""
+    """For how many seconds a deal has waited that could have been flagged; 0: none waits."""
     return (await connection.scalar(LAG, {"workspace": workspace})) or 0.0
 
 

@@ -204,14 +204,24 @@ async def test_scans_that_found_something_are_on_record_with_how_late_they_were(
     await open_deal(client, opened_at=ago(days=8))
     before = (await client.get("/v1/idle-scans")).json()
     assert before["items"] == []
-    assert 86_400 <= before["lag_seconds"] < 2 * 86_400
+    assert before["lag_seconds"] < 3_600  # it was written as overdue a moment ago
+
+    async def let_an_hour_pass(connection: Connection) -> None:
+        await connection.execute(
+            "UPDATE opportunity SET updated_at = updated_at - interval '1 hour'"
+            " WHERE workspace_id = $1",
+            principal.workspace_id,
+        )
+
+    await database.write(principal.workspace_id, let_an_hour_pass)
+    assert 3_600 <= (await client.get("/v1/idle-scans")).json()["lag_seconds"] < 86_400
     found = await flag_idle(database, principal.workspace_id)
     await flag_idle(database, principal.workspace_id)  # finds nothing
     after = (await client.get("/v1/idle-scans")).json()
     (scanned,) = after["items"]
     assert after["lag_seconds"] == 0
     assert (scanned["id"], scanned["flagged"], scanned["escalated"]) == (str(found.scan_id), 1, 0)
-    assert 86_400 <= scanned["lag_seconds"] < 2 * 86_400
+    assert 3_600 <= scanned["lag_seconds"] < 86_400
     assert scanned["requested_by"] is None
     key = {"Idempotency-Key": str(uuid4())}
     asked = await client.post("/v1/idle-scans", headers=key)

@@ -268,8 +268,8 @@ class IdleScan(Response):
     flagged: int = Field(description="Flags opened; what another scan has flagged is not counted.")
     escalated: int = Field(description="Flags that became critical.")
     lag_seconds: float | None = Field(
-        description="By how much the longest overdue of the flagged deals was overdue; null: none"
-        " was flagged."
+        description="For how long the one that waited longest could have been flagged: since it"
+        " was due, or was written as overdue; null: none was flagged."
     )
     requested_by: str | None = Field(description="Null: the service's own.")
 
@@ -299,6 +299,5 @@ class IdleScanPage(Page[IdleScan]):
     )
 
     lag_seconds: float = Field(
-        description="For how long the longest overdue deal has been due without a flag, at present;"
-        " 0: none is."
+        description="For how long a deal waits at present that could have been flagged; 0: none."
     )
