@@ -100,18 +100,38 @@ async def rearrange(
 
 
 def _is_clocked_otherwise(was: Stage, stage: Stage) -> bool:
-    return was.idle != stage.idle or was.follow_up_every != stage.follow_up_every
+    """Whether the stage asks something else of its deals, in whatever words it asks the same."""
+    same_rule = was.idle.same_terms(stage.idle) and was.idle.since == stage.idle.since
+    return not same_rule or was.follow_up_every != stage.follow_up_every
 
 
 async def _clock_all(
     connection: Connection, workspace: UUID, after: Revision, stage: Stage
 ) -> None:
     """Every deal is written, also one whose clock stays: what a caller sees of it tells of the
-    rule, so its version must move on. Only those that lose their flag have to be told of.
+    rule, so its version must move on. Only those that lose their flag have to be told of, so none
+    but those that bear one are read whole. They come last: one that had lost its flag before would
+    be taken for another without.
     """
     pipeline, instant = after.pipeline, after.in_force_at
+    async for bare in stage_deals.unflagged(connection, workspace, pipeline.pipeline_id, stage):
+        clocks = [
+            (
+                each,
+                opportunity.clock_in(
+                    pipeline,
+                    stage,
+                    each.priority,
+                    moved_at=each.moved_at,
+                    last_activity_at=each.last_activity_at,
+                    holds=each.holds,
+                ),
+            )
+            for each in bare
+        ]
+        await stage_deals.reset(connection, workspace, clocks, instant)
     async for found in stage_deals.standing(
-        connection, workspace, pipeline.pipeline_id, stage, stage.idle.qualifying
+        *(connection, workspace, pipeline.pipeline_id, stage, stage.idle.qualifying), flagged=True
     ):
         changed = [
             Changed(
@@ -120,7 +140,7 @@ async def _clock_all(
             )
             for each in found
         ]
-        await stage_deals.save(connection, workspace, changed, instant)
+        await stage_deals.save_clocks(connection, workspace, changed, instant)
         told = [part for each in changed for part in _flag_ended(workspace, each, instant)]
         await events.append_all(connection, workspace, told)
 
@@ -160,7 +180,7 @@ async def _move_all(
                 )
             )
         await bulk.execute(connection, [transitions.append(workspace, entry) for entry in entries])
-        await stage_deals.save(connection, workspace, changed, instant)
+        await stage_deals.save_positions(connection, workspace, changed, instant)
         told: list[Part] = []
         for each_changed, entry in zip(changed, entries, strict=True):
             told.append(announcements.transitioned(workspace, each_changed.after, entry, pipeline))

@@ -147,10 +147,7 @@ def reruled(
     `last_activity_at` is the last activity of a kind that counts there now. Another start of the
     clock is another episode, also where the deal is due at once.
     """
-    after = clocked(replace(deal, last_activity_at=last_activity_at), pipeline, now)
-    if deal.flag_id is not None and after.idle.clock_started_at != deal.idle.clock_started_at:
-        return released(after, pipeline), Resolution.NOT_DUE
-    return settled(after, pipeline, now)
+    return _under_rule(replace(deal, last_activity_at=last_activity_at), pipeline, now)
 
 
 def rearranged(
@@ -167,10 +164,14 @@ def rearranged(
     that is a new rule for this deal: it comes into force now.
     """
     was, rule = old.by_slot[deal.position.slot].idle, new.by_slot[transition.to_slot].idle
-    after = replace(deal, position=journey.after(new, deal.position, transition))
-    if not was.treats_alike(rule, deal.facts.priority):
-        after = replace(after, holds=replace(deal.holds, rule_since=now))
-    return reruled(after, new, last_activity_at, now)
+    alike = was.treats_alike(rule, deal.facts.priority)
+    after = replace(  # once: there may be thousands of them
+        deal,
+        position=journey.after(new, deal.position, transition),
+        holds=deal.holds if alike else replace(deal.holds, rule_since=now),
+        last_activity_at=last_activity_at,
+    )
+    return _under_rule(after, new, now)
 
 
 def facts_told(facts: Facts, tags: tuple[str, ...], attributes: Mapping[str, Any]) -> Any:
@@ -289,6 +290,15 @@ def flagged(
 def escalated(deal: Opportunity, now: datetime) -> Opportunity:
     """The deal with its flag critical."""
     return replace(deal, escalated_at=now, version=deal.version + 1, updated_at=now)
+
+
+def _under_rule(
+    deal: Opportunity, pipeline: Pipeline, now: datetime
+) -> tuple[Opportunity, Resolution | None]:
+    after = clocked(deal, pipeline, now)
+    if deal.flag_id is not None and after.idle.clock_started_at != deal.idle.clock_started_at:
+        return released(after, pipeline), Resolution.NOT_DUE
+    return settled(after, pipeline, now)
 
 
 def clock_in(

@@ -191,18 +191,8 @@ def deal_of(row: Any) -> Opportunity:
             moved_at=row["moved_at"],
         ),
         last_activity_at=row["last_activity_at"],
-        holds=Holds(
-            rule_since=row["idle_rule_since"],
-            snoozed_until=row["snoozed_until"],
-            next_step=_next_step(row),
-        ),
-        idle=IdleState(
-            row["clock_started_at"],
-            Reset(row["clock_reset_by"]),
-            row["goes_idle_at"],
-            row["critical_at"],
-            row["follow_up_due_at"],
-        ),
+        holds=holds_of(row),
+        idle=idle_of(row),
         flag_id=row["idle_flag_id"],
         flagged_at=row["flagged_at"],
         escalated_at=row["escalated_at"],
@@ -210,6 +200,26 @@ def deal_of(row: Any) -> Opportunity:
         continued_as=row["continued_as"],
         created_at=row["created_at"],
         updated_at=row["updated_at"],
+    )
+
+
+def holds_of(row: Any) -> Holds:
+    """What delays the flag of the deal in a row of `opportunity`."""
+    return Holds(
+        rule_since=row["idle_rule_since"],
+        snoozed_until=row["snoozed_until"],
+        next_step=_next_step(row),
+    )
+
+
+def idle_of(row: Any) -> IdleState:
+    """The clocks in a row of `opportunity`."""
+    return IdleState(
+        row["clock_started_at"],
+        Reset(row["clock_reset_by"]),
+        row["goes_idle_at"],
+        row["critical_at"],
+        row["follow_up_due_at"],
     )
 
 

@@ -226,22 +226,21 @@ def ends(deal: Opportunity, stage: Stage, clock: IdleState, holds: Holds) -> boo
 
 
 async def check(
-    connection: Connection,
-    workspace: UUID,
-    deal: Opportunity,
-    stage: Stage,
-    expected: IdleState,
-    holds: Holds,
+    connection: Connection, workspace: UUID, case: Case, deal: Opportunity, stage: Stage, by: Holds
 ) -> Opportunity:
-    """That the deal in the database has this clock, and its flag only where it is due."""
+    """That the deal's clock in the database is the stage's under these holds, and that it bears
+    its flag only where it is due. The snooze of a flag ends with it.
+    """
+    expected, resolution = case.clock(stage, by), None
+    if ended := ends(deal, stage, expected, by):
+        by, resolution = replace(by, snoozed_until=None), "not_due"
+        expected = case.clock(stage, by)
     found, resolved_by = await stored(connection, workspace, deal)
-    assert (found.idle, found.holds) == (expected, holds)
+    assert (found.idle, found.holds) == (expected, by)
     assert (found.version, found.updated_at) == (deal.version + 1, NOW)
-    if ends(deal, stage, expected, holds):
-        assert (found.flag_id, found.flagged_at, resolved_by) == (None, None, "not_due")
-    else:
-        assert (found.flag_id, found.flagged_at) == (deal.flag_id, deal.flagged_at)
-        assert resolved_by is None
+    flag = (None, None) if ended else (deal.flag_id, deal.flagged_at)
+    assert (found.flag_id, found.flagged_at) == flag
+    assert resolved_by == resolution
     return found
 
 
@@ -259,10 +258,58 @@ async def test_a_changed_rule_clocks_every_deal_as_the_domain_does(
         await rearrange(connection, principal, before, in_force(after), ())
         stage = after.by_slot[ORIGIN]
         for case, deal in zip(drawn, deals, strict=True):
-            expected = case.clock(stage, deal.holds)
-            found = await check(connection, workspace, deal, stage, expected, deal.holds)
+            found = await check(connection, workspace, case, deal, stage, deal.holds)
             assert found.position == deal.position
             assert found.last_activity_at == case.last_activity(stage.idle)
+
+    await database.write(workspace, work, lock=Lock.DEFINITIONS)
+
+
+@on_the_database
+@given(rule=rules, drawn=st.lists(cases, min_size=1, max_size=3))
+async def test_a_rule_that_asks_the_same_in_other_words_leaves_every_deal_as_it_is(
+    database: Database, principal: Principal, rule: IdleRule, drawn: list[Case]
+) -> None:
+    workspace = principal.workspace_id
+
+    async def work(connection: Connection) -> None:
+        before = pipeline_of(rule, IdleRule())
+        deals = await keep(connection, workspace, before, drawn)
+        stated = replace(rule, inherits=True, qualifying=tuple(reversed(rule.qualifying)))
+        assert stated != rule
+        await rearrange(connection, principal, before, in_force(revised(before, origin=stated)), ())
+        for deal in deals:
+            assert await stored(connection, workspace, deal) == (deal, None)
+
+    await database.write(workspace, work, lock=Lock.DEFINITIONS)
+
+
+@on_the_database
+@given(rule=rules, drawn=st.lists(cases, min_size=1, max_size=3))
+async def test_in_an_archived_pipeline_every_deal_rests_and_bears_no_flag(
+    database: Database, principal: Principal, rule: IdleRule, drawn: list[Case]
+) -> None:
+    workspace = principal.workspace_id
+
+    async def work(connection: Connection) -> None:
+        before = pipeline_of(rule, IdleRule())
+        deals = await keep(connection, workspace, before, drawn)
+        archived = replace(before, revision=2, archived_at=NOW)
+        await rearrange(connection, principal, before, in_force(archived), ())
+        for deal in deals:
+            found, resolved_by = await stored(connection, workspace, deal)
+            idle = found.idle
+            assert (idle.clock_started_at, idle.reset_by) == (
+                deal.idle.clock_started_at,
+                deal.idle.reset_by,
+            )
+            assert (idle.goes_idle_at, idle.critical_at, idle.follow_up_due_at) == (None,) * 3
+            assert (found.version, found.flag_id, found.flagged_at) == (
+                deal.version + 1,
+                None,
+                None,
+            )
+            assert resolved_by == (None if deal.flag_id is None else "not_due")
 
     await database.write(workspace, work, lock=Lock.DEFINITIONS)
 
@@ -303,8 +350,7 @@ async def test_a_rearranged_deal_stands_where_the_journey_says_and_its_clock_goe
             holds = deal.holds
             if not alike(old, new, case.priority):
                 holds = replace(holds, rule_since=NOW)
-            expected = case.clock(target, holds)
-            found = await check(connection, workspace, deal, target, expected, holds)
+            found = await check(connection, workspace, case, deal, target, holds)
             assert found.position == journey.after(after, deal.position, entry.transition)
 
     await database.write(workspace, work, lock=Lock.DEFINITIONS)
