@@ -13,6 +13,7 @@ from app.actions.fan_out_webhooks import fan_out
 from app.outbound.sending import Outbound
 from app.storage import events
 from app.storage.engine import Connection, Database
+from app.storage.webhook_deliveries import Claim
 
 ENDPOINTS = "/v1/webhook-endpoints"
 ANY = {"If-Match": "*"}
@@ -96,8 +97,15 @@ async def fanned_out(
     added = 0
     async with asyncio.timeout(20):
         while added < count:
-            added += await fan_out(database, workspace, UUID(made["id"]))
+            added += (await fan_out(database, workspace)).get(UUID(made["id"]), 0)
     assert added == count
+
+
+async def claimed_of(
+    database: Database, workspace: UUID, made: Mapping[str, Any], limit: int = 100
+) -> list[Claim]:
+    """At most so many of the endpoint's deliveries that are due, now this worker's."""
+    return await claim(database, workspace, {UUID(made["id"]): limit}, limit)
 
 
 async def send_due(
@@ -109,7 +117,7 @@ async def send_due(
     draw: float = 0.5,
 ) -> list[Outcome]:
     """Attempt all that is due now, one after the other, and say what came of it."""
-    claimed = await claim(database, workspace, UUID(made["id"]), 100)
+    claimed = await claimed_of(database, workspace, made)
     return [await deliver(database, outbound, each, draw) for each in claimed]
 
 

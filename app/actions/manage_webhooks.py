@@ -21,14 +21,14 @@ from app.domain.webhook import (
 )
 from app.domain.webhook_retries import Streak
 from app.domain.webhook_signature import SECRET_BYTES
-from app.storage import events, idempotency, pipelines, webhooks
+from app.storage import events, idempotency, pipelines, webhook_deliveries, webhooks
 from app.storage.engine import Connection, Database, Lock
 from app.storage.idempotency import Answer, Repeatable
 from app.storage.ids import new_id
 from app.storage.statement import Part, execute
 
-Checked = Callable[[str], Awaitable[None]]
-"""Asks whether webhooks may be sent to a URL; raises UrlRefused."""
+Checked = Callable[[str, UUID], Awaitable[None]]
+"""Asks for a workspace whether webhooks may be sent to a URL; raises UrlRefused."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,8 +82,9 @@ async def create_endpoint(
     # Names are looked up outside of any transaction; but not for an answer that is only repeated.
     if key and (first := await database.write(workspace, kept, lock=Lock.NONE, key=key)):
         return first
-    await check_url(new.url)
-    return await database.write(workspace, work, key=key)
+    await check_url(new.url, workspace)
+    # One at a time: two that count at once would both find room.
+    return await database.write(workspace, work, lock=Lock.DEFINITIONS, key=key)
 
 
 async def amend_endpoint(
@@ -98,7 +99,9 @@ async def amend_endpoint(
     """Change the given fields: those of `NewEndpoint`, and `enabled`.
 
     An endpoint that is enabled again is told of what happens from now on; deliveries that waited
-    go on. Raises NotFound, VersionRequired, Stale, UrlRefused, UnknownStage.
+    go on. What has failed at one URL is tried at another at once.
+
+    Raises NotFound, VersionRequired, Stale, UrlRefused, UnknownStage.
     """
     workspace = principal.workspace_id
 
@@ -113,9 +116,13 @@ async def amend_endpoint(
             await execute(connection, [webhooks.change(workspace, after, now)])
         if enabled and before.disabled_at is not None:
             await execute(connection, [webhooks.enable(workspace, endpoint_id)])
+            await execute(connection, [webhooks.end_streak(workspace, endpoint_id)])
         elif not enabled and before.disabled_at is None:
             reason = Disabling.REQUESTED
             await execute(connection, disabling(workspace, before, streak, reason, now))
+        if after.url != before.url:
+            await execute(connection, [webhooks.end_streak(workspace, endpoint_id)])
+            await execute(connection, [webhook_deliveries.hasten(workspace, endpoint_id)])
         changed, _, _ = await webhooks.read(connection, workspace, endpoint_id)
         return changed
 
@@ -123,7 +130,7 @@ async def amend_endpoint(
         async with database.read(workspace) as reading:
             found = await webhooks.one(reading, workspace, endpoint_id)
         check(found.version)
-        await check_url(values["url"])
+        await check_url(values["url"], workspace)
     return await database.write(workspace, work)
 
 
@@ -189,7 +196,7 @@ def disabling(
     `position` is where it stopped: from there on it can be told again.
     """
     return [
-        webhooks.disable(workspace, endpoint.endpoint_id, reason, now),
+        webhooks.disable(workspace, endpoint, reason, now),
         events.append(
             workspace,
             DISABLED,

@@ -10,18 +10,23 @@ from typing import Final
 from uuid import UUID
 
 from app.domain.access import Principal
-from app.domain.errors import EndpointDisabled
+from app.domain.errors import Conflict, EndpointDisabled
 from app.domain.webhook import TESTED, Delivery
 from app.storage import events, idempotency, webhook_deliveries, webhooks
 from app.storage.engine import Connection, Database
 from app.storage.events import Position
 from app.storage.idempotency import Answer, Repeatable
 from app.storage.statement import execute
+from app.storage.webhook_deliveries import Told
 
 AT_ONCE: Final = 1_000
 """Events that one replay looks at; the caller goes on from where it ended."""
+MOST_PENDING: Final = 10_000
+"""Deliveries that may wait for an endpoint, when more are asked for."""
 
 Added = Callable[[Delivery], Answer]
+_Again = tuple[UUID, Position, int | None]
+"""An event, and the number under which the endpoint had it last."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +48,7 @@ async def send_test(
 ) -> Answer:
     """Tell the endpoint, and no other, of an event that is made for it.
 
-    Raises NotFound, EndpointDisabled.
+    Raises NotFound, EndpointDisabled, Conflict.
     """
     workspace = principal.workspace_id
 
@@ -54,8 +59,8 @@ async def send_test(
         now = await connection.fetchval("SELECT clock_timestamp()")
         data = {"endpoint_id": str(endpoint_id), "actor": principal.subject}
         told = events.append(workspace, TESTED, data, occurred_at=now)
-        place = await webhook_deliveries.append_event(connection, told)
-        last = await _add(connection, workspace, endpoint_id, [place])
+        event_id, position = await webhook_deliveries.append_event(connection, told)
+        last = await _add(connection, workspace, endpoint_id, [(event_id, position, None)])
         return await _answered(connection, workspace, endpoint_id, last, request, answer)
 
     return await database.write(workspace, work, key=None if request is None else request.key)
@@ -70,7 +75,10 @@ async def replay_delivery(
     request: Repeatable | None,
     answer: Added,
 ) -> Answer:
-    """Send a delivery's event again, whatever became of it. Raises NotFound, EndpointDisabled."""
+    """Send a delivery's event again, whatever became of it.
+
+    Raises NotFound, EndpointDisabled, Conflict.
+    """
     workspace = principal.workspace_id
 
     async def work(connection: Connection) -> Answer:
@@ -78,8 +86,8 @@ async def replay_delivery(
             return kept
         await _enabled(connection, workspace, endpoint_id)
         found = await webhook_deliveries.read(connection, workspace, endpoint_id, sequence)
-        told = [(found.event_id, found.position)]
-        last = await _add(connection, workspace, endpoint_id, told, replay_of=sequence)
+        told = [(found.event_id, found.position, sequence)]
+        last = await _add(connection, workspace, endpoint_id, told)
         return await _answered(connection, workspace, endpoint_id, last, request, answer)
 
     return await database.write(workspace, work, key=None if request is None else request.key)
@@ -97,7 +105,7 @@ async def replay_stretch(
     """Send what the endpoint asks for of a stretch of the feed, whether or not it was sent before.
 
     At most `AT_ONCE` events at a time: the answer is given how many deliveries were added and the
-    `after` to go on with, None at the stretch's end. Raises NotFound, EndpointDisabled.
+    `after` to go on with, None at the stretch's end. Raises NotFound, EndpointDisabled, Conflict.
     """
     workspace = principal.workspace_id
     async with database.read(workspace) as reading:
@@ -105,8 +113,7 @@ async def replay_stretch(
         wanted = endpoint.subscription
         horizon = await events.horizon(reading)
         if stretch.until is not None:
-            epoch, xid, number = stretch.until
-            horizon = min(horizon, (epoch, xid, number + 1))
+            horizon = min(horizon, events.behind(stretch.until))
         happened = await events.after(
             reading,
             workspace,
@@ -118,21 +125,19 @@ async def replay_stretch(
             historical=wanted.include_historical,
         )
     onward = happened[-1].position if len(happened) == AT_ONCE else None
-    told = [
-        (event.event_id, event.position)
-        for event in happened
-        if wanted.concerns(event.type, event.data)
-    ]
+    told = [event for event in happened if wanted.concerns(event.type, event.data)]
 
     async def work(connection: Connection) -> Answer:
         if kept := await idempotency.find(connection, workspace, request):
             return kept
         await _enabled(connection, workspace, endpoint_id)
-        again = told
-        if stretch.undelivered_only:
-            ids = [event_id for event_id, _ in told]
-            taken = await webhook_deliveries.delivered(connection, workspace, endpoint_id, ids)
-            again = [each for each in told if each[0] not in taken]
+        ids = [event.event_id for event in told]
+        earlier = await webhook_deliveries.earlier(connection, workspace, endpoint_id, ids)
+        again: list[_Again] = []
+        for event in told:
+            last, is_served = earlier.get(event.event_id, (None, False))
+            if not (is_served and stretch.undelivered_only):
+                again.append((event.event_id, event.position, last))
         if again:
             await _add(connection, workspace, endpoint_id, again)
         answered = answer(len(again), onward)
@@ -144,25 +149,33 @@ async def replay_stretch(
 
 
 async def _enabled(connection: Connection, workspace: UUID, endpoint_id: UUID) -> None:
-    """Hold the endpoint until the end. Raises NotFound, EndpointDisabled."""
+    """Hold the endpoint until the end.
+
+    Raises NotFound, EndpointDisabled, and Conflict where too much waits for it already.
+    """
     endpoint, _, _ = await webhooks.locked(connection, workspace, endpoint_id)
     if endpoint.disabled_at is not None:
         raise EndpointDisabled("It is sent nothing as long as it is disabled.")
+    waiting = await webhook_deliveries.pending(
+        connection, workspace, endpoint_id, up_to=MOST_PENDING
+    )
+    if waiting >= MOST_PENDING:
+        raise Conflict(f"{MOST_PENDING:,} deliveries wait for it already; ask when fewer do.")
 
 
 async def _add(
     connection: Connection,
     workspace: UUID,
     endpoint_id: UUID,
-    told: Sequence[tuple[UUID, Position]],
-    *,
-    replay_of: int | None = None,
+    again: Sequence[_Again],
 ) -> int:
     """Add deliveries of these events; the number of the last."""
-    last = await webhooks.count_on(connection, workspace, endpoint_id, len(told))
-    await webhook_deliveries.append(
-        connection, workspace, endpoint_id, last, told, replay_of=replay_of
-    )
+    last = await webhooks.count_on(connection, workspace, endpoint_id, len(again))
+    told = [
+        Told(endpoint_id, sequence, *each)
+        for sequence, each in enumerate(again, start=last - len(again) + 1)
+    ]
+    await webhook_deliveries.append(connection, workspace, told)
     return last
 
 

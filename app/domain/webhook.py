@@ -90,7 +90,7 @@ class Endpoint:
 class Delivery:
     """An event for an endpoint, under a number. `attempts` counts one that is under way.
 
-    `next_attempt_at` is the latest, `replay_of` the number that was asked to be sent again.
+    `next_attempt_at` is the latest, `replay_of` the number under which the endpoint had it last.
     """
 
     endpoint_id: UUID

@@ -30,8 +30,8 @@ LONGEST_WAIT: Final = timedelta(hours=24)
 """What a receiver may ask for by Retry-After; more is taken as this much."""
 
 GIVEN_UP_AFTER: Final = timedelta(days=5)
-SILENCE: Final = timedelta(days=2)
-"""Failures further apart than this are no streak: nobody knows how the endpoint was between."""
+GIVEN_UP_WITH: Final = 2
+"""Deliveries of which no attempt has succeeded: one may fail for what it says, two for who asks."""
 
 
 def wait(attempts: int, draw: float, asked: timedelta | None = None) -> timedelta | None:
@@ -49,7 +49,7 @@ def wait(attempts: int, draw: float, asked: timedelta | None = None) -> timedelt
 def retry_after(status: int | None, header: str | None, now: datetime) -> timedelta | None:
     """What a 429 or 503 asks for, in seconds or as a date (RFC 9110, 10.2.3); nonsense is nothing.
 
-    At most `LONGEST_WAIT`, and never negative.
+    At most `LONGEST_WAIT`, and never negative. `now` is when it was asked.
     """
     if status not in {429, 503} or header is None:
         return None
@@ -58,7 +58,7 @@ def retry_after(status: int | None, header: str | None, now: datetime) -> timede
     else:
         try:
             until = parsedate_to_datetime(header)
-        except ValueError:
+        except (ValueError, OverflowError):  # a year that no clock has is an OverflowError
             return None
         if until.tzinfo is None:  # `-0000`: a date that does not say its zone
             return None
@@ -68,20 +68,23 @@ def retry_after(status: int | None, header: str | None, now: datetime) -> timede
 
 @dataclass(frozen=True, slots=True)
 class Streak:
-    """Failures of an endpoint with no success among them; None: the last attempt succeeded."""
+    """Failures of an endpoint with no success among them; None: the last attempt succeeded.
+
+    `deliveries`: how many of them have failed for good.
+    """
 
     since: datetime | None = None
-    last_at: datetime | None = None
+    deliveries: int = 0
 
-    def failed(self, at: datetime) -> "Streak":
-        """The streak with one more failure."""
-        if self.since is None or self.last_at is None or at - self.last_at > SILENCE:
-            return Streak(at, at)
-        return Streak(self.since, max(self.last_at, at))
+    def failed(self, at: datetime, *, for_good: bool) -> "Streak":
+        """The streak with one more failure, which may have been a delivery's last attempt."""
+        return Streak(self.since or at, self.deliveries + for_good)
 
-    @property
-    def is_hopeless(self) -> bool:
-        """Whether the endpoint is to be given up."""
-        if self.since is None or self.last_at is None:
+    def is_hopeless(self, now: datetime) -> bool:
+        """Whether the endpoint is to be given up.
+
+        However seldom it is tried: nothing but failures is nothing but failures.
+        """
+        if self.since is None or self.deliveries < GIVEN_UP_WITH:
             return False
-        return self.last_at - self.since >= GIVEN_UP_AFTER
+        return now - self.since >= GIVEN_UP_AFTER

@@ -67,7 +67,6 @@ def target_of(url: str, *, allow_loopback: bool) -> Target:
         raise _refused("wrong_format", "A URL is written in printable ASCII, the rest encoded.")
     try:
         parts = urlsplit(url)
-        port = parts.port
     except ValueError as error:
         raise _refused("wrong_format", "It is not written as a URL.") from error
     schemes = ("https", "http") if allow_loopback else ("https",)
@@ -77,8 +76,14 @@ def target_of(url: str, *, allow_loopback: bool) -> Target:
         raise _refused("wrong_format", "A URL bears no user and no password.")
     if "#" in url:
         raise _refused("wrong_format", "A URL has no fragment: it would never be sent.")
+    if parts.hostname is not None and parts.hostname.endswith("."):
+        raise _refused("wrong_format", "A host is written without the dot at its name's end.")
     if parts.hostname is None or not _HOST.fullmatch(parts.hostname):
         raise _refused("wrong_format", "A URL needs the name or the address of a host.")
+    try:
+        port = parts.port
+    except ValueError:
+        port = 0
     if port == 0 or parts.netloc.endswith(":"):
         raise _refused("out_of_range", "A port is a number from 1 to 65535.")
     return Target(

@@ -1,19 +1,21 @@
 """Webhooks on their way: a courier in every worker, woken by what is committed.
 
-Whatever wakes it, a courier looks for all endpoints that have something to do, of all workspaces,
-under the jobs' role; the work is done in one workspace at a time under the app's. It reads the feed
-on for those that are behind, claims what is due and sends it, as many at once as fits: so many in
-all, for one workspace and to one endpoint, so that whoever is slow or down keeps nobody else
-waiting.
+It looks in the workspaces in which something was committed or has come due, and now and then in
+all, for endpoints that have something to do, under the jobs' role; the work is done in one
+workspace at a time under the app's. It reads the feed on for those that are behind, claims what is
+due and sends it, as many at once as fits: so many in all, for one workspace and to one endpoint, so
+that whoever is slow or down keeps nobody else waiting.
 
 Any number of couriers may run: what each does is made of transactions that exclude each other.
 """
 
 import asyncio
 import random
-from collections.abc import AsyncIterator
+from collections import Counter
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Final
+from uuid import UUID
 
 import prometheus_client
 import structlog
@@ -29,13 +31,13 @@ from app.storage.queries.webhooks import Stirring
 from app.storage.webhook_deliveries import Claim
 
 IN_FLIGHT: Final = 128
-"""Attempts under way in one worker."""
+"""Attempts under way in one worker; half as many to endpoints that are failing."""
 OF_ONE_WORKSPACE: Final = 32
 """Of these, for one workspace: whose receivers are slow waits for itself."""
 OF_ONE_ENDPOINT: Final = 8
 """Of these, to one endpoint; to one that is failing a single one."""
 PAUSE: Final = 0.02
-"""Seconds between two looks while nothing is under way, however much is committed."""
+"""Seconds between two looks, however much is committed."""
 SOON: Final = 0.05
 """Seconds until an event that is committed is looked for again, held back by what still runs."""
 GRACE: Final = 5.0
@@ -58,12 +60,12 @@ class WebhookMetrics:
         )
         self._pending = prometheus_client.Gauge(
             "sluice_webhook_deliveries_pending",
-            "Deliveries that wait to be tried, for the first time or again.",
+            "Deliveries that wait to be tried, for the first time or again, at enabled endpoints.",
             registry=registry,
         )
         self._oldest = prometheus_client.Gauge(
             "sluice_webhook_oldest_pending_seconds",
-            "How long the oldest of them has been waiting.",
+            "How long the longest due of them has been due.",
             registry=registry,
         )
 
@@ -96,7 +98,9 @@ class Courier:
         self._database = database
         self._outbound = outbound
         self._metrics = metrics
-        self._under_way: dict[asyncio.Task[None], Claim] = {}
+        self._under_way: dict[asyncio.Task[None], Stirring] = {}
+        self._crowded_out: set[UUID] = set()
+        self._next_look: dict[UUID, float] = {}
         self._counted_at = float("-inf")
 
     async def run(self) -> None:
@@ -104,84 +108,117 @@ class Courier:
         try:
             with self._database.notices.listening() as wake:
                 while True:
-                    await self._rest(wake, await self._look_safely())
+                    await self._look_safely(await self._woken(wake))
+                    await asyncio.sleep(PAUSE)
         finally:
             await self._leave()
 
-    async def look(self) -> float | None:
-        """Start what can be started; in how many seconds to look again at the latest, if known."""
+    async def look(self, where: Collection[UUID] | None = None) -> None:
+        """Start what can be started in these workspaces; None: in all."""
         async with self._database.read(None, role=Role.JOBS, timeouts=JOB) as connection:
             now = asyncio.get_running_loop().time()
             if now - self._counted_at >= TALLY:
                 self._metrics.waiting(await webhooks.backlog(connection))
                 self._counted_at = now
-            stirring = await webhooks.stirring(connection)
-        ahead: list[float] = []
+            stirring = await webhooks.stirring(connection, where)
+        of: dict[UUID, list[Stirring]] = {}
         for endpoint in stirring:
+            of.setdefault(endpoint.workspace_id, []).append(endpoint)
+        for workspace in sorted(of, key=self._held_by):
             try:
-                await self._attend(endpoint)
+                await self._attend(workspace, of[workspace], lazily=where is not None)
             except DatabaseUnavailable as away:
-                log.warning("webhooks.postponed", **_named(endpoint), reason=away.detail)
+                log.warning("webhooks.postponed", workspace=str(workspace), reason=away.detail)
             except Exception:
-                log.exception("webhooks.failed", **_named(endpoint))
-            if endpoint.is_unsettled:
+                log.exception("webhooks.failed", workspace=str(workspace))
+            ahead = [each.due_in for each in of[workspace] if each.due_in and each.due_in > 0]
+            if any(each.is_unsettled for each in of[workspace]):
                 ahead.append(SOON)
-            if endpoint.due_in is not None and endpoint.due_in > 0:
-                ahead.append(endpoint.due_in)
-        return min(ahead, default=None)
+            if ahead:
+                self._next_look[workspace] = now + min(ahead)
 
     async def settled(self) -> None:
         """Wait until nothing is under way."""
         while self._under_way:
             await asyncio.wait(self._under_way)
 
-    async def _look_safely(self) -> float | None:
+    async def _look_safely(self, where: Collection[UUID] | None) -> None:
         try:
-            return await self.look()
+            await self.look(where)
         except DatabaseUnavailable as away:
             log.warning("webhooks.postponed", reason=away.detail)
         except Exception:
             log.exception("webhooks.failed")
-        return None
 
-    async def _rest(self, wake: Wake, ahead: float | None) -> None:
-        # What ends writes, and what writes wakes; so the end of an attempt needs no other signal.
-        if not self._under_way:
-            await asyncio.sleep(PAUSE)
-        patience = self._database.notices.patience
-        await wake.wait(patience if ahead is None else min(ahead, patience))
+    async def _woken(self, wake: Wake) -> Collection[UUID] | None:
+        """Where to look, once it is time: where was something committed, or is due; None: in all.
 
-    async def _attend(self, endpoint: Stirring) -> None:
-        """Read the feed on for an endpoint, and start what is due of its deliveries."""
-        added = 0
-        if endpoint.is_behind:  # a page at a time: a long way back keeps no other waiting
-            added = await fan_out(
-                self._database, endpoint.workspace_id, endpoint.endpoint_id, pages=1
-            )
-        is_due = endpoint.due_in is not None and endpoint.due_in <= 0
-        if not added and not is_due:
+        What ends writes, and what writes wakes; so the end of an attempt needs no other signal,
+        and who found no room is looked at again whenever anything happens.
+        """
+        told: frozenset[UUID] | None = frozenset()
+        with suppress(TimeoutError):
+            async with asyncio.timeout_at(min(self._next_look.values(), default=None)):
+                told = await wake.wait()
+        now = asyncio.get_running_loop().time()
+        due = {where for where, at in self._next_look.items() if at <= now or told is None}
+        for workspace in due:
+            del self._next_look[workspace]
+        due |= self._crowded_out
+        self._crowded_out.clear()
+        return None if told is None else told | due
+
+    async def _attend(self, workspace: UUID, stirring: Sequence[Stirring], *, lazily: bool) -> None:
+        """Read the feed on for the endpoints of a workspace, and start what is due for them."""
+        added: Mapping[UUID, int] = {}
+        if any(each.is_behind for each in stirring):
+            # A page at a time: a long way back keeps no other waiting.
+            added = await fan_out(self._database, workspace, lazily=lazily)
+        waiting = {
+            each.endpoint_id: each
+            for each in stirring
+            if each.endpoint_id in added or (each.due_in is not None and each.due_in <= 0)
+        }
+        places, limit = self._places(workspace, waiting.values())
+        if not places:
             return
-        room = self._room_for(endpoint)
-        if room <= 0:
-            return
-        for claimed in await claim(
-            self._database, endpoint.workspace_id, endpoint.endpoint_id, room
-        ):
-            task = asyncio.create_task(self._deliver(claimed))
-            self._under_way[task] = claimed
+        claimed = await claim(self._database, workspace, places, limit)
+        for each in claimed:
+            task = asyncio.create_task(self._deliver(each))
+            self._under_way[task] = waiting[each.endpoint_id]
             task.add_done_callback(self._under_way.pop)
+        if len(claimed) >= limit:
+            self._crowded_out.add(workspace)
 
-    def _room_for(self, endpoint: Stirring) -> int:
-        """How many attempts more may be under way to this endpoint."""
-        of_endpoint = of_workspace = 0
-        for claimed in self._under_way.values():
-            of_endpoint += claimed.endpoint_id == endpoint.endpoint_id
-            of_workspace += claimed.workspace_id == endpoint.workspace_id
-        return min(
-            (1 if endpoint.is_failing else OF_ONE_ENDPOINT) - of_endpoint,
-            OF_ONE_WORKSPACE - of_workspace,
-            IN_FLIGHT - len(self._under_way),
-        )
+    def _places(
+        self, workspace: UUID, waiting: Collection[Stirring]
+    ) -> tuple[dict[UUID, int], int]:
+        """How many attempts more may be under way to these endpoints, and how many in all.
+
+        A workspace may hold no more than it leaves free: so whoever comes next finds room, however
+        many of those before hang. Endpoints that are known to fail come last, and share a half.
+        """
+        free = IN_FLIGHT - len(self._under_way)
+        held = self._held_by(workspace)
+        limit = min(OF_ONE_WORKSPACE - held, (free - held + 1) // 2)
+        failing = IN_FLIGHT // 2 - sum(each.is_failing for each in self._under_way.values())
+        to_each = Counter(each.endpoint_id for each in self._under_way.values())
+        places: dict[UUID, int] = {}
+        for each in sorted(
+            waiting, key=lambda each: (each.is_failing, to_each[each.endpoint_id], each.due_in or 0)
+        ):
+            room = (1 if each.is_failing else OF_ONE_ENDPOINT) - to_each[each.endpoint_id]
+            if room <= 0:
+                continue  # the end of its own attempts is awaited
+            if limit <= 0 or (each.is_failing and failing <= 0):
+                self._crowded_out.add(workspace)
+                break
+            failing -= each.is_failing
+            places[each.endpoint_id] = room
+        return places, limit
+
+    def _held_by(self, workspace: UUID) -> int:
+        return sum(each.workspace_id == workspace for each in self._under_way.values())
 
     async def _deliver(self, claimed: Claim) -> None:
         draw = random.random()  # noqa: S311 -- jitter
@@ -202,7 +239,3 @@ class Courier:
         for task in left:
             task.cancel()
         await asyncio.gather(*left, return_exceptions=True)
-
-
-def _named(endpoint: Stirring) -> dict[str, str]:
-    return {"workspace": str(endpoint.workspace_id), "endpoint": str(endpoint.endpoint_id)}

@@ -2,21 +2,25 @@
 
 No redirect is followed and no proxy of the environment is used; a connection serves one request.
 The whole of it, from the name's resolution to the answer's end, has one time limit, and of the
-answer no more is read than a limit says.
+answer no more is read than a limit says. Once its status is there, it is answered: how its body
+ends makes no difference.
 """
 
 import asyncio
 import ssl
 from collections.abc import Mapping
+from contextlib import AsyncExitStack, suppress
+from functools import partial
 from time import perf_counter
 from typing import Final
+from uuid import UUID
 
 import httpcore
 
 from app.domain.errors import UrlRefused
 from app.domain.webhook import Failure, Reply
 from app.domain.webhook_target import Target, target_of, unresolvable
-from app.outbound.addresses import CheckedBackend, Resolve, checked, resolve
+from app.outbound.addresses import CheckedBackend, Lookups, NoRoom, Resolve, checked, resolve
 
 TIMEOUT: Final = 15.0
 """Seconds for a whole attempt."""
@@ -26,6 +30,10 @@ MOST_BYTES: Final = 64 * 1024
 """Of an answer's body; what comes after is not read."""
 KEPT_BYTES: Final = 1024
 """Of an answer's body, kept for those who look for the fault."""
+
+
+_LATE: Final = (TimeoutError, httpcore.TimeoutException)
+_BROKEN_OFF: Final = (*_LATE, httpcore.NetworkError, httpcore.ProtocolError, OSError)
 
 
 class Outbound:
@@ -40,51 +48,61 @@ class Outbound:
         tls: ssl.SSLContext | None = None,
     ) -> None:
         self._allow_loopback = allow_loopback
-        self._resolving = resolving
+        self._lookups = Lookups(resolving)
         self._timeout = timeout
         self._given_tls = tls
 
-    async def check(self, url: str) -> None:
+    async def check(self, url: str, whose: UUID | None = None) -> None:
         """Ask now what will be asked again at every attempt. Raises UrlRefused."""
         target = target_of(url, allow_loopback=self._allow_loopback)
+        resolving = partial(self._lookups.ask, whose)
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT):
-                await checked(target, self._resolving, allow_loopback=self._allow_loopback)
-        except TimeoutError as late:
+                await checked(target, resolving, allow_loopback=self._allow_loopback)
+        except (TimeoutError, NoRoom) as late:
             raise unresolvable() from late
 
-    async def post(self, url: str, headers: Mapping[str, str], body: bytes) -> Reply:
-        """Send it, and say what came of it; never raises for what the receiver or network does."""
+    async def post(
+        self, url: str, headers: Mapping[str, str], body: bytes, whose: UUID | None = None
+    ) -> Reply:
+        """Send it for a workspace, and say what came of it.
+
+        Never raises for what the receiver or the network does; NoRoom, if it could not be tried.
+        """
         began = perf_counter()
         try:
             target = target_of(url, allow_loopback=self._allow_loopback)
-            async with asyncio.timeout(self._timeout):
-                status, retry_after, text = await self._exchange(target, headers, body)
+            resolving = partial(self._lookups.ask, whose)
+            backend = CheckedBackend(target, resolving, allow_loopback=self._allow_loopback)
+            try:
+                status, retry_after, text = await self._exchange(target, backend, headers, body)
+            finally:
+                await backend.aclose()
         except UrlRefused as refused:
             unknown = any(breach.code == "unresolvable" for breach in refused.errors)
             failure = Failure.UNRESOLVABLE if unknown else Failure.URL_REFUSED
-        except (TimeoutError, httpcore.TimeoutException):
+        except _LATE:
             failure = Failure.TIMEOUT
         except httpcore.ConnectError as failed:
             tls = isinstance(failed.__cause__, ssl.SSLError)
             failure = Failure.TLS_FAILED if tls else Failure.CONNECT_FAILED
-        except (httpcore.NetworkError, httpcore.ProtocolError, OSError):
+        except _BROKEN_OFF:
             failure = Failure.CONNECTION_LOST
         else:
             return Reply(_since(began), status, None, retry_after, text)
         return Reply(_since(began), None, failure)
 
     async def _exchange(
-        self, target: Target, headers: Mapping[str, str], body: bytes
+        self, target: Target, backend: CheckedBackend, headers: Mapping[str, str], body: bytes
     ) -> tuple[int, str | None, str]:
         """Status, Retry-After and the beginning of the body."""
+        ends = asyncio.get_running_loop().time() + self._timeout
         url = httpcore.URL(
             scheme=target.scheme.encode(),
             host=target.host.encode(),
             port=target.port,
             target=target.path.encode(),
         )
-        backend = CheckedBackend(target, self._resolving, allow_loopback=self._allow_loopback)
         connection = httpcore.AsyncHTTPConnection(
             url.origin,
             ssl_context=self._tls if target.scheme == "https" else None,
@@ -98,31 +116,27 @@ class Outbound:
             ("Connection", "close"),
             *headers.items(),
         ]
-        try:
-            async with connection.stream(
-                "POST",
-                url,
-                headers=sent,
-                content=body,
-                extensions={"timeout": {"connect": CONNECT_TIMEOUT}},
-            ) as response:
-                kept, read = b"", 0
-                async for chunk in response.aiter_stream():
-                    kept += chunk[: KEPT_BYTES - len(kept)]
-                    read += len(chunk)
-                    if read >= MOST_BYTES:
-                        break
-                asked = next(
-                    (
-                        value.decode("latin-1")
-                        for name, value in response.headers
-                        if name.lower() == b"retry-after"
-                    ),
-                    None,
+        async with AsyncExitStack() as answering:
+            async with asyncio.timeout_at(ends):
+                response = await answering.enter_async_context(
+                    connection.stream(
+                        "POST",
+                        url,
+                        headers=sent,
+                        content=body,
+                        extensions={"timeout": {"connect": CONNECT_TIMEOUT}},
+                    )
                 )
-                return response.status, asked, _text(kept)
-        finally:
-            await connection.aclose()
+            text = _text(await _beginning(response, ends))
+        asked = next(
+            (
+                value.decode("latin-1")
+                for name, value in response.headers
+                if name.lower() == b"retry-after"
+            ),
+            None,
+        )
+        return response.status, asked, text
 
     @property
     def _tls(self) -> ssl.SSLContext:
@@ -130,6 +144,19 @@ class Outbound:
         if self._given_tls is None:
             self._given_tls = httpcore.default_ssl_context()
         return self._given_tls
+
+
+async def _beginning(response: httpcore.Response, ends: float) -> bytes:
+    """What is kept of the body; one that breaks off or has no end is read as far as it goes."""
+    kept, read = b"", 0
+    with suppress(*_BROKEN_OFF):
+        async with asyncio.timeout_at(ends):
+            async for chunk in response.aiter_stream():
+                kept += chunk[: KEPT_BYTES - len(kept)]
+                read += len(chunk)
+                if read >= MOST_BYTES:
+                    break
+    return kept
 
 
 def _since(began: float) -> float:

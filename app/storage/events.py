@@ -134,6 +134,12 @@ def append(
     )
 
 
+def behind(position: Position) -> Position:
+    """The horizon of who reads up to a position and with it."""
+    epoch, xid, number = position
+    return epoch, xid, number + 1
+
+
 async def append_all(connection: Connection, workspace: UUID, parts: Sequence[Part]) -> None:
     """Tell of many changes in one statement; the parts are `append`'s."""
     if parts:
@@ -211,6 +217,25 @@ async def horizon(connection: AsyncConnection) -> Position:
     """
     row = (await connection.execute(HORIZON)).one()
     return row.epoch, row.xmin, 0
+
+
+async def nth(
+    connection: AsyncConnection, workspace: UUID, position: Position, horizon: Position, count: int
+) -> Position | None:
+    """Where the event stands that is so many behind `position`; None where there are fewer.
+
+    For who passes over most of what happened: `after` bounds what it finds, not what it looks at.
+    """
+    place = tuple_(event.c.epoch, event.c.xid, event.c.n)
+    found = await connection.execute(
+        select(event.c.epoch, event.c.xid, event.c.n)
+        .where(event.c.workspace_id == workspace, place > position, place < horizon)
+        .order_by(event.c.epoch, event.c.xid, event.c.n)
+        .offset(count - 1)
+        .limit(1)
+    )
+    row = found.first()
+    return None if row is None else (row.epoch, int(row.xid), row.n)
 
 
 async def unsettled(connection: AsyncConnection, workspace: UUID, horizon: Position) -> bool:

@@ -323,7 +323,7 @@ class WebhookEndpointColumns(Owned):
     disabled_at: Named[datetime | None] = Column(Instant)
     disabled_reason: Named[str | None] = Column(Text)
     failing_since: Named[datetime | None] = Column(Instant)
-    last_failed_at: Named[datetime | None] = Column(Instant)
+    failed_deliveries: Named[int] = Column(BigInteger, server_default=text("0"))  # since then
     # The feed has been looked through for it up to here; the number of its last delivery
     epoch: Named[int] = Column(Integer)
     xid: Named[int] = Column(TransactionId)

@@ -17,6 +17,7 @@ import asyncpg
 
 from app.domain.errors import NotFound
 from app.domain.webhook import Delivery, DeliveryState, Reply
+from app.domain.webhook_retries import ATTEMPTS
 from app.storage.engine import Connection
 from app.storage.events import Event, Position
 from app.storage.statement import Part
@@ -27,40 +28,49 @@ LEASE: Final = timedelta(seconds=60)
 APPEND: Final = """
 INSERT INTO webhook_delivery (workspace_id, endpoint_id, sequence, event_id, epoch, xid, n,
                               next_attempt_at, created_at, replay_of)
-SELECT $1, $2, $3 + told.nth, told.event_id, told.epoch, told.xid, told.n,
-       statement_timestamp(), statement_timestamp(), $8
-FROM unnest($4::uuid[], $5::int[], $6::xid8[], $7::bigint[])
-     WITH ORDINALITY AS told (event_id, epoch, xid, n, nth)
+SELECT $1, told.endpoint_id, told.sequence, told.event_id, told.epoch, told.xid, told.n,
+       statement_timestamp(), statement_timestamp(), told.replay_of
+FROM unnest($2::uuid[], $3::bigint[], $4::uuid[], $5::int[], $6::xid8[], $7::bigint[],
+            $8::bigint[])
+     AS told (endpoint_id, sequence, event_id, epoch, xid, n, replay_of)
 """
 
-# The statement's own time and not the clock's, so that the index can be searched for it.
+# The statement's own time and not the clock's, so that the index can be searched for it. One whose
+# last attempt has left no word (its worker died, or could not note it) ends here.
 CLAIM: Final = """
 WITH due AS MATERIALIZED (
-    SELECT d.sequence FROM webhook_delivery AS d
-    WHERE d.workspace_id = $1 AND d.endpoint_id = $2 AND d.state = 'pending'
-      AND d.next_attempt_at <= statement_timestamp()
-    ORDER BY d.next_attempt_at, d.sequence LIMIT $3 FOR NO KEY UPDATE SKIP LOCKED
+    SELECT next.* FROM unnest($2::uuid[], $3::int[]) AS asked (endpoint_id, places)
+    JOIN webhook_endpoint AS w ON w.workspace_id = $1 AND w.endpoint_id = asked.endpoint_id
+     AND w.disabled_at IS NULL
+    CROSS JOIN LATERAL (
+        SELECT d.endpoint_id, d.sequence, d.attempts >= $6 AS is_over FROM webhook_delivery AS d
+        WHERE d.workspace_id = $1 AND d.endpoint_id = asked.endpoint_id AND d.state = 'pending'
+          AND d.next_attempt_at <= statement_timestamp()
+        ORDER BY d.next_attempt_at, d.sequence LIMIT asked.places FOR NO KEY UPDATE SKIP LOCKED
+    ) AS next LIMIT $4
+), over AS (
+    UPDATE webhook_delivery AS d
+    SET state = 'failed', next_attempt_at = NULL, finished_at = statement_timestamp()
+    FROM due WHERE due.is_over
+      AND d.workspace_id = $1 AND d.endpoint_id = due.endpoint_id AND d.sequence = due.sequence
 ), taken AS (
     UPDATE webhook_delivery AS d
-    SET attempts = d.attempts + 1, next_attempt_at = statement_timestamp() + $4
-    FROM due WHERE d.workspace_id = $1 AND d.endpoint_id = $2 AND d.sequence = due.sequence
+    SET attempts = d.attempts + 1, next_attempt_at = statement_timestamp() + $5
+    FROM due WHERE NOT due.is_over
+      AND d.workspace_id = $1 AND d.endpoint_id = due.endpoint_id AND d.sequence = due.sequence
     RETURNING d.*
 )
-SELECT d.sequence, d.attempts, w.url, statement_timestamp() AS now, e.*, p.key AS pipeline,
+SELECT d.endpoint_id, d.sequence, d.attempts, w.url, statement_timestamp() AS now, e.*,
+       p.key AS pipeline,
        ARRAY(SELECT s.secret FROM webhook_secret AS s
-             WHERE s.workspace_id = $1 AND s.endpoint_id = $2
+             WHERE s.workspace_id = $1 AND s.endpoint_id = d.endpoint_id
                AND (s.expires_at IS NULL OR s.expires_at > statement_timestamp())
              ORDER BY s.secret_id DESC) AS secrets
 FROM taken AS d
-JOIN webhook_endpoint AS w ON w.workspace_id = $1 AND w.endpoint_id = $2
+JOIN webhook_endpoint AS w ON w.workspace_id = $1 AND w.endpoint_id = d.endpoint_id
 JOIN event AS e ON e.workspace_id = $1 AND e.epoch = d.epoch AND e.xid = d.xid AND e.n = d.n
 LEFT JOIN pipeline AS p ON p.workspace_id = $1 AND p.pipeline_id = e.pipeline_id
-ORDER BY d.sequence
-"""
-
-CLAIMABLE: Final = """
-SELECT EXISTS (SELECT FROM webhook_endpoint
-               WHERE workspace_id = $1 AND endpoint_id = $2 AND disabled_at IS NULL)
+ORDER BY d.endpoint_id, d.sequence
 """
 
 FINISH: Final = """
@@ -76,16 +86,46 @@ WHERE workspace_id = $1 AND endpoint_id = $2 AND sequence = $3 AND attempts = $4
   AND state = 'pending'
 """
 
+# It was never sent, and is as it was before its claim.
+RELEASE: Final = """
+UPDATE webhook_delivery
+SET attempts = attempts - 1, next_attempt_at = clock_timestamp() + $5
+WHERE workspace_id = $1 AND endpoint_id = $2 AND sequence = $3 AND attempts = $4
+  AND state = 'pending'
+"""
+
+# What waits for its next attempt, and not what is under way: that has left no word yet.
+HASTEN: Final = """
+UPDATE webhook_delivery AS d SET next_attempt_at = statement_timestamp()
+WHERE d.workspace_id = $1 AND d.endpoint_id = $2 AND d.state = 'pending'
+  AND d.next_attempt_at > statement_timestamp()
+  AND EXISTS (SELECT FROM webhook_attempt AS a
+              WHERE a.workspace_id = $1 AND a.endpoint_id = $2 AND a.sequence = d.sequence
+                AND a.number = d.attempts)
+"""
+
+# What was erased while it was under way is not kept in the words of the receiver either.
 NOTE: Final = """
 INSERT INTO webhook_attempt (workspace_id, endpoint_id, sequence, number, started_at, seconds,
                              status, failure, response)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8,
+        CASE WHEN EXISTS (SELECT FROM event AS e
+                          WHERE e.workspace_id = $1 AND (e.epoch, e.xid, e.n) = ($10, $11, $12)
+                            AND e.data <> '{}') THEN $9 ELSE '' END)
 """
 
-DELIVERED: Final = """
-SELECT DISTINCT event_id FROM webhook_delivery
+EARLIER: Final = """
+SELECT event_id, max(sequence) AS last, bool_or(state <> 'failed') AS is_served
+FROM webhook_delivery
 WHERE workspace_id = $1 AND event_id = ANY ($3::uuid[]) AND endpoint_id = $2
-  AND state = 'delivered'
+GROUP BY event_id
+"""
+
+COUNT_PENDING: Final = """
+SELECT count(*) FROM (
+    SELECT FROM webhook_delivery
+    WHERE workspace_id = $1 AND endpoint_id = $2 AND state = 'pending' LIMIT $3
+) AS pending
 """
 
 READ: Final = """
@@ -148,27 +188,28 @@ class Claim:
     now: datetime
 
 
-async def append(
-    connection: Connection,
-    workspace: UUID,
-    endpoint_id: UUID,
-    last_sequence: int,
-    told: Sequence[tuple[UUID, Position]],
-    *,
-    replay_of: int | None = None,
-) -> None:
-    """Add a delivery for each of these events, numbered so that the last is `last_sequence`."""
+@dataclass(frozen=True, slots=True)
+class Told:
+    """A delivery that is to be added: an event for an endpoint, under a number."""
+
+    endpoint_id: UUID
+    sequence: int
+    event_id: UUID
+    position: Position
+    replay_of: int | None = None
+
+
+async def append(connection: Connection, workspace: UUID, told: Sequence[Told]) -> None:
+    """Add these deliveries, due at once."""
     if told:
-        places = [position for _, position in told]
-        await connection.execute(
-            APPEND,
-            workspace,
-            endpoint_id,
-            last_sequence - len(told),
-            [event_id for event_id, _ in told],
-            *(list(column) for column in zip(*places, strict=True)),
-            replay_of,
+        columns = zip(
+            *(
+                (each.endpoint_id, each.sequence, each.event_id, *each.position, each.replay_of)
+                for each in told
+            ),
+            strict=True,
         )
+        await connection.execute(APPEND, workspace, *(list(column) for column in columns))
 
 
 async def append_event(connection: Connection, told: Part) -> tuple[UUID, Position]:
@@ -179,16 +220,20 @@ async def append_event(connection: Connection, told: Part) -> tuple[UUID, Positi
 
 
 async def claim(
-    connection: Connection, workspace: UUID, endpoint_id: UUID, limit: int
+    connection: Connection, workspace: UUID, places: Mapping[UUID, int], limit: int
 ) -> list[Claim]:
-    """Take deliveries that are due, and count an attempt of each; the longest due first."""
-    if not await connection.fetchval(CLAIMABLE, workspace, endpoint_id):
-        return []
-    rows = await connection.fetch(CLAIM, workspace, endpoint_id, limit, LEASE)
+    """Take deliveries that are due, and count an attempt of each; the longest due first.
+
+    Of each endpoint at most so many as it has places, and no more than `limit` of all; those that
+    have had their last attempt end as failed.
+    """
+    rows = await connection.fetch(
+        CLAIM, workspace, list(places), list(places.values()), limit, LEASE, ATTEMPTS
+    )
     return [
         Claim(
             workspace,
-            endpoint_id,
+            row["endpoint_id"],
             row["sequence"],
             row["attempts"],
             row["url"],
@@ -210,6 +255,16 @@ def postpone(claim: Claim, wait: timedelta) -> Part:
     return Part(POSTPONE, (*_attempt(claim), wait), guarded=True)
 
 
+def release(claim: Claim, wait: timedelta) -> Part:
+    """The part that gives back what was claimed and never sent, for so long; guarded as above."""
+    return Part(RELEASE, (*_attempt(claim), wait), guarded=True)
+
+
+def hasten(workspace: UUID, endpoint_id: UUID) -> Part:
+    """The part that has what waits to be tried again tried now."""
+    return Part(HASTEN, (workspace, endpoint_id))
+
+
 def note(claim: Claim, reply: Reply) -> Part:
     """The part that keeps what came of an attempt."""
     return Part(
@@ -221,16 +276,26 @@ def note(claim: Claim, reply: Reply) -> Part:
             reply.status,
             None if reply.failure is None else reply.failure.value,
             reply.text,
+            *claim.event.position,
         ),
     )
 
 
-async def delivered(
+async def earlier(
     connection: Connection, workspace: UUID, endpoint_id: UUID, event_ids: Sequence[UUID]
-) -> set[UUID]:
-    """Which of these events the endpoint has taken."""
-    rows = await connection.fetch(DELIVERED, workspace, endpoint_id, list(event_ids))
-    return {row["event_id"] for row in rows}
+) -> dict[UUID, tuple[int, bool]]:
+    """Of those events that the endpoint had: the last number, and whether it has taken it or will.
+
+    What waits will be sent; what has failed was served to nobody.
+    """
+    rows = await connection.fetch(EARLIER, workspace, endpoint_id, list(event_ids))
+    return {row["event_id"]: (row["last"], row["is_served"]) for row in rows}
+
+
+async def pending(connection: Connection, workspace: UUID, endpoint_id: UUID, *, up_to: int) -> int:
+    """How many deliveries wait for the endpoint; no more than `up_to` are counted."""
+    waiting: int = await connection.fetchval(COUNT_PENDING, workspace, endpoint_id, up_to)
+    return waiting
 
 
 async def read(

@@ -49,43 +49,51 @@ READ: Final = f"SELECT {_COLUMNS}"
 
 CHANGE: Final = """
 UPDATE webhook_endpoint
-SET version = version + 1, url = $3, description = $4, types = $5, pipeline_id = $6, stages = $7,
+SET version = $10, url = $3, description = $4, types = $5, pipeline_id = $6, stages = $7,
     include_historical = $8, updated_at = $9
 WHERE workspace_id = $1 AND endpoint_id = $2
 """
 
-# The streak of failures goes on or ends with the attempts to come, not with those that were.
 ENABLE: Final = """
 UPDATE webhook_endpoint
-SET disabled_at = NULL, disabled_reason = NULL, failing_since = NULL, last_failed_at = NULL,
+SET disabled_at = NULL, disabled_reason = NULL,
     epoch = (SELECT max(epoch) FROM epoch), xid = pg_snapshot_xmin(pg_current_snapshot()), n = 0
 WHERE workspace_id = $1 AND endpoint_id = $2
 """
 
 DISABLE: Final = """
 UPDATE webhook_endpoint
-SET version = version + 1, disabled_at = $3, disabled_reason = $4, updated_at = $3
+SET version = $5, disabled_at = $3, disabled_reason = $4, updated_at = $3
 WHERE workspace_id = $1 AND endpoint_id = $2 AND disabled_at IS NULL
 """
 
+# Streaks come and go by themselves; whoever changes an endpoint need not have seen the last one.
 FAILED: Final = """
-UPDATE webhook_endpoint
-SET version = version + (failing_since IS DISTINCT FROM $3)::int, failing_since = $3,
-    last_failed_at = $4
+UPDATE webhook_endpoint SET failing_since = $3, failed_deliveries = $4
 WHERE workspace_id = $1 AND endpoint_id = $2
 """
 
-SUCCEEDED: Final = """
-UPDATE webhook_endpoint SET version = version + 1, failing_since = NULL, last_failed_at = NULL
+END_STREAK: Final = """
+UPDATE webhook_endpoint SET failing_since = NULL, failed_deliveries = 0
 WHERE workspace_id = $1 AND endpoint_id = $2 AND failing_since IS NOT NULL
 """
 
+# One that somebody holds is left for the next time: whoever waits for many could wait for another
+# who waits for one of them.
 TOLD: Final = """
-UPDATE webhook_endpoint
-SET epoch = $3, xid = $4, n = $5, last_sequence = last_sequence + $6
-WHERE workspace_id = $1 AND endpoint_id = $2 AND disabled_at IS NULL AND version = $7
-  AND (epoch, xid, n) = ($8, $9, $10)
-RETURNING last_sequence
+WITH told AS (
+    SELECT * FROM unnest($5::uuid[], $6::bigint[], $7::int[], $8::xid8[], $9::bigint[], $10::int[])
+        AS told (endpoint_id, version, epoch, xid, n, deliveries)
+), free AS MATERIALIZED (
+    SELECT endpoint_id FROM webhook_endpoint WHERE workspace_id = $1 AND endpoint_id = ANY ($5)
+    FOR NO KEY UPDATE SKIP LOCKED
+)
+UPDATE webhook_endpoint AS w
+SET epoch = $2, xid = $3, n = $4, last_sequence = w.last_sequence + told.deliveries
+FROM told JOIN free USING (endpoint_id)
+WHERE w.workspace_id = $1 AND w.endpoint_id = told.endpoint_id AND w.disabled_at IS NULL
+  AND w.version = told.version AND (w.epoch, w.xid, w.n) = (told.epoch, told.xid, told.n)
+RETURNING w.endpoint_id, w.last_sequence
 """
 
 COUNT_ON: Final = """
@@ -132,7 +140,7 @@ def add(
 
 
 def change(workspace: UUID, after: Endpoint, at: datetime) -> Part:
-    """The part that writes what a caller may change."""
+    """The part that writes what a caller may change, as the version after `after`'s."""
     return Part(
         CHANGE,
         (
@@ -142,6 +150,7 @@ def change(workspace: UUID, after: Endpoint, at: datetime) -> Part:
             after.description,
             *_filter(after.subscription),
             at,
+            after.version + 1,
         ),
     )
 
@@ -151,19 +160,19 @@ def enable(workspace: UUID, endpoint_id: UUID) -> Part:
     return Part(ENABLE, (workspace, endpoint_id))
 
 
-def disable(workspace: UUID, endpoint_id: UUID, reason: Disabling, at: datetime) -> Part:
-    """The part that has it told nothing more."""
-    return Part(DISABLE, (workspace, endpoint_id, at, reason.value))
+def disable(workspace: UUID, before: Endpoint, reason: Disabling, at: datetime) -> Part:
+    """The part that has it told nothing more, as the version after `before`'s."""
+    return Part(DISABLE, (workspace, before.endpoint_id, at, reason.value, before.version + 1))
 
 
 def failed(workspace: UUID, endpoint_id: UUID, streak: Streak) -> Part:
     """The part that keeps the streak of failures."""
-    return Part(FAILED, (workspace, endpoint_id, streak.since, streak.last_at))
+    return Part(FAILED, (workspace, endpoint_id, streak.since, streak.deliveries))
 
 
-def succeeded(workspace: UUID, endpoint_id: UUID) -> Part:
+def end_streak(workspace: UUID, endpoint_id: UUID) -> Part:
     """The part that ends a streak of failures, if there is one."""
-    return Part(SUCCEEDED, (workspace, endpoint_id))
+    return Part(END_STREAK, (workspace, endpoint_id))
 
 
 def add_secret(workspace: UUID, endpoint_id: UUID, secret: bytes) -> Part:
@@ -186,26 +195,35 @@ async def read(
     row = await connection.fetchrow(READ, workspace, endpoint_id)
     if row is None:
         raise _no_endpoint(endpoint_id)
-    return endpoint_of(dict(row)), Streak(row["failing_since"], row["last_failed_at"]), row["now"]
+    return (
+        endpoint_of(dict(row)),
+        Streak(row["failing_since"], row["failed_deliveries"]),
+        row["now"],
+    )
 
 
 async def told(
-    connection: Connection, workspace: UUID, before: Endpoint, onward: Position, deliveries: int
-) -> int | None:
-    """Note that the feed was looked through up to `onward`, and that so many deliveries follow.
+    connection: Connection,
+    workspace: UUID,
+    moved: Mapping[UUID, tuple[Endpoint, int]],
+    onward: Position,
+) -> dict[UUID, int]:
+    """Note that the feed was looked through up to `onward`; so many deliveries follow for each.
 
-    The number of the last of them; None, and nothing done, where the endpoint is not as it was.
+    By endpoint the number of its last one; those that are not as they were read are left out, and
+    nothing is done with them.
     """
-    last: int | None = await connection.fetchval(
+    before = [endpoint for endpoint, _ in moved.values()]
+    rows = await connection.fetch(
         TOLD,
         workspace,
-        before.endpoint_id,
         *onward,
-        deliveries,
-        before.version,
-        *before.position,
+        list(moved),
+        [endpoint.version for endpoint in before],
+        *(list(column) for column in zip(*(each.position for each in before), strict=True)),
+        [deliveries for _, deliveries in moved.values()],
     )
-    return last
+    return {row["endpoint_id"]: row["last_sequence"] for row in rows}
 
 
 async def count_on(
@@ -228,6 +246,12 @@ async def one(connection: AsyncConnection, workspace: UUID, endpoint_id: UUID) -
     if row is None:
         raise _no_endpoint(endpoint_id)
     return endpoint_of(row)
+
+
+async def enabled(connection: AsyncConnection, workspace: UUID) -> list[Endpoint]:
+    """All endpoints of the workspace that are told of events."""
+    wanted = _endpoints(workspace).where(webhook_endpoint.c.disabled_at.is_(None))
+    return [endpoint_of(row) for row in (await connection.execute(wanted)).mappings()]
 
 
 async def page(

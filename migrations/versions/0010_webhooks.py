@@ -30,7 +30,7 @@ GRANTS_OF_JOBS = (
     ),
     (
         "webhook_delivery",
-        "SELECT (workspace_id, endpoint_id, sequence, state, next_attempt_at, created_at, finished_at), DELETE",
+        "SELECT (workspace_id, endpoint_id, sequence, state, next_attempt_at, finished_at), DELETE",
     ),
     ("webhook_attempt", "SELECT (workspace_id, endpoint_id, sequence), DELETE"),
     ("webhook_secret", "SELECT (expires_at), DELETE"),
@@ -59,7 +59,9 @@ def upgrade() -> None:
         sa.Column("disabled_at", INSTANT, nullable=True),
         sa.Column("disabled_reason", sa.Text(), nullable=True),
         sa.Column("failing_since", INSTANT, nullable=True),
-        sa.Column("last_failed_at", INSTANT, nullable=True),
+        sa.Column(
+            "failed_deliveries", sa.BigInteger(), server_default=sa.text("0"), nullable=False
+        ),
         sa.Column("epoch", sa.Integer(), nullable=False),
         sa.Column("xid", TransactionId(), nullable=False),
         sa.Column("n", sa.BigInteger(), nullable=False),

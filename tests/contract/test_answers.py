@@ -175,7 +175,6 @@ async def test_webhooks_are_answered_as_described(
     one = made.headers["Location"]
     holds(document, await client.get(endpoints), 200)
     holds(document, await client.get(one), 200)
-    holds(document, await client.get(one, headers={"If-None-Match": '"1"'}), 304)
     holds(document, await client.patch(one, json={"enabled": True}), 428)
     holds(document, await client.post(f"{one}/secret", json={}), 200)
     tested = holds(document, await client.post(f"{one}/test"), 201)

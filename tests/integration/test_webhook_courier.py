@@ -1,8 +1,9 @@
 """The courier: woken by commits, fair to all endpoints, and leaving nothing behind."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from typing import Any
+from uuid import UUID
 
 import httpx
 import pytest
@@ -10,8 +11,17 @@ from prometheus_client import CollectorRegistry
 
 from app.domain.access import Principal
 from app.domain.api_key import ApiKey
-from app.jobs.deliver_webhooks import OF_ONE_ENDPOINT, Courier, WebhookMetrics, delivering
+from app.jobs.deliver_webhooks import (
+    IN_FLIGHT,
+    OF_ONE_ENDPOINT,
+    OF_ONE_WORKSPACE,
+    PAUSE,
+    Courier,
+    WebhookMetrics,
+    delivering,
+)
 from app.jobs.scheduler import clear_what_is_old
+from app.outbound.sending import Outbound
 from app.storage.engine import Connection, Database
 from tests.conftest import make_workspace, running
 from tests.factories import keep_pipeline, move, open_deal, sales_pipeline
@@ -70,6 +80,17 @@ async def until(condition: Callable[[], Awaitable[Any]]) -> None:
     async with asyncio.timeout(20):
         while not await condition():
             pass
+
+
+async def let_streaks_begin(database: Database, workspace: UUID) -> None:
+    """As if all endpoints of the workspace had failed a moment ago."""
+
+    async def work(connection: Connection) -> None:
+        await connection.execute(
+            "UPDATE webhook_endpoint SET failing_since = now() WHERE workspace_id = $1", workspace
+        )
+
+    await database.write(workspace, work)
 
 
 async def settle(courier: Courier, count: int, client: httpx.AsyncClient, made: Any) -> None:
@@ -153,6 +174,117 @@ async def test_an_endpoint_that_hangs_takes_its_share_and_keeps_no_other_waiting
         await courier.settled()
 
 
+async def test_workspaces_that_hang_leave_room_for_whoever_comes_next(
+    alone: Database, own_database: str, receiver: Receiver, registry: CollectorRegistry
+) -> None:
+    patient = Outbound(allow_loopback=True, timeout=60)  # nothing ends by itself meanwhile
+    courier = Courier(alone, patient, WebhookMetrics(registry))
+    async with receiving() as hanging, running(own_database) as connect:
+        hanging.hold = asyncio.Event()
+        for _ in range(4):  # each with more than a workspace may have under way
+            principal, key = await make_workspace(alone)
+            for _ in range(6):
+                await endpoint(connect(key), hanging.url)
+            await tell(alone, principal.workspace_id, OF_ONE_ENDPOINT)
+        most = 4 * OF_ONE_WORKSPACE
+
+        async def all_that_fits() -> bool:
+            before = len(hanging.received)
+            await courier.look()
+            return before == len(hanging.received) > 2 * OF_ONE_WORKSPACE
+
+        await until(all_that_fits)
+        assert most // 2 < len(hanging.received) < IN_FLIGHT
+        principal, key = await make_workspace(alone)
+        await endpoint(connect(key), receiver.url)
+        await tell(alone, principal.workspace_id)
+
+        async def served() -> bool:
+            await courier.look()
+            return len(receiver.received) == 1
+
+        await until(served)
+        assert hanging.answered == 0
+        hanging.hold.set()
+        await courier.settled()
+
+
+async def test_endpoints_that_are_known_to_fail_share_a_half_of_the_room(
+    alone: Database, own_database: str, courier: Courier
+) -> None:
+    async with receiving() as hanging, running(own_database) as connect:
+        hanging.hold = asyncio.Event()
+        for _ in range(3):
+            principal, key = await make_workspace(alone)
+            for _ in range(30):
+                await endpoint(connect(key), hanging.url)
+            await let_streaks_begin(alone, principal.workspace_id)
+            await tell(alone, principal.workspace_id, 2)
+
+        async def looked() -> bool:
+            before = len(hanging.received)
+            await courier.look()
+            assert len(hanging.received) <= IN_FLIGHT // 2
+            return before == len(hanging.received) == IN_FLIGHT // 2
+
+        await until(looked)
+        hanging.hold.set()
+        await courier.settled()
+
+
+async def test_a_courier_that_is_told_where_looks_there_and_nowhere_else(
+    alone: Database, own_database: str, courier: Courier
+) -> None:
+    async with receiving() as one, receiving() as other, running(own_database) as connect:
+        told = []
+        for receiver in (one, other):
+            principal, key = await make_workspace(alone)
+            await endpoint(connect(key), receiver.url)
+            await tell(alone, principal.workspace_id)
+            told.append(principal.workspace_id)
+
+        async def served() -> bool:
+            await courier.look(told[:1])
+            await courier.settled()
+            return len(one.received) == 1
+
+        await until(served)
+        assert other.connections == 0
+        await courier.look()
+        await courier.settled()
+        assert len(other.received) == 1
+
+
+async def test_an_attempt_under_way_makes_no_courier_look_more_often(
+    alone: Database,
+    owner: tuple[Principal, ApiKey],
+    caller: httpx.AsyncClient,
+    receiver: Receiver,
+    registry: CollectorRegistry,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    receiver.hold = asyncio.Event()
+    await endpoint(caller, receiver.url)
+    elsewhere = (await make_workspace(alone))[0].workspace_id
+    looks, look = 0, Courier.look
+
+    async def counted(courier: Courier, where: Collection[UUID] | None = None) -> None:
+        nonlocal looks
+        looks += 1
+        await look(courier, where)
+
+    monkeypatch.setattr(Courier, "look", counted)
+    clock = asyncio.get_running_loop().time
+    async with delivering(alone, HERE, WebhookMetrics(registry)):
+        await tell(alone, owner[0].workspace_id)
+        await receiver.has(1)
+        looks, began = 0, clock()
+        for _ in range(200):
+            await tell(alone, elsewhere)
+        assert looks <= (clock() - began) / PAUSE + 1
+        receiver.hold.set()
+
+
 async def test_of_an_endpoint_that_fails_one_delivery_is_tried_at_a_time(
     alone: Database,
     owner: tuple[Principal, ApiKey],
@@ -206,18 +338,30 @@ async def test_the_figures_tell_how_much_waits_and_since_when(
     owner: tuple[Principal, ApiKey],
     caller: httpx.AsyncClient,
     receiver: Receiver,
-    registry: CollectorRegistry,
 ) -> None:
     workspace = owner[0].workspace_id
     made = await endpoint(caller, receiver.url)
     for _ in range(3):
         await caller.post(f"{ENDPOINTS}/{made['id']}/test")
-    await let_time_pass(alone, workspace, "webhook_delivery", ["next_attempt_at"], "-1 hour")
-    await Courier(alone, HERE, WebhookMetrics(registry)).look()
-    assert registry.get_sample_value("sluice_webhook_deliveries_pending") == 3
-    oldest = registry.get_sample_value("sluice_webhook_oldest_pending_seconds")
+    await let_time_pass(alone, workspace, "webhook_delivery", ["next_attempt_at"], "1 hour")
+
+    async def counted() -> tuple[float | None, float | None]:
+        registry = CollectorRegistry()
+        courier = Courier(alone, HERE, WebhookMetrics(registry))
+        await courier.look([])  # counts, and sends nothing
+        return (
+            registry.get_sample_value("sluice_webhook_deliveries_pending"),
+            registry.get_sample_value("sluice_webhook_oldest_pending_seconds"),
+        )
+
+    pending, oldest = await counted()
+    assert pending == 3
     assert oldest is not None
-    assert 0 < oldest < 60
+    assert 3600 <= oldest < 3660
+    await let_time_pass(alone, workspace, "webhook_delivery", ["next_attempt_at"], "-2 hours")
+    assert await counted() == (3, 0)  # nothing is due
+    await caller.patch(f"{ENDPOINTS}/{made['id']}", json={"enabled": False}, headers=ANY)
+    assert await counted() == (0, 0)  # and nothing will be
 
 
 async def test_a_database_that_is_away_ends_no_courier() -> None:

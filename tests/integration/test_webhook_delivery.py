@@ -10,10 +10,13 @@ import httpx
 import pytest
 from standardwebhooks.webhooks import Webhook
 
-from app.actions.deliver_webhook import Outcome, claim, deliver, note, send
-from app.actions.fan_out_webhooks import PAGE, fan_out
+from app.actions import deliver_webhook
+from app.actions.deliver_webhook import Outcome, deliver, note, send
+from app.actions.fan_out_webhooks import fan_out
+from app.domain.webhook_retries import ATTEMPTS
+from app.outbound import addresses
 from app.outbound.sending import Outbound
-from app.storage.engine import Connection, Database
+from app.storage.engine import JOB, Connection, Database
 from tests.factories import keep_pipeline, move, open_deal, sales_pipeline
 from tests.feed import events_so_far
 from tests.receiver import Received, Receiver, receiving, saying
@@ -21,6 +24,7 @@ from tests.webhooks import (
     ANY,
     ENDPOINTS,
     HERE,
+    claimed_of,
     deliveries,
     delivery,
     endpoint,
@@ -163,7 +167,7 @@ async def test_a_host_that_has_moved_inward_is_sent_nothing(
     async def inward(_: str, __: int) -> Sequence[str]:
         return ["10.0.0.7"]
 
-    made = await endpoint(client, receiver.url)
+    made = await endpoint(client, receiver.url.replace("127.0.0.1", "localhost"))
     await tell(database, workspace)
     await fanned_out(database, workspace, made, 1)
     outbound = Outbound(allow_loopback=True, resolving=inward)
@@ -180,7 +184,7 @@ async def test_a_receiver_that_is_gone_is_disabled_at_once_and_others_are_told(
     made = await endpoint(client, receiver.url, description="Team channel")
     await tell(database, workspace, 2)
     await fanned_out(database, workspace, made, 2)
-    first, _ = await claim(database, workspace, UUID(made["id"]), 2)
+    first, _ = await claimed_of(database, workspace, made, 2)
     assert await deliver(database, HERE, first, 0.5) is Outcome.FAILED
     found = await shown(client, made)
     assert not found["enabled"]
@@ -194,7 +198,7 @@ async def test_a_receiver_that_is_gone_is_disabled_at_once_and_others_are_told(
     await let_waits_end(database, workspace)
     assert await send_due(database, workspace, made) == []
     await tell(database, workspace)
-    assert await fan_out(database, workspace, UUID(made["id"])) == 0
+    assert await fan_out(database, workspace) == {}
 
 
 async def test_after_five_days_of_nothing_but_failures_an_endpoint_is_disabled(
@@ -204,12 +208,16 @@ async def test_after_five_days_of_nothing_but_failures_an_endpoint_is_disabled(
     made = await endpoint(client, receiver.url)
     await tell(database, workspace)
     await fanned_out(database, workspace, made, 1)
-    for day in range(6):
-        assert (await shown(client, made))["enabled"], day
+    for _ in range(ATTEMPTS):
         await send_due(database, workspace, made)
         await let_waits_end(database, workspace)
-        columns = ["failing_since", "last_failed_at"]
-        await let_time_pass(database, workspace, "webhook_endpoint", columns, "1 day")
+    await let_time_pass(database, workspace, "webhook_endpoint", ["failing_since"], "30 days")
+    await tell(database, workspace, 2)  # after a month in which there was nothing to tell
+    await fanned_out(database, workspace, made, 2)
+    for attempt in range(ATTEMPTS):
+        assert (await shown(client, made))["enabled"], attempt  # one delivery proves nothing
+        await send_due(database, workspace, made)
+        await let_waits_end(database, workspace)
     found = await shown(client, made)
     assert found["disabled"]["reason"] == "failing"
     (told,) = await events_so_far(database, client, types="webhook_endpoint.disabled")
@@ -217,6 +225,8 @@ async def test_after_five_days_of_nothing_but_failures_an_endpoint_is_disabled(
     enabled = await client.patch(f"{ENDPOINTS}/{made['id']}", json={"enabled": True}, headers=ANY)
     assert enabled.json()["failing_since"] is None
     receiver.answers = [saying(204)]
+    await tell(database, workspace)
+    await fanned_out(database, workspace, made, 1)
     assert await send_due(database, workspace, made) == [Outcome.DELIVERED]
 
 
@@ -226,9 +236,7 @@ async def test_two_that_claim_at_once_share_what_is_due(
     made = await endpoint(client, receiver.url)
     ids = await tell(database, workspace, 40)
     await fanned_out(database, workspace, made, 40)
-    claimed = await asyncio.gather(
-        *(claim(database, workspace, UUID(made["id"]), 25) for _ in range(4))
-    )
+    claimed = await asyncio.gather(*(claimed_of(database, workspace, made, 25) for _ in range(4)))
     all_claimed = [each for one in claimed for each in one]
     assert sorted(each.sequence for each in all_claimed) == list(range(1, 41))
     await asyncio.gather(*(deliver(database, HERE, each, 0.5) for each in all_claimed))
@@ -242,11 +250,11 @@ async def test_a_delivery_whose_worker_died_after_sending_is_sent_again_when_its
     made = await endpoint(client, receiver.url)
     await tell(database, workspace)
     await fanned_out(database, workspace, made, 1)
-    (dead,) = await claim(database, workspace, UUID(made["id"]), 1)
+    (dead,) = await claimed_of(database, workspace, made, 1)
     late = await send(HERE, dead)
-    assert await claim(database, workspace, UUID(made["id"]), 1) == []
+    assert await claimed_of(database, workspace, made, 1) == []
     await let_waits_end(database, workspace)
-    (alive,) = await claim(database, workspace, UUID(made["id"]), 1)
+    (alive,) = await claimed_of(database, workspace, made, 1)
     assert (dead.number, alive.number) == (1, 2)
     # The dead one was only slow, and comes back in the middle: it has no say any more.
     assert await note(database, dead, late, 0.5) is Outcome.SUPERSEDED
@@ -258,80 +266,6 @@ async def test_a_delivery_whose_worker_died_after_sending_is_sent_again_when_its
     assert (done["state"], [each["number"] for each in done["log"]]) == ("delivered", [2])
 
 
-async def test_many_that_read_the_feed_at_once_add_each_delivery_once_and_in_order(
-    client: httpx.AsyncClient, database: Database, workspace: UUID, receiver: Receiver
-) -> None:
-    made = await endpoint(client, receiver.url)
-    ids: list[UUID] = []
-    for _ in range(4):
-        ids += await tell(database, workspace, PAGE // 2)
-    added = 0
-    async with asyncio.timeout(30):
-        while added < len(ids):
-            added += sum(
-                await asyncio.gather(
-                    *(fan_out(database, workspace, UUID(made["id"])) for _ in range(4))
-                )
-            )
-
-    async def kept(connection: Connection) -> list[Any]:
-        return await connection.fetch(
-            "SELECT sequence, event_id FROM webhook_delivery WHERE workspace_id = $1"
-            " ORDER BY sequence",
-            workspace,
-        )
-
-    rows = await database.write(workspace, kept)
-    assert [row["sequence"] for row in rows] == list(range(1, len(ids) + 1))
-    assert [row["event_id"] for row in rows] == ids
-
-
-async def test_an_endpoint_is_told_of_what_it_asks_for_alone(
-    client: httpx.AsyncClient, database: Database, workspace: UUID, receiver: Receiver
-) -> None:
-    pipeline = await keep_pipeline(database, workspace, sales_pipeline())
-    wanted = {
-        "manager": {"types": ["stage.entered"], "pipeline": "sales", "stages": ["talks"]},
-        "talks": {"pipeline": "sales", "stages": ["talks"]},
-        "wins": {"types": ["opportunity.won"]},
-        "sales": {"pipeline": "sales"},
-        "all": {},
-        "history": {"include_historical": True},
-    }
-    made = {name: await endpoint(client, receiver.url, **asked) for name, asked in wanted.items()}
-    deal = await open_deal(client)
-    for stage in ("talks", "offer", "won"):
-        await move(client, deal["id"], stage)
-    await tell(database, workspace)  # of no pipeline
-    await tell(
-        database,
-        workspace,
-        type_="opportunity.transitioned",
-        data={"kind": "won", "to_stage": "won"},
-        pipeline_id=pipeline.pipeline_id,
-        historical=True,
-    )
-    await events_so_far(database, client)
-    added = {
-        name: await fan_out(database, workspace, UUID(each["id"])) for name, each in made.items()
-    }
-    assert added == {"manager": 1, "talks": 1, "wins": 1, "sales": 4, "all": 5, "history": 6}
-    await send_due(database, workspace, made["manager"])
-    (got,) = receiver.received
-    assert verified(got, made["manager"]["secret"])["data"]["to_stage"] == "talks"
-
-
-async def test_an_endpoint_is_told_of_what_happens_from_its_making_on(
-    client: httpx.AsyncClient, database: Database, workspace: UUID, receiver: Receiver
-) -> None:
-    await tell(database, workspace, 3)
-    await events_so_far(database, client)
-    made = await endpoint(client, receiver.url)
-    (after,) = await tell(database, workspace)
-    await fanned_out(database, workspace, made, 1)
-    assert [each["event_id"] for each in await deliveries(client, made)] == [str(after)]
-
-
 async def test_what_is_erased_is_sent_to_nobody_and_what_was_answered_is_forgotten(
     client: httpx.AsyncClient, database: Database, workspace: UUID, receiver: Receiver
 ) -> None:
@@ -341,7 +275,7 @@ async def test_what_is_erased_is_sent_to_nobody_and_what_was_answered_is_forgott
     deal = await open_deal(client, name="canary")
     other = await open_deal(client)
     await fanned_out(database, workspace, made, 2)
-    (first,) = await claim(database, workspace, UUID(made["id"]), 1)
+    (first,) = await claimed_of(database, workspace, made, 1)
     await deliver(database, HERE, first, 0.5)
     assert (await delivery(client, made, 1))["log"][0]["response"] == "canary"
     erased = await client.delete(f"/v1/opportunities/{deal['id']}", headers=ANY)
@@ -354,3 +288,105 @@ async def test_what_is_erased_is_sent_to_nobody_and_what_was_answered_is_forgott
     assert (again["opportunity_id"], again["data"]) == (deal["id"], {})
     assert b"canary" not in sent["1"].body
     assert verified(sent["2"], made["secret"])["data"]["opportunity"]["id"] == other["id"]
+
+
+async def test_what_a_receiver_says_of_a_deal_that_is_erased_meanwhile_is_not_kept(
+    client: httpx.AsyncClient, database: Database, workspace: UUID, receiver: Receiver
+) -> None:
+    await keep_pipeline(database, workspace, sales_pipeline())
+    receiver.answers = [saying(500, "You sent: canary")]
+    made = await endpoint(client, receiver.url, types=["opportunity.created"])
+    deal = await open_deal(client, name="canary")
+    await fanned_out(database, workspace, made, 1)
+    (under_way,) = await claimed_of(database, workspace, made, 1)
+    reply = await send(HERE, under_way)
+    erased = await client.delete(f"/v1/opportunities/{deal['id']}", headers=ANY)
+    assert erased.status_code == 204
+    assert await note(database, under_way, reply, 0.5) is Outcome.POSTPONED
+    (attempt,) = (await delivery(client, made, 1))["log"]
+    assert (attempt["status"], attempt["response"]) == (500, "")
+
+
+async def test_a_date_that_no_clock_has_is_no_date(
+    client: httpx.AsyncClient, database: Database, workspace: UUID, receiver: Receiver
+) -> None:
+    never = "Mon, 01 Jan 99999999999999999999 00:00:00 GMT"
+    receiver.answers = [saying(503, retry_after=never)]
+    made = await endpoint(client, receiver.url)
+    await tell(database, workspace)
+    await fanned_out(database, workspace, made, 1)
+    assert await send_due(database, workspace, made) == [Outcome.POSTPONED]
+    waiting = await delivery(client, made, 1)
+    assert [each["status"] for each in waiting["log"]] == [503]
+    waits = instant(waiting["next_attempt_at"]) - instant(waiting["log"][0]["started_at"])
+    assert timedelta(seconds=4) <= waits < timedelta(seconds=30)
+
+
+async def test_a_delivery_of_which_no_attempt_leaves_word_ends_after_the_last_one(
+    client: httpx.AsyncClient, database: Database, workspace: UUID, receiver: Receiver
+) -> None:
+    made = await endpoint(client, receiver.url)
+    await tell(database, workspace)
+    await fanned_out(database, workspace, made, 1)
+    for number in range(1, ATTEMPTS + 1):
+        (dead,) = await claimed_of(database, workspace, made)
+        assert dead.number == number
+        await let_waits_end(database, workspace)
+    assert await claimed_of(database, workspace, made) == []
+    done = await delivery(client, made, 1)
+    assert (done["state"], done["attempts"], done["log"]) == ("failed", ATTEMPTS, [])
+    assert done["finished_at"] is not None
+
+
+async def test_what_could_not_even_be_tried_is_no_failure(
+    client: httpx.AsyncClient,
+    database: Database,
+    workspace: UUID,
+    receiver: Receiver,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def never(_: str, __: int) -> Sequence[str]:
+        await asyncio.Event().wait()
+        return ()
+
+    monkeypatch.setattr(addresses, "ROOM_WITHIN", 0.02)
+    made = await endpoint(client, receiver.url.replace("127.0.0.1", "localhost"))
+    crowded = Outbound(allow_loopback=True, resolving=never, timeout=0.05)
+    for n in range(addresses.OF_ONE_WORKSPACE):
+        await crowded.post(f"http://silent{n}.example/", {}, b"", workspace)
+    await tell(database, workspace)
+    await fanned_out(database, workspace, made, 1)
+    assert await send_due(database, workspace, made, crowded) == [Outcome.POSTPONED]
+    waiting = await delivery(client, made, 1)
+    assert (waiting["state"], waiting["attempts"], waiting["log"]) == ("pending", 0, [])
+    assert (await shown(client, made))["failing_since"] is None
+    await let_waits_end(database, workspace)
+    assert await send_due(database, workspace, made) == [Outcome.DELIVERED]
+    assert [each["number"] for each in (await delivery(client, made, 1))["log"]] == [1]
+
+
+async def test_a_success_is_noted_though_the_database_is_busy_at_that_moment(
+    client: httpx.AsyncClient,
+    database: Database,
+    workspace: UUID,
+    receiver: Receiver,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(deliver_webhook, "BETWEEN_NOTES", 0.0)
+    made = await endpoint(client, receiver.url)
+    await tell(database, workspace)
+    await fanned_out(database, workspace, made, 1)
+    (under_way,) = await claimed_of(database, workspace, made, 1)
+
+    async def hold(connection: Connection) -> asyncio.Task[Outcome]:
+        await connection.execute(
+            "SELECT FROM webhook_delivery WHERE workspace_id = $1 FOR UPDATE", workspace
+        )
+        delivering = asyncio.create_task(deliver(database, HERE, under_way, 0.5))
+        await receiver.has(1)
+        await asyncio.wait({delivering}, timeout=JOB.lock + 0.5)  # one wait for the lock ends
+        return delivering
+
+    assert await (await database.write(workspace, hold)) is Outcome.DELIVERED
+    assert len(receiver.received) == 1
+    assert (await delivery(client, made, 1))["state"] == "delivered"

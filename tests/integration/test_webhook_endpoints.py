@@ -1,5 +1,6 @@
 """Webhook endpoints over HTTP: made, changed, given new secrets, tested, replayed, deleted."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 from uuid import UUID, uuid4
@@ -8,7 +9,7 @@ import httpx
 import pytest
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
-from app.actions.deliver_webhook import Outcome
+from app.actions.deliver_webhook import Outcome, deliver
 from app.domain.access import Principal, Scope
 from app.domain.api_key import ApiKey
 from app.domain.webhook import MOST_ENDPOINTS
@@ -21,11 +22,14 @@ from tests.receiver import Received, Receiver, receiving, saying
 from tests.webhooks import (
     ANY,
     ENDPOINTS,
+    HERE,
+    claimed_of,
     deliveries,
     delivery,
     endpoint,
     fanned_out,
     let_time_pass,
+    let_waits_end,
     refused,
     send_due,
     shown,
@@ -63,8 +67,7 @@ async def test_an_endpoint_is_shown_as_it_was_made_and_its_secret_this_once(
     assert Webhook(made["secret"])
     one = await client.get(answer.headers["Location"])
     assert one.json() == {name: value for name, value in made.items() if name != "secret"}
-    unchanged = await client.get(answer.headers["Location"], headers={"If-None-Match": '"1"'})
-    assert unchanged.status_code == 304
+    assert one.headers["ETag"] == '"1"'
 
 
 async def test_the_same_request_again_makes_no_second_endpoint(client: httpx.AsyncClient) -> None:
@@ -278,7 +281,51 @@ async def test_there_are_so_many_endpoints_and_no_more(
     full = await client.post(ENDPOINTS, json={"url": URL})
     assert (refused(full))[:2] == (409, "too_many_endpoints")
     await client.delete(f"{ENDPOINTS}/{made['id']}", headers=ANY)
-    assert (await client.post(ENDPOINTS, json={"url": URL})).status_code == 201
+    answers = await asyncio.gather(*(client.post(ENDPOINTS, json={"url": URL}) for _ in range(6)))
+    assert sorted(answer.status_code for answer in answers) == [201] + [409] * 5
+
+
+async def test_whatever_is_changed_at_once_is_one_version_and_a_streak_is_none(
+    client: httpx.AsyncClient, database: Database, workspace: UUID, receiver: Receiver
+) -> None:
+    made = await endpoint(client, receiver.url)
+    one = f"{ENDPOINTS}/{made['id']}"
+    change = {"enabled": False, "description": "B"}
+    disabled = await client.patch(one, json=change, headers={"If-Match": '"1"'})
+    assert disabled.headers["ETag"] == '"2"'
+    enabled = await client.patch(one, json={"enabled": True}, headers={"If-Match": '"2"'})
+    assert enabled.headers["ETag"] == '"3"'
+    receiver.answers = [saying(500), saying(204)]
+    await tell(database, workspace, 2)
+    await fanned_out(database, workspace, made, 2)
+    assert await send_due(database, workspace, made) == [Outcome.POSTPONED, Outcome.DELIVERED]
+    again = await client.patch(one, json={"description": "C"}, headers={"If-Match": '"3"'})
+    assert (again.status_code, again.headers["ETag"]) == (200, '"4"')
+
+
+async def test_another_url_is_tried_at_once_and_bears_no_streak(
+    client: httpx.AsyncClient, database: Database, workspace: UUID, receiver: Receiver
+) -> None:
+    async with receiving() as broken:
+        broken.answers = [saying(500)]
+        made = await endpoint(client, broken.url)
+        await tell(database, workspace, 3)
+        await fanned_out(database, workspace, made, 3)
+        assert await send_due(database, workspace, made) == [Outcome.POSTPONED] * 3
+        await let_waits_end(database, workspace)
+        *ended, under_way = await claimed_of(database, workspace, made)
+        for claimed in ended:
+            assert await deliver(database, HERE, claimed, 0.5) is Outcome.POSTPONED
+    assert (await shown(client, made))["failing_since"] is not None
+    one = f"{ENDPOINTS}/{made['id']}"
+    same = await client.patch(one, json={"description": "B"}, headers=ANY)
+    assert same.json()["failing_since"] is not None
+    assert await send_due(database, workspace, made) == []
+    changed = await client.patch(one, json={"url": receiver.url}, headers=ANY)
+    assert changed.json()["failing_since"] is None
+    assert await send_due(database, workspace, made) == [Outcome.DELIVERED] * 2
+    assert under_way.sequence == 3  # and stays its worker's
+    assert [each["attempts"] for each in await deliveries(client, made)] == [2, 3, 3]
 
 
 async def test_another_workspace_sees_nothing_of_it_and_scopes_are_asked_for(

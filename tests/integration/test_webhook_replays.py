@@ -8,13 +8,15 @@ import pytest
 from standardwebhooks.webhooks import Webhook
 
 from app.actions import replay_webhooks
-from app.actions.deliver_webhook import Outcome
+from app.actions.deliver_webhook import Outcome, deliver
 from app.storage.engine import Database
 from tests.feed import events_so_far
-from tests.receiver import Receiver, receiving
+from tests.receiver import Receiver, receiving, saying
 from tests.webhooks import (
     ANY,
     ENDPOINTS,
+    HERE,
+    claimed_of,
     deliveries,
     endpoint,
     fanned_out,
@@ -56,8 +58,8 @@ async def test_an_endpoint_that_is_disabled_misses_what_happens_and_a_replay_mak
         json={"after": disabled["disabled"]["position"], "undelivered_only": True},
     )
     assert replayed.status_code == 200, replayed.text
-    # What was missed, the news of the disabling among it, and what waits to be sent.
-    assert replayed.json() == {"deliveries": 4, "next": None}
+    # What was missed, the news of the disabling among it; what waits will be sent in any case.
+    assert replayed.json() == {"deliveries": 3, "next": None}
     await send_due(database, workspace, made)
     ids = {got.headers["webhook-id"] for got in receiver.received}
     assert {*map(str, missed + later), told["id"]} <= ids
@@ -136,3 +138,61 @@ async def test_a_stretch_of_the_feed_is_replayed_in_pieces_to_its_last_event(
     assert [each["event_id"] for each in found[::-1]] == [each["id"] for each in feed[1:6]]
     nonsense = await client.post(path, json={"after": "now"})
     assert (nonsense.status_code, nonsense.json()["code"]) == (400, "invalid_cursor")
+
+
+async def test_what_a_stretch_sends_again_says_what_it_repeats_and_what_waits_is_not_doubled(
+    client: httpx.AsyncClient, database: Database, workspace: UUID, receiver: Receiver
+) -> None:
+    await tell(database, workspace)
+    made = await endpoint(client, receiver.url)
+    receiver.answers = [saying(410)]  # ends the first
+    await tell(database, workspace, 2)
+    await fanned_out(database, workspace, made, 2)
+    first, _ = await claimed_of(database, workspace, made, 2)
+    assert await deliver(database, HERE, first, 0.5) is Outcome.FAILED
+    one = f"{ENDPOINTS}/{made['id']}"
+    await client.patch(one, json={"enabled": True}, headers=ANY)
+    feed = await events_so_far(database, client, types="opportunity.updated")
+    stretch = {"after": "0-0-0", "until": feed[-1]["position"]}
+    undelivered = {**stretch, "undelivered_only": True}
+    counts = [
+        (await client.post(f"{one}/replays", json=body)).json()["deliveries"]
+        for body in (undelivered, undelivered, stretch)
+    ]
+    assert counts == [2, 0, 3]
+    found = await deliveries(client, made)
+    said = {each["sequence"]: (each["event_id"], each["replay_of"]) for each in found}
+    before, failed, waiting = (each["id"] for each in feed)
+    assert said == {
+        1: (failed, None),
+        2: (waiting, None),
+        3: (before, None),
+        4: (failed, 1),
+        5: (before, 3),
+        6: (failed, 4),
+        7: (waiting, 2),
+    }
+
+
+async def test_no_more_is_asked_for_again_than_may_wait(
+    client: httpx.AsyncClient,
+    database: Database,
+    workspace: UUID,
+    receiver: Receiver,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(replay_webhooks, "MOST_PENDING", 3)
+    made = await endpoint(client, receiver.url)
+    await tell(database, workspace, 3)
+    await fanned_out(database, workspace, made, 3)
+    one = f"{ENDPOINTS}/{made['id']}"
+    asked: list[tuple[str, dict[str, str] | None]] = [
+        ("test", None),
+        ("deliveries/1/replay", None),
+        ("replays", {"after": "0-0-0"}),
+    ]
+    for path, body in asked:
+        assert refused(await client.post(f"{one}/{path}", json=body))[:2] == (409, "conflict")
+    assert await send_due(database, workspace, made) == [Outcome.DELIVERED] * 3
+    for path, body in asked:
+        assert (await client.post(f"{one}/{path}", json=body)).is_success, path

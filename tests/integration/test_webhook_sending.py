@@ -7,11 +7,14 @@ import subprocess
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from uuid import UUID, uuid4
 
 import pytest
 
 from app.domain.errors import UrlRefused
-from app.domain.webhook import Failure
+from app.domain.webhook import Failure, Reply
+from app.outbound import addresses
+from app.outbound.addresses import OF_ONE_WORKSPACE, NoRoom
 from app.outbound.sending import KEPT_BYTES, MOST_BYTES, Outbound
 from tests.receiver import Receiver, receiving, saying
 
@@ -99,17 +102,111 @@ async def test_a_name_that_is_never_resolved_is_not_waited_for() -> None:
     assert reply.failure is Failure.TIMEOUT
 
 
-async def test_who_does_not_speak_http_or_breaks_off_has_lost_the_connection(
+async def test_who_does_not_speak_http_or_breaks_off_in_the_head_has_lost_the_connection(
     receiver: Receiver,
 ) -> None:
     for answer in (
         b"SSH-2.0-OpenSSH_9.9\r\n\r\n",
         b"",
-        b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nx",
+        b"HTTP/1.1 200 OK\r\nContent-Le",
     ):
         receiver.answers = [answer]
         reply = await Outbound(allow_loopback=True).post(receiver.url, {}, b"")
         assert (reply.status, reply.failure) == (None, Failure.CONNECTION_LOST), answer
+
+
+@pytest.mark.parametrize("status", [200, 410, 503])
+async def test_an_answer_whose_body_never_ends_is_the_answer_that_its_status_says(
+    status: int,
+) -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(f"HTTP/1.1 {status} Said\r\nTransfer-Encoding: chunked\r\n\r\n".encode())
+        writer.write(b"5\r\nhello\r\n")
+        await writer.drain()
+        await reader.read()  # until the sender has had enough
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        outbound = Outbound(allow_loopback=True, timeout=0.3)
+        reply = await outbound.post(f"http://127.0.0.1:{port}/", {}, b"")
+    assert (reply.status, reply.failure, reply.text) == (status, None, "hello")
+    assert 0.3 <= reply.seconds < 5
+
+
+async def test_an_answer_whose_body_breaks_off_is_an_answer(receiver: Receiver) -> None:
+    receiver.answers = [b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nx"]
+    reply = await Outbound(allow_loopback=True).post(receiver.url, {}, b"")
+    assert (reply.status, reply.failure, reply.text) == (200, None, "x")
+
+
+async def test_a_handshake_that_never_ends_leaves_no_connection_open() -> None:
+    ended = asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        ended.set()
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        outbound = Outbound(allow_loopback=True, timeout=0.2)
+        reply = await outbound.post(f"https://127.0.0.1:{port}/", {}, b"")
+        assert reply.failure is Failure.TIMEOUT
+        async with asyncio.timeout(5):
+            await ended.wait()
+
+
+@dataclass
+class Silent:
+    """Servers of names that say nothing until they are let to, but for those of `quick.example`."""
+
+    asked: int = 0
+    speak: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def __call__(self, host: str, _: int) -> Sequence[str]:
+        if host != "quick.example":
+            self.asked += 1
+            await self.speak.wait()
+        return ["127.0.0.1"]
+
+
+async def test_silent_names_of_a_workspace_keep_no_other_waiting(
+    receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(addresses, "ROOM_WITHIN", 0.05)
+    names, silent, other = Silent(), uuid4(), uuid4()
+    outbound = Outbound(allow_loopback=True, resolving=names, timeout=0.2)
+    posts = (
+        outbound.post(f"http://silent{n}.example:{receiver.port}/", {}, b"", silent)
+        for n in range(3 * OF_ONE_WORKSPACE)
+    )
+    came_of = await asyncio.gather(*posts, return_exceptions=True)
+    waited = [each for each in came_of if isinstance(each, Reply)]
+    assert [each.failure for each in waited] == [Failure.TIMEOUT] * OF_ONE_WORKSPACE
+    assert sum(isinstance(each, NoRoom) for each in came_of) == 2 * OF_ONE_WORKSPACE
+    quick = f"http://quick.example:{receiver.port}/"
+    with pytest.raises(NoRoom):  # those that were given up are still being asked for
+        await outbound.post(quick, {}, b"", silent)
+    with pytest.raises(UrlRefused):
+        await outbound.check(quick, silent)
+    assert names.asked == OF_ONE_WORKSPACE
+    assert (await outbound.post(receiver.url, {}, b"", silent)).status == 204  # is no name
+    assert (await outbound.post(quick, {}, b"", other)).status == 204
+    names.speak.set()
+    async with asyncio.timeout(5):
+        while not await _is_sent(outbound, quick, silent):
+            pass
+
+
+async def _is_sent(outbound: Outbound, url: str, whose: UUID) -> bool:
+    try:
+        return (await outbound.post(url, {}, b"", whose)).is_success
+    except NoRoom:
+        return False
 
 
 async def test_where_nobody_listens_the_connection_fails() -> None:
@@ -145,13 +242,13 @@ async def test_this_machine_is_out_of_bounds_however_it_is_written(
 
 
 @pytest.mark.parametrize(
-    "addresses",
+    "found",
     [["10.0.0.1"], ["8.8.8.8", "127.0.0.1"], ["127.0.0.1"], ["fe80::1%1"], ["::ffff:127.0.0.1"]],
 )
 async def test_one_address_that_is_not_public_is_enough_to_refuse_a_name(
-    receiver: Receiver, addresses: list[str]
+    receiver: Receiver, found: list[str]
 ) -> None:
-    outbound = Outbound(resolving=Names([addresses]))
+    outbound = Outbound(resolving=Names([found]))
     url = f"https://hooks.example:{receiver.port}/"
     with pytest.raises(UrlRefused) as refused:
         await outbound.check(url)

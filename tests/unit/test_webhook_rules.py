@@ -129,6 +129,8 @@ def test_what_the_receiver_asks_for_is_waited_for_and_never_shortens_the_schedul
         (429, "", None),
         (429, "Mon, 16 Nov 2026 15:30:00 -0000", None),
         (429, "Mon, 99 Nov 2026 15:30:00 GMT", None),
+        (429, "Mon, 01 Jan 99999999999999999999 00:00:00 GMT", None),
+        (429, "Fri, 31 Dec 9999 23:59:59 -1200", LONGEST_WAIT),
     ],
 )
 def test_retry_after_is_seconds_or_a_date_and_nonsense_is_nothing(
@@ -137,30 +139,25 @@ def test_retry_after_is_seconds_or_a_date_and_nonsense_is_nothing(
     assert retry_after(status, header, NOW) == asked
 
 
-def streak(*hours: float) -> Streak:
-    """Failures so many hours after each other began."""
+def streak(failures: str) -> Streak:
+    """Failures of the first moment; `x` was its delivery's last, `-` was not."""
     failing = Streak()
-    for hour in hours:
-        failing = failing.failed(NOW + timedelta(hours=hour))
+    for each in failures:
+        failing = failing.failed(NOW, for_good=each == "x")
     return failing
 
 
-def test_five_days_of_failures_are_hopeless_and_an_hour_less_is_not() -> None:
-    assert not streak(0).is_hopeless
-    assert not streak(0, 24, 48, 72, 96, 119).is_hopeless
-    assert streak(0, 24, 48, 72, 96, 120).is_hopeless
+def test_five_days_of_failures_are_hopeless_and_a_moment_less_is_not() -> None:
+    assert not streak("xx").is_hopeless(NOW + timedelta(days=5) - timedelta(seconds=1))
+    assert streak("xx").is_hopeless(NOW + timedelta(days=5))
+    assert streak("x-x").is_hopeless(NOW + timedelta(days=365))
 
 
-def test_a_long_silence_between_two_failures_is_not_counted() -> None:
-    assert not streak(0, 24, 24 * 30).is_hopeless
-    assert streak(0, 24, 24 * 30).since == NOW + timedelta(days=30)
+@pytest.mark.parametrize("failures", ["", "-", "-" * 40, "-" * 9 + "x"])
+def test_one_delivery_that_fails_proves_nothing_however_long_it_takes(failures: str) -> None:
+    assert not streak(failures).is_hopeless(NOW + timedelta(days=365))
 
 
-def test_the_schedule_itself_never_falls_silent_for_as_long() -> None:
-    failing, at = Streak().failed(NOW), NOW
-    for attempts in range(1, ATTEMPTS):
-        pause = wait(attempts, 0.999)
-        assert pause is not None
-        at += pause
-        failing = failing.failed(at)
-    assert failing.since == NOW
+def test_a_streak_began_with_its_first_failure() -> None:
+    later = streak("-").failed(NOW + timedelta(days=30), for_good=True)
+    assert later == Streak(NOW, 1)

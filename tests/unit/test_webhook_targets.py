@@ -92,8 +92,8 @@ def test_a_url_is_taken_apart_as_it_is_sent(url: str, host: str, port: int, path
         ("https://hooks.example.com/#", "wrong_format"),
         ("https://hooks.example.com:0/", "out_of_range"),
         ("https://hooks.example.com:/", "out_of_range"),
-        ("https://hooks.example.com:65536/", "wrong_format"),
-        ("https://hooks.example.com:abc/", "wrong_format"),
+        ("https://hooks.example.com:65536/", "out_of_range"),
+        ("https://hooks.example.com:abc/", "out_of_range"),
         ("https:///path", "wrong_format"),
         ("https://", "wrong_format"),
         ("https://exa mple.com/", "wrong_format"),
@@ -113,3 +113,8 @@ def test_what_is_no_plain_https_url_is_refused_where_it_stands(url: str, code: s
     with pytest.raises(UrlRefused) as refused:
         target_of(url, allow_loopback=False)
     assert [(breach.pointer, breach.code) for breach in refused.value.errors] == [("/url", code)]
+
+
+def test_a_dot_at_the_end_of_a_host_is_said_to_be_the_reason() -> None:
+    with pytest.raises(UrlRefused, match="dot"):
+        target_of("https://localhost./", allow_loopback=True)

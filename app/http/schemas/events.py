@@ -224,7 +224,7 @@ class WebhookEndpointDisabledEvent(EventBase):
 
 
 class WebhookTestEvent(EventBase):
-    """A test of a webhook endpoint, sent to it alone: it is not in the feed."""
+    """A test of a webhook endpoint: no other endpoint is sent it, the feed shows it."""
 
     model_config = _example("webhook.test", said.WebhookTestData, pipeline=None)
 
@@ -255,7 +255,7 @@ EVENTS: Final[tuple[type[EventBase], ...]] = get_args(_Told)
 
 
 class Event(RootModel[Annotated[_Told, Field(discriminator="type")]]):
-    """One thing that happened: `type` tells which. `webhook.test` comes by webhook alone."""
+    """One thing that happened: `type` tells which."""
 
     model_config = ConfigDict(
         json_schema_mode_override="serialization",

@@ -62,7 +62,9 @@ class WebhookDelivery(Response):
     )
     created_at: Instant
     finished_at: Instant | None
-    replay_of: int | None = Field(description="The number of the delivery that this one repeats.")
+    replay_of: int | None = Field(
+        description="The number under which the endpoint had this event last."
+    )
 
     @classmethod
     def of(cls, delivery: domain.Delivery) -> "WebhookDelivery":
@@ -131,12 +133,15 @@ class WebhookReplayCreate(Request):
         }
     )
 
-    after: PositionText = Field(description="A `position` of the feed: what lies behind it.")
+    after: PositionText = Field(
+        description="A `position` of the feed: what lies behind it. `0-0-0`: from the start."
+    )
     until: PositionText | None = Field(
         default=None, description="The last `position` that belongs to it; null: up to now."
     )
     undelivered_only: bool = Field(
-        default=False, description="Whether to leave out what the endpoint has taken already."
+        default=False,
+        description="Whether to leave out what the endpoint has taken already, or waits for.",
     )
 
     def stretch(self) -> Stretch:

@@ -128,7 +128,8 @@ class WebhookDisabling(Response):
         description="`gone`: it answered 410. `failing`: for days there was nothing but failures."
     )
     position: str = Field(
-        description="The `after` of a replay of what it missed, once it is enabled again."
+        description="The `after` of a replay of what it missed, once it is enabled again; keep it, "
+        "as it is not shown any more then. The event `webhook_endpoint.disabled` has it too."
     )
 
 
@@ -148,7 +149,8 @@ class WebhookEndpoint(Response):
     enabled: bool
     disabled: WebhookDisabling | None
     failing_since: Instant | None = Field(
-        description="Since when there was nothing but failures; after five days it is disabled."
+        description="Since when there was nothing but failures; after five days and two failed "
+        "deliveries it is disabled."
     )
     created_at: Instant
     updated_at: Instant

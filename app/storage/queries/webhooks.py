@@ -1,6 +1,6 @@
 """What endpoints were sent, and where there is something to send."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 from uuid import UUID
@@ -31,7 +31,10 @@ class Stirring:
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
-    """How many deliveries wait, of all workspaces, and since when the oldest, in seconds."""
+    """How many deliveries wait for enabled endpoints, of all workspaces.
+
+    And for how many seconds the longest due of them has been due.
+    """
 
     pending: int
     oldest_seconds: float
@@ -39,8 +42,7 @@ class Backlog:
 
 # Two probes of an index an endpoint, whatever has happened and however much waits: sorted and cut
 # after the first, so that no statistics make the planner read all events for it.
-STIRRING: Final = text(
-    """
+STIRRING: Final = """
     SELECT w.workspace_id, w.endpoint_id, w.failing_since IS NOT NULL AS is_failing,
            coalesce(unread.place < (settled.epoch, settled.xmin, 0::bigint), false) AS is_behind,
            coalesce(unread.place >= (settled.epoch, settled.xmin, 0::bigint), false)
@@ -60,29 +62,39 @@ STIRRING: Final = text(
           AND d.state = 'pending'
     ) AS next
     WHERE w.disabled_at IS NULL
-    """
-)
+"""
+THERE: Final = "AND w.workspace_id = ANY (:workspaces)"
 
 BACKLOG: Final = text(
     """
     SELECT count(*) AS pending,
-           coalesce(extract(epoch FROM clock_timestamp() - min(created_at)), 0)::float8 AS oldest
-    FROM webhook_delivery WHERE state = 'pending'
+           greatest(extract(epoch FROM clock_timestamp() - min(d.next_attempt_at)), 0)::float8
+               AS oldest
+    FROM webhook_delivery AS d
+    JOIN webhook_endpoint AS w USING (workspace_id, endpoint_id)
+    WHERE d.state = 'pending' AND w.disabled_at IS NULL
     """
 )
 
 
-async def stirring(connection: AsyncConnection) -> list[Stirring]:
-    """Endpoints, of all workspaces, for which something is or will be to do.
+async def stirring(
+    connection: AsyncConnection, workspaces: Collection[UUID] | None
+) -> list[Stirring]:
+    """Endpoints of these workspaces (None: of all) for which something is or will be to do.
 
-    Asked under the jobs' role; those with the longest due delivery first.
+    Asked under the jobs' role.
     """
-    found = [
+    if workspaces is None:
+        rows = await connection.execute(text(STIRRING))
+    else:
+        rows = await connection.execute(
+            text(f"{STIRRING}{THERE}"), {"workspaces": list(workspaces)}
+        )
+    return [
         Stirring(*row)
-        for row in await connection.execute(STIRRING)
+        for row in rows
         if row.is_behind or row.is_unsettled or row.due_in is not None
     ]
-    return sorted(found, key=lambda each: each.due_in or 0.0)
 
 
 async def backlog(connection: AsyncConnection) -> Backlog:
