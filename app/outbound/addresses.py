@@ -66,6 +66,7 @@ class Lookups:
     def __init__(self, resolving: Resolve) -> None:
         self._resolving = resolving
         self._places = asyncio.Semaphore(AT_ONCE)
+        self._asking: set[asyncio.Task[Sequence[str]]] = set()  # the loop itself holds no task
         self._of: WeakValueDictionary[UUID | None, asyncio.Semaphore] = WeakValueDictionary()
 
     async def ask(self, whose: UUID | None, host: str, port: int) -> Sequence[str]:
@@ -73,7 +74,10 @@ class Lookups:
         with suppress(ValueError):
             return [str(ip_address(host))]  # is one, and nobody need be asked
         own = self._of.setdefault(whose, asyncio.Semaphore(OF_ONE_WORKSPACE))
-        return await asyncio.shield(asyncio.create_task(self._ask(own, host, port)))
+        asking = asyncio.create_task(self._ask(own, host, port))
+        self._asking.add(asking)
+        asking.add_done_callback(self._asking.discard)
+        return await asyncio.shield(asking)
 
     async def _ask(self, own: asyncio.Semaphore, host: str, port: int) -> Sequence[str]:
         patience = asyncio.timeout(ROOM_WITHIN)

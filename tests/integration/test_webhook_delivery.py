@@ -345,18 +345,21 @@ async def test_what_could_not_even_be_tried_is_no_failure(
     receiver: Receiver,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    async def never(_: str, __: int) -> Sequence[str]:
-        await asyncio.Event().wait()
+    speak = asyncio.Event()
+
+    async def silent(_: str, __: int) -> Sequence[str]:
+        await speak.wait()
         return ()
 
     monkeypatch.setattr(addresses, "ROOM_WITHIN", 0.02)
     made = await endpoint(client, receiver.url.replace("127.0.0.1", "localhost"))
-    crowded = Outbound(allow_loopback=True, resolving=never, timeout=0.05)
+    crowded = Outbound(allow_loopback=True, resolving=silent, timeout=0.05)
     for n in range(addresses.OF_ONE_WORKSPACE):
         await crowded.post(f"http://silent{n}.example/", {}, b"", workspace)
     await tell(database, workspace)
     await fanned_out(database, workspace, made, 1)
     assert await send_due(database, workspace, made, crowded) == [Outcome.POSTPONED]
+    speak.set()
     waiting = await delivery(client, made, 1)
     assert (waiting["state"], waiting["attempts"], waiting["log"]) == ("pending", 0, [])
     assert (await shown(client, made))["failing_since"] is None

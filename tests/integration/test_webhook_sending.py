@@ -94,12 +94,10 @@ async def test_who_never_answers_is_not_waited_for(receiver: Receiver) -> None:
 
 
 async def test_a_name_that_is_never_resolved_is_not_waited_for() -> None:
-    async def never(_: str, __: int) -> Sequence[str]:
-        await asyncio.Event().wait()
-        return ()
-
-    reply = await Outbound(resolving=never, timeout=0.1).post("https://a.example/", {}, b"")
+    names = Silent()
+    reply = await Outbound(resolving=names, timeout=0.1).post("https://a.example/", {}, b"")
     assert reply.failure is Failure.TIMEOUT
+    names.speak.set()
 
 
 async def test_who_does_not_speak_http_or_breaks_off_in_the_head_has_lost_the_connection(
