@@ -189,9 +189,10 @@ async def add(
         return None
     segment, size = new_id(), len(batch.before)
     await connection.execute(ADD, workspace, segment, pipeline_id, size, batch.visits)
-    await connection.executemany(
-        ADD_COLUMN, [(workspace, segment, *column) for column in batch.columns]
-    )
+    # One by one: broken off in the middle, the driver's executemany() waits for ever for a server
+    # that waits for it, and the service with it.
+    for column in batch.columns:
+        await connection.execute(ADD_COLUMN, workspace, segment, *column)
     return segment
 
 
