@@ -96,6 +96,7 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     op.execute("SET LOCAL lock_timeout = '5s'")
+    op.execute("REVOKE SELECT (critical_at, escalated_at) ON opportunity FROM sluice_jobs")
     op.drop_table("idle_scan")
     op.drop_index("opportunity_follow_up_ix", table_name="opportunity")
     op.drop_index("opportunity_next_step_ix", table_name="opportunity")
