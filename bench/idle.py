@@ -63,7 +63,7 @@ SET goes_idle_at = now() + soon.n * $3::float8 * interval '1 second',
 FROM (
     SELECT opportunity_id, row_number() OVER () AS n FROM (
         SELECT opportunity_id FROM opportunity
-        WHERE workspace_id = $1 AND status = 'open' AND flagged_at IS NULL LIMIT $2) AS some
+        WHERE workspace_id = $1 AND status = 'open' AND flagged_at IS NULL LIMIT $2) AS quiet
 ) AS soon
 WHERE o.workspace_id = $1 AND o.opportunity_id = soon.opportunity_id
 """
