@@ -51,8 +51,9 @@ def transitioned(workspace: UUID, deal: Opportunity, entry: LogEntry, pipeline: 
     origin = None if moved.from_slot is None else pipeline.by_slot[moved.from_slot]
     target = pipeline.by_slot[moved.to_slot]
     gone = moved.kind is TransitionKind.HANDED_OFF and not is_link(moved)
-    return events.append(
+    return _about(
         workspace,
+        deal,
         "opportunity.transitioned",
         {
             "transition_id": str(entry.transition_id),
@@ -70,11 +71,8 @@ def transitioned(workspace: UUID, deal: Opportunity, entry: LogEntry, pipeline: 
             "loss_reason": moved.loss_reason,
             "actor": entry.actor,
             "linked_id": entry.linked_id,
-            "opportunity": summary(deal),
         },
-        occurred_at=moved.occurred_at,
-        pipeline_id=deal.pipeline_id,
-        opportunity_id=deal.opportunity_id,
+        moved.occurred_at,
         historical=entry.import_id is not None,
     )
 
@@ -83,17 +81,15 @@ def created(
     workspace: UUID, deal: Opportunity, pipeline: Pipeline, *, historical: bool = False
 ) -> Part:
     """`opportunity.created`: a deal was opened, with its first stage; the last, if imported."""
-    return events.append(
+    return _about(
         workspace,
+        deal,
         "opportunity.created",
         {
             "pipeline": pipeline.key,
             "stage": pipeline.by_slot[deal.position.slot].key,
-            "opportunity": summary(deal),
         },
-        occurred_at=deal.position.opened_at,
-        pipeline_id=deal.pipeline_id,
-        opportunity_id=deal.opportunity_id,
+        deal.position.opened_at,
         historical=historical,
     )
 
@@ -107,18 +103,16 @@ def updated(
     historical: bool = False,
 ) -> Part:
     """`opportunity.updated`: an edit, with the old and new value of each field."""
-    return events.append(
+    return _about(
         workspace,
+        deal,
         "opportunity.updated",
         {
             "changes": {
                 name: {"old": plain(old), "new": plain(new)} for name, (old, new) in changes.items()
             },
-            "opportunity": summary(deal),
         },
-        occurred_at=at,
-        pipeline_id=deal.pipeline_id,
-        opportunity_id=deal.opportunity_id,
+        at,
         historical=historical,
     )
 
@@ -147,8 +141,9 @@ def voided(
 
     One by an import is historical, and bears the deal as its import left it.
     """
-    return events.append(
+    return _about(
         workspace,
+        deal,
         "transition.voided",
         {
             "transition_id": str(entry.transition_id),
@@ -158,11 +153,8 @@ def voided(
             "actor": entry.voided_by,
             "previous_stage": pipeline.by_slot[entry.transition.to_slot].key,
             "stage": pipeline.by_slot[deal.position.slot].key,
-            "opportunity": summary(deal),
         },
-        occurred_at=deal.updated_at,
-        pipeline_id=deal.pipeline_id,
-        opportunity_id=deal.opportunity_id,
+        deal.updated_at,
         historical=historical,
     )
 
@@ -177,10 +169,10 @@ def flag_opened(
     reopened: bool,
 ) -> Part:
     """`idle_flag.opened`: since when the deal is idle, and whether its flag is open again."""
-    return _about_flag(
+    return _about(
         workspace,
-        "idle_flag.opened",
         deal,
+        "idle_flag.opened",
         {
             "flag_id": str(flag.flag_id),
             "pipeline": pipeline.key,
@@ -192,7 +184,6 @@ def flag_opened(
             "clock_started_at": flag.clock_started_at,
             "last_reset_by": deal.idle.reset_by.value,
             "reopened": reopened,
-            "opportunity": summary(deal),
         },
         at,
     )
@@ -202,10 +193,10 @@ def flag_escalated(
     workspace: UUID, deal: Opportunity, flag: IdleFlag, pipeline: Pipeline, at: datetime
 ) -> Part:
     """`idle_flag.escalated`: the flag has stood for so long that it is critical now."""
-    return _about_flag(
+    return _about(
         workspace,
-        "idle_flag.escalated",
         deal,
+        "idle_flag.escalated",
         {
             "flag_id": str(flag.flag_id),
             "pipeline": pipeline.key,
@@ -214,7 +205,6 @@ def flag_escalated(
             "severity": flag.severity.value,
             "idle_since": flag.idle_since,
             "critical_at": deal.idle.critical_at,
-            "opportunity": summary(deal),
         },
         at,
     )
@@ -222,16 +212,15 @@ def flag_escalated(
 
 def flag_acknowledged(workspace: UUID, deal: Opportunity, flag: IdleFlag, at: datetime) -> Part:
     """`idle_flag.acknowledged`, with who saw to it."""
-    return _about_flag(
+    return _about(
         workspace,
-        "idle_flag.acknowledged",
         deal,
+        "idle_flag.acknowledged",
         {
             "flag_id": str(flag.flag_id),
             "severity": flag.severity.value,
             "idle_since": flag.idle_since,
             "actor": flag.acknowledged_by,
-            "opportunity": summary(deal),
         },
         at,
     )
@@ -241,10 +230,10 @@ def flag_snoozed(
     workspace: UUID, deal: Opportunity, flag: IdleFlag, at: datetime, *, before: IdleFlag
 ) -> Part:
     """`idle_flag.snoozed`, with its end, its reason, who asked for it, and what end it had."""
-    return _about_flag(
+    return _about(
         workspace,
-        "idle_flag.snoozed",
         deal,
+        "idle_flag.snoozed",
         {
             "flag_id": str(flag.flag_id),
             "severity": flag.severity.value,
@@ -253,7 +242,6 @@ def flag_snoozed(
             "until": flag.snoozed_until,
             "reason": flag.snooze_reason,
             "actor": flag.snoozed_by,
-            "opportunity": summary(deal),
         },
         at,
     )
@@ -268,16 +256,15 @@ def flag_resolved(
     open no more.
     """
     opened_at = before.flagged_at
-    return _about_flag(
+    return _about(
         workspace,
-        "idle_flag.resolved",
         after,
+        "idle_flag.resolved",
         {
             "flag_id": str(before.flag_id),
             "resolved_by": cause.value,
             "opened_at": opened_at,
             "open_seconds": opened_at and max((at - opened_at).total_seconds(), 0.0),
-            "opportunity": summary(after),
         },
         at,
     )
@@ -287,8 +274,9 @@ def activity_recorded(
     workspace: UUID, deal: Opportunity, activity: Activity, *, resets_clock: bool
 ) -> Part:
     """`activity.recorded`: a follow-up, and whether it reset the deal's idle clock."""
-    return events.append(
+    return _about(
         workspace,
+        deal,
         "activity.recorded",
         {
             "activity_id": str(activity.activity_id),
@@ -299,11 +287,8 @@ def activity_recorded(
             "occurred_at": activity.occurred_at,
             "actor": activity.actor,
             "resets_clock": resets_clock,
-            "opportunity": summary(deal),
         },
-        occurred_at=activity.occurred_at,
-        pipeline_id=deal.pipeline_id,
-        opportunity_id=deal.opportunity_id,
+        activity.occurred_at,
     )
 
 
@@ -347,16 +332,24 @@ def _share(probability: Decimal | None) -> float | None:
     return None if probability is None else float(probability)
 
 
-def _about_flag(
-    workspace: UUID, type_: str, deal: Opportunity, data: Mapping[str, Any], at: datetime
+def _about(
+    workspace: UUID,
+    deal: Opportunity,
+    type_: str,
+    data: Mapping[str, Any],
+    at: datetime,
+    *,
+    historical: bool = False,
 ) -> Part:
+    """An event about a deal that is there, which each of them bears in short."""
     return events.append(
         workspace,
         type_,
-        data,
+        {**data, "opportunity": summary(deal)},
         occurred_at=at,
         pipeline_id=deal.pipeline_id,
         opportunity_id=deal.opportunity_id,
+        historical=historical,
     )
 
 

@@ -17,7 +17,7 @@ from app.actions.move_opportunity import resolving
 from app.actions.read_rows import heard
 from app.domain import history, journey, opportunity
 from app.domain.history import FROZEN, Reconciled, Verdict
-from app.domain.idleness import Resolution, idle_state
+from app.domain.idleness import IdleState, Reset, Resolution
 from app.domain.journey import Facts, Status, Transition
 from app.domain.opportunity import Opportunity
 from app.domain.pipeline import Pipeline
@@ -142,12 +142,7 @@ def _born(setting: Setting, external_id: str, name: str, read: Reconciled) -> Op
         name=name,
         facts=facts,
         position=read.position,
-        idle=idle_state(
-            setting.pipeline.by_slot[read.position.slot],
-            facts.priority,
-            moved_at=read.position.moved_at,
-            last_activity_at=None,
-        ),
+        idle=IdleState(read.position.moved_at, Reset.MOVE, None),  # worked out below
         created_at=setting.now,
         updated_at=setting.now,
         external_id=external_id,

@@ -20,19 +20,7 @@ from zoneinfo import ZoneInfo
 from app.domain.period import Period
 from app.domain.timetable import Timetable, working_year
 from app.domain.wall_clock import reached, shown
-from app.domain.working_hours import MOST_SPANS, Hours, Span, WorkingYear, check_hours
-
-__all__ = [
-    "FIRST_YEAR",
-    "LAST_YEAR",
-    "MOST_DATES",
-    "MOST_SPANS",
-    "BusinessCalendar",
-    "Holiday",
-    "Hours",
-    "Span",
-    "SpecialDay",
-]
+from app.domain.working_hours import Hours, WorkingYear, check_hours
 
 FIRST_YEAR: Final = 1500
 LAST_YEAR: Final = 2499

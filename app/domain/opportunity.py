@@ -292,15 +292,6 @@ def escalated(deal: Opportunity, now: datetime) -> Opportunity:
     return replace(deal, escalated_at=now, version=deal.version + 1, updated_at=now)
 
 
-def _under_rule(
-    deal: Opportunity, pipeline: Pipeline, now: datetime
-) -> tuple[Opportunity, Resolution | None]:
-    after = clocked(deal, pipeline, now)
-    if deal.flag_id is not None and after.idle.clock_started_at != deal.idle.clock_started_at:
-        return released(after, pipeline), Resolution.NOT_DUE
-    return settled(after, pipeline, now)
-
-
 def clock_in(
     pipeline: Pipeline,
     stage: Stage,
@@ -315,6 +306,15 @@ def clock_in(
         stage, priority, moved_at=moved_at, last_activity_at=last_activity_at, holds=holds
     )
     return idle if pipeline.archived_at is None else _at_rest(idle)
+
+
+def _under_rule(
+    deal: Opportunity, pipeline: Pipeline, now: datetime
+) -> tuple[Opportunity, Resolution | None]:
+    after = clocked(deal, pipeline, now)
+    if deal.flag_id is not None and after.idle.clock_started_at != deal.idle.clock_started_at:
+        return released(after, pipeline), Resolution.NOT_DUE
+    return settled(after, pipeline, now)
 
 
 def _clock(deal: Opportunity, pipeline: Pipeline) -> IdleState:

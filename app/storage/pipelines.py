@@ -14,7 +14,7 @@ from typing import Any
 from uuid import UUID
 
 import asyncpg
-from sqlalchemy import Row, Select, and_, func, or_, select, text
+from sqlalchemy import ColumnElement, Row, RowMapping, Select, Table, func, or_, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.domain.errors import AlreadyExists, Breach, Invalid, NotFound
@@ -26,6 +26,9 @@ from app.storage.pipeline_document import decode, encode
 
 MOST_KEPT = 1024
 """Revisions kept per process; a pipeline of ten stages takes about 20 kB."""
+
+PRESENT_REVISION = tables.pipeline.c.revision.label("pipeline_revision")
+"""Of a row that is joined to its pipeline: what `read_present_of` needs beside `pipeline_id`."""
 
 LOAD = """
 -- One revision of a pipeline, and when its pipeline was made.
@@ -229,6 +232,20 @@ async def read_revision(
     return found
 
 
+def owning(table: Table) -> ColumnElement[bool]:
+    """The condition that joins the rows of a table to their pipelines."""
+    t, p = table.c, tables.pipeline.c
+    return (p.workspace_id == t.workspace_id) & (p.pipeline_id == t.pipeline_id)
+
+
+async def read_present_of(
+    connection: AsyncConnection, workspace: UUID, row: RowMapping
+) -> Pipeline:
+    """The pipeline of a row that bears PRESENT_REVISION, as it is defined now."""
+    key = row["pipeline_id"], row[PRESENT_REVISION.name]
+    return (await read_revision(connection, workspace, *key)).pipeline
+
+
 async def read_revisions(
     connection: AsyncConnection,
     workspace: UUID,
@@ -322,7 +339,6 @@ def _no_revision(revision: int) -> NotFound:
 
 def _revisions(workspace: UUID) -> Select[Any]:
     p, r = tables.pipeline, tables.pipeline_revision
-    both = and_(r.c.workspace_id == p.c.workspace_id, r.c.pipeline_id == p.c.pipeline_id)
     return (
         select(
             r.c.pipeline_id,
@@ -332,7 +348,7 @@ def _revisions(workspace: UUID) -> Select[Any]:
             r.c.in_force_at,
             p.c.created_at,
         )
-        .join(p, both)
+        .join(p, owning(r))
         .where(r.c.workspace_id == workspace)
     )
 

@@ -13,15 +13,10 @@ from zoneinfo import ZoneInfo
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from app.domain.business_calendar import (
-    BusinessCalendar,
-    Holiday,
-    Hours,
-    Span,
-    SpecialDay,
-)
+from app.domain.business_calendar import BusinessCalendar, Holiday, SpecialDay
 from app.domain.period import Period
 from app.domain.templates.calendars import TEMPLATES
+from app.domain.working_hours import Hours, Span
 
 MOMENT, MINUTE, HOUR, DAY = (
     timedelta(microseconds=1),

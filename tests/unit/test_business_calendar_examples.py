@@ -9,16 +9,14 @@ import pytest
 from app.domain.business_calendar import (
     LAST_YEAR,
     MOST_DATES,
-    MOST_SPANS,
     BusinessCalendar,
     Holiday,
-    Hours,
-    Span,
     SpecialDay,
 )
 from app.domain.period import Period
 from app.domain.templates.calendars import TEMPLATES
 from app.domain.timetable import MOST_YEARS, working_year
+from app.domain.working_hours import MOST_SPANS, Hours, Span
 
 MOMENT, DAY = timedelta(microseconds=1), timedelta(days=1)
 WHOLE = (Span(0, 1440),)

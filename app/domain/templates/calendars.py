@@ -5,8 +5,8 @@ No holidays are built in: they differ by region and by year, and are imported as
 
 from dataclasses import dataclass
 
-from app.domain.business_calendar import Hours, Span
 from app.domain.templates.writing import Text
+from app.domain.working_hours import Hours, Span
 
 _WHOLE: Hours = (Span(0, 24 * 60),)
 _OFFICE: Hours = (Span(9 * 60, 17 * 60),)

@@ -15,10 +15,11 @@ from pydantic import AfterValidator, ConfigDict, Field, StringConstraints, model
 from pydantic_core import PydanticCustomError
 
 from app.domain import business_calendar as domain
-from app.domain.business_calendar import MOST_DATES, MOST_SPANS, Hours, Span
+from app.domain.business_calendar import MOST_DATES
 from app.domain.definition import timezones
 from app.domain.errors import Breach, InvalidDefinition
 from app.domain.templates import calendars as ready_made
+from app.domain.working_hours import MOST_SPANS, Hours, Span
 from app.http.schemas.common import Day, Key, Name, Request, Response
 
 DAYS: Final = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")

@@ -22,13 +22,11 @@ from app.domain.wall_clock import reached
 from app.storage import pipelines
 from app.storage.idle_flags import flag_of
 from app.storage.opportunities import deal_of
+from app.storage.queries.opportunities import Seen
 from app.storage.tables import idle_flag, opportunity, pipeline, transition
 from app.storage.transitions import LogEntry, entry_of
 
 T = TypeVar("T")
-
-Seen = tuple[Opportunity, Pipeline]
-"""A deal as it stands now, and its pipeline as it is defined now."""
 
 Flagged = tuple[IdleFlag, Opportunity, Pipeline]
 Moved = tuple[LogEntry, Opportunity, Pipeline]
@@ -228,16 +226,16 @@ class _Reader:
         which = self._passing(table, *keys).where(*conditions)
         which = which.order_by(by.desc(), key.desc()) if newest else which.order_by(by, key)
         first = which.limit(self.limit).subquery("first")
-        t, o, p = table.c, opportunity.c, pipeline.c
+        t, o = table.c, opportunity.c
         own = [] if table is opportunity else [t[c.name].label(_own(table, c.name)) for c in t]
         whole = (
-            select(*o, p.revision.label("pipeline_revision"), first.c.found, *own)
+            select(*o, pipelines.PRESENT_REVISION, first.c.found, *own)
             .select_from(first)
             .join(table, (t.workspace_id == self.workspace) & (key == first.c.key))
         )
         if table is not opportunity:
             whole = whole.join(opportunity, _of_one_deal(table))
-        whole = whole.join(pipeline, _of_one_pipeline(opportunity))
+        whole = whole.join(pipeline, pipelines.owning(opportunity))
         ends = (first.c.by, first.c.key)
         whole = whole.order_by(*(end.desc() if newest else end for end in ends))
         return (await self.connection.execute(whole)).mappings().all()
@@ -247,7 +245,7 @@ class _Reader:
 
         It goes by pipelines: the log is indexed by instant within each.
         """
-        query = select(*wanted).select_from(pipeline).join(table, _of_one_pipeline(table))
+        query = select(*wanted).select_from(pipeline).join(table, pipelines.owning(table))
         query = query.where(pipeline.c.workspace_id == self.workspace)
         if self.filters.pipeline_id is not None:
             query = query.where(pipeline.c.pipeline_id == self.filters.pipeline_id)
@@ -259,10 +257,7 @@ class _Reader:
         return query.where(*asked)
 
     async def _seen(self, row: RowMapping) -> Seen:
-        revision = await pipelines.read_revision(
-            self.connection, self.workspace, row["pipeline_id"], row["pipeline_revision"]
-        )
-        return deal_of(row), revision.pipeline
+        return deal_of(row), await pipelines.read_present_of(self.connection, self.workspace, row)
 
 
 def _in_work() -> tuple[ColumnElement[bool], ...]:
@@ -273,11 +268,6 @@ def _in_work() -> tuple[ColumnElement[bool], ...]:
     o = opportunity.c
     is_open = o.status == Status.OPEN.value, o.closed_facts.is_(None)
     return *is_open, pipeline.c.archived_at.is_(None)
-
-
-def _of_one_pipeline(table: Table) -> ColumnElement[bool]:
-    t, p = table.c, pipeline.c
-    return (t.workspace_id == p.workspace_id) & (t.pipeline_id == p.pipeline_id)
 
 
 def _of_one_deal(table: Table) -> ColumnElement[bool]:

@@ -20,9 +20,6 @@ from app.storage.tables import idle_flag, opportunity, pipeline
 Flagged = tuple[IdleFlag, Opportunity, Pipeline]
 """A flag, its deal as it stands now, and the pipeline as it is defined now."""
 
-Expected = tuple[Opportunity, Pipeline]
-"""A deal that is to fall idle, and the pipeline as it is defined now."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Filters:
@@ -113,7 +110,7 @@ async def flags(
         (
             flag_of({name: row[f"flag_{name}"] for name in COLUMNS}),
             deal_of(row),
-            await _defined(connection, workspace, row),
+            await pipelines.read_present_of(connection, workspace, row),
         )
         for row in (await connection.execute(query)).mappings().all()
     ]
@@ -127,7 +124,7 @@ async def upcoming(
     *,
     after: tuple[datetime, UUID] | None,
     limit: int,
-) -> list[Expected]:
+) -> list[tuple[Opportunity, Pipeline]]:
     """Deals of the pipeline without an open flag that are due within the time, the soonest first.
 
     A snoozed deal is among them where its snooze ends by then, and so is one that has just fallen
@@ -148,7 +145,9 @@ async def upcoming(
     if after is not None:
         query = query.where(tuple_(o.goes_idle_at, o.opportunity_id) > after)
     rows = (await connection.execute(query)).mappings().all()
-    return [(deal_of(row), await _defined(connection, workspace, row)) for row in rows]
+    return [
+        (deal_of(row), await pipelines.read_present_of(connection, workspace, row)) for row in rows
+    ]
 
 
 def _passing(filters: Filters) -> Iterable[ColumnElement[bool]]:
@@ -178,17 +177,8 @@ def _passing(filters: Filters) -> Iterable[ColumnElement[bool]]:
 
 
 def _seen(*more: ColumnElement[Any]) -> Select[Any]:
-    o, p = opportunity.c, pipeline.c
-    of_deal = (p.workspace_id == o.workspace_id) & (p.pipeline_id == o.pipeline_id)
     return (
-        select(*o, p.revision.label("pipeline_revision"), *more)
+        select(*opportunity.c, pipelines.PRESENT_REVISION, *more)
         .select_from(opportunity)
-        .join(pipeline, of_deal)
+        .join(pipeline, pipelines.owning(opportunity))
     )
-
-
-async def _defined(connection: AsyncConnection, workspace: UUID, row: Any) -> Pipeline:
-    revision = await pipelines.read_revision(
-        connection, workspace, row["pipeline_id"], row["pipeline_revision"]
-    )
-    return revision.pipeline

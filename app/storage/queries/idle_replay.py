@@ -7,7 +7,6 @@ when its start rises, so a few of them say for most visits that they ended too s
 """
 
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from typing import Final
 
 import numpy as np
@@ -17,7 +16,7 @@ from app.domain.idleness import crossing
 from app.domain.measures.idle_replay import Rules
 from app.domain.pipeline import IdleClock, IdleRule
 from app.storage.queries.idle_past import Mask, Numbers, Past
-from app.storage.segments.columns import instant
+from app.storage.segments.columns import instant, moment
 
 _NEVER: Final = np.iinfo(np.int64).max
 _ASKED_FIRST: Final = 32
@@ -113,7 +112,7 @@ def _crossings(rule: IdleRule, priority: str | None, start: Numbers, reset: Numb
         return start + microseconds(threshold.length)
 
     def asked(starts: Numbers) -> Numbers:
-        dues = (crossing(rule, priority, _moment(each)) for each in starts.tolist())
+        dues = (crossing(rule, priority, moment(each)) for each in starts.tolist())
         return np.array([_NEVER if due is None else instant(due) for due in dues], dtype=np.int64)
 
     found = np.full(len(start), _NEVER)
@@ -123,11 +122,3 @@ def _crossings(rule: IdleRule, priority: str | None, start: Numbers, reset: Numb
     those, place = np.unique(start[reached], return_inverse=True)
     found[reached] = asked(those)[place]
     return found
-
-
-_EPOCH: Final = datetime(2000, 1, 1, tzinfo=UTC)
-
-
-def _moment(number: int) -> datetime:
-    """The instant that a column holds."""
-    return _EPOCH + timedelta(microseconds=number)

@@ -129,11 +129,10 @@ async def changes(
 
 
 def _deals(workspace: UUID) -> Select[Any]:
-    o, p = opportunity, pipeline
     return (
-        select(o, p.c.revision.label("pipeline_revision"))
-        .join(p, (p.c.workspace_id == o.c.workspace_id) & (p.c.pipeline_id == o.c.pipeline_id))
-        .where(o.c.workspace_id == workspace)
+        select(opportunity, pipelines.PRESENT_REVISION)
+        .join(pipeline, pipelines.owning(opportunity))
+        .where(opportunity.c.workspace_id == workspace)
     )
 
 
@@ -166,13 +165,5 @@ def _filtered(query: Select[Any], filters: Filters) -> Select[Any]:
 async def _seen(connection: AsyncConnection, workspace: UUID, query: Select[Any]) -> list[Seen]:
     rows = (await connection.execute(query)).mappings().all()
     return [
-        (
-            deal_of(row),
-            (
-                await pipelines.read_revision(
-                    connection, workspace, row["pipeline_id"], row["pipeline_revision"]
-                )
-            ).pipeline,
-        )
-        for row in rows
+        (deal_of(row), await pipelines.read_present_of(connection, workspace, row)) for row in rows
     ]

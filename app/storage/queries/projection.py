@@ -51,10 +51,10 @@ async def deals_with_logs(
     connection: AsyncConnection, workspace_id: UUID, *, after: UUID | None, limit: int = AT_ONCE
 ) -> list[Told]:
     """The next deals in the order of their ids, with their logs; none when all were read."""
-    o, p, t = opportunity, pipeline, transition
+    o, t = opportunity, transition
     wanted = (
-        select(o, p.c.revision.label("pipeline_revision"), func.clock_timestamp().label("now"))
-        .join(p, (p.c.workspace_id == o.c.workspace_id) & (p.c.pipeline_id == o.c.pipeline_id))
+        select(o, pipelines.PRESENT_REVISION, func.clock_timestamp().label("now"))
+        .join(pipeline, pipelines.owning(o))
         .where(o.c.workspace_id == workspace_id)
         .order_by(o.c.opportunity_id)
         .limit(limit)
@@ -84,11 +84,7 @@ async def deals_with_logs(
     return [
         Told(
             deal_of(row),
-            (
-                await pipelines.read_revision(
-                    connection, workspace_id, row["pipeline_id"], row["pipeline_revision"]
-                )
-            ).pipeline,
+            await pipelines.read_present_of(connection, workspace_id, row),
             log_of(logs[row["opportunity_id"]]),
             row["now"],
             done[row["opportunity_id"]],

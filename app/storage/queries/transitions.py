@@ -87,24 +87,15 @@ async def one(connection: AsyncConnection, workspace: UUID, transition_id: UUID)
 
 
 def _log(workspace: UUID) -> Select[Any]:
-    t, p = transition, pipeline
     return (
-        select(t, p.c.revision.label("pipeline_revision"))
-        .join(p, (p.c.workspace_id == t.c.workspace_id) & (p.c.pipeline_id == t.c.pipeline_id))
-        .where(t.c.workspace_id == workspace)
+        select(transition, pipelines.PRESENT_REVISION)
+        .join(pipeline, pipelines.owning(transition))
+        .where(transition.c.workspace_id == workspace)
     )
 
 
 async def _told(connection: AsyncConnection, workspace: UUID, query: Select[Any]) -> list[Told]:
     rows = (await connection.execute(query)).mappings().all()
     return [
-        (
-            entry_of(row),
-            (
-                await pipelines.read_revision(
-                    connection, workspace, row["pipeline_id"], row["pipeline_revision"]
-                )
-            ).pipeline,
-        )
-        for row in rows
+        (entry_of(row), await pipelines.read_present_of(connection, workspace, row)) for row in rows
     ]

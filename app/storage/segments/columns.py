@@ -134,9 +134,14 @@ VISITS: Final = _named(
 """Of a relation `v` of completed visits."""
 
 
-def instant(moment: datetime) -> int:
+def instant(at: datetime) -> int:
     """The instant as columns hold it."""
-    return (moment - _EPOCH) // _MICROSECOND
+    return (at - _EPOCH) // _MICROSECOND
+
+
+def moment(number: int) -> datetime:
+    """The instant that a column holds: the inverse of `instant`."""
+    return _EPOCH + number * _MICROSECOND
 
 
 def taken(values: Values, places: Numbers) -> Values:
