@@ -25,6 +25,7 @@ from app.actions.manage_keys import issue_key
 from app.domain.access import Scope
 from app.domain.api_key import ApiKey
 from app.storage import access, migrate, roles
+from app.storage.access import NewKey
 from app.storage.embedded import EmbeddedPostgres
 from app.storage.engine import Connection, Database, Lock
 from app.storage.ids import new_id
@@ -83,14 +84,8 @@ async def make_workspace(database: Database) -> tuple[UUID, ApiKey]:
         await access.add_workspace(connection, workspace, workspace.hex, "Bench")
 
     await database.write(workspace, work, lock=Lock.NONE)
-    key = await issue_key(
-        database,
-        workspace,
-        name="bench",
-        subject="bench",
-        scopes=frozenset({Scope.ADMIN}),
-        expires_at=None,
-    )
+    new = NewKey(name="bench", subject="bench", scopes=frozenset({Scope.ADMIN}))
+    key = await issue_key(database, workspace, new)
     return workspace, key
 
 

@@ -8,6 +8,7 @@ metric's ETag asks for. Rows lie as an import leaves them: deal by deal, in no o
 
 import asyncio
 import multiprocessing
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -163,10 +164,14 @@ async def _copy(
 
 
 async def _finish(on: Stage, workspace: UUID, pipeline: Pipeline) -> tuple[Extent, Extent]:
-    """Leave the tables as autovacuum would; how much there is, in the workspace and in it."""
+    """Leave the tables as autovacuum would, and the disk with nothing left to write.
+
+    How much there is, in the workspace and in the pipeline.
+    """
     connection = await asyncpg.connect(**connect_arguments(on.owner_url))
     try:
         await connection.execute("VACUUM ANALYZE")
+        await asyncio.to_thread(os.sync)  # else the first questions wait for it
         found = await connection.fetchrow(
             """
             SELECT count(*), sum(seq), count(*) FILTER (WHERE asked),

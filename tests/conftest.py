@@ -26,6 +26,7 @@ from app.domain.api_key import ApiKey
 from app.main import create_app
 from app.settings import Settings
 from app.storage import access, migrate
+from app.storage.access import NewKey
 from app.storage.embedded import EmbeddedPostgres
 from app.storage.engine import Database, Lock, connect_arguments
 from app.storage.ids import new_id
@@ -155,10 +156,11 @@ async def make_workspace(
     workspace = new_id()
     key = ApiKey(os.urandom(8).hex(), os.urandom(24).hex())
     held = frozenset(scopes or (Scope.ADMIN,))
+    new = NewKey(name="test", subject=subject, scopes=held)
 
     async def work(connection: object) -> None:
         await access.add_workspace(connection, workspace, workspace.hex, "Test")
-        await access.add_key(connection, key, workspace, name="test", subject=subject, scopes=held)
+        await access.add_key(connection, workspace, key, new)
 
     await database.write(workspace, work, lock=Lock.NONE)
     return Principal(workspace, subject, held, key.key_id), key

@@ -9,6 +9,7 @@ from app.domain.access import Scope
 from app.domain.api_key import ApiKey
 from app.settings import SettingsError
 from app.storage import access
+from app.storage.access import NewKey
 from app.storage.engine import Connection, Database, Lock, Role
 from app.storage.ids import new_id
 
@@ -43,14 +44,8 @@ async def bootstrap(database: Database, chosen: ApiKey | None = None) -> ApiKey 
     async def work(connection: Connection) -> ApiKey | None:
         if not await access.add_workspace(connection, workspace, WORKSPACE, "Default"):
             return None
-        if not await access.add_key(
-            connection,
-            key,
-            workspace,
-            name="bootstrap",
-            subject="admin",
-            scopes=frozenset({Scope.ADMIN}),
-        ):
+        new = NewKey(name="bootstrap", subject="admin", scopes=frozenset({Scope.ADMIN}))
+        if not await access.add_key(connection, workspace, key, new):
             raise SettingsError("SLUICE_BOOTSTRAP_KEY: belongs to another workspace already.")
         return key
 

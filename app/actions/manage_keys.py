@@ -1,14 +1,33 @@
-"""API keys: made, with their secret shown this once, and revoked."""
+"""API keys: made, replaced by new ones, revoked. A key's secret is shown once, when it is made.
+
+Whoever makes a key can give away only what they have: no scope that they lack, and no sight of
+deals that they do not see. Answers are kept without the secret: a request that is sent again is
+told of the key that it made, and no more.
+"""
 
 import secrets
-from datetime import datetime
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
 from uuid import UUID
 
-from app.domain.access import Scope
+from app.actions.announcements import plain
+from app.actions.deciding import VersionCheck
+from app.domain.access import Principal, Sight
 from app.domain.api_key import ID_LENGTH, SECRET_LENGTH, ApiKey
-from app.domain.errors import NotFound
-from app.storage import access
-from app.storage.engine import Connection, Database, Lock
+from app.domain.audit_log import Action, Entry
+from app.domain.errors import Conflict, Forbidden
+from app.storage import access, audit_log, idempotency
+from app.storage.access import KeyRecord, NewKey
+from app.storage.engine import Connection, Database, Lock, Role
+from app.storage.idempotency import Answer, Repeatable
+from app.storage.statement import execute
+
+COMMAND_LINE = "command line"
+"""The actor of what is done with the database at hand, and no credential."""
+
+Made = Callable[[KeyRecord, ApiKey | None], Answer]
+"""Renders what the caller is answered; without the key itself, where the answer is kept."""
 
 
 def new_key() -> ApiKey:
@@ -16,39 +35,159 @@ def new_key() -> ApiKey:
     return ApiKey(secrets.token_hex(ID_LENGTH // 2), secrets.token_hex(SECRET_LENGTH // 2))
 
 
-async def issue_key(
-    database: Database,
-    workspace: UUID,
-    *,
-    name: str,
-    subject: str,
-    scopes: frozenset[Scope],
-    expires_at: datetime | None = None,
-) -> ApiKey:
-    """Make a key of the workspace. Only what is returned here ever bears its secret."""
+async def issue_key(database: Database, workspace: UUID | None, new: NewKey) -> ApiKey:
+    """Make a key of the workspace (None: of the platform), for who has the database at hand.
+
+    Only what is returned here ever bears its secret.
+    """
 
     async def work(connection: Connection) -> ApiKey:
         key = new_key()
-        added = await access.add_key(
-            connection,
-            key,
-            workspace,
-            name=name,
-            subject=subject,
-            scopes=scopes,
-            expires_at=expires_at,
-        )
-        assert added, "64 random bits name a key of their own"
+        made = await add_key(connection, workspace, key, new)
+        await _note(connection, COMMAND_LINE, Action.API_KEY_CREATED, None, made)
         return key
 
-    return await database.write(workspace, work, lock=Lock.NONE)
+    return await database.write(workspace, work, role=_role(workspace), lock=Lock.NONE)
 
 
-async def revoke_key(database: Database, workspace: UUID, key_id: str) -> None:
-    """Have the key refused from now on; every worker knows within seconds. Raises NotFound."""
+async def create_key(
+    database: Database,
+    principal: Principal,
+    new: NewKey,
+    *,
+    request: Repeatable | None,
+    answer: Made,
+) -> Answer:
+    """Make a key of the principal's workspace. Raises Forbidden for more than the principal has."""
+    workspace = principal.workspace_id
+    _check_may_grant(principal, new)
+
+    async def work(connection: Connection) -> Answer:
+        if kept := await idempotency.find(connection, workspace, request):
+            return kept
+        key = new_key()
+        made = await add_key(connection, workspace, key, new)
+        await _note(connection, principal, Action.API_KEY_CREATED, None, made)
+        await execute(connection, idempotency.keep(workspace, request, answer(made, None)))
+        return answer(made, key)
+
+    twin = None if request is None else request.key
+    return await database.write(workspace, work, lock=Lock.NONE, key=twin)
+
+
+async def rotate_key(
+    database: Database,
+    principal: Principal,
+    key_id: str,
+    overlap: timedelta,
+    *,
+    request: Repeatable | None,
+    answer: Made,
+) -> Answer:
+    """Make a key that gives what the one of this id gives, which is good for `overlap` more.
+
+    Raises NotFound, Forbidden for a key that gives more than the principal has, Conflict for one
+    that is out of use or was replaced already.
+    """
+    workspace = principal.workspace_id
+
+    async def work(connection: Connection) -> Answer:
+        if kept := await idempotency.find(connection, workspace, request):
+            return kept
+        before, now = await access.locked_key(connection, workspace, key_id)
+        if not before.is_good(now):
+            raise Conflict(f"Key {key_id} is out of use; make a new one.")
+        if before.replaced_by is not None:
+            raise Conflict(f"Key {key_id} was replaced by {before.replaced_by} already.")
+        new = before.again(now)
+        _check_may_grant(principal, new)
+        key = new_key()
+        made = await add_key(connection, workspace, key, new)
+        await connection.execute(access.REPLACE, workspace, key_id, now + overlap, key.key_id)
+        after, _ = await access.locked_key(connection, workspace, key_id)
+        await _note(connection, principal, Action.API_KEY_ROTATED, before, after)
+        await execute(connection, idempotency.keep(workspace, request, answer(made, None)))
+        return answer(made, key)
+
+    twin = None if request is None else request.key
+    return await database.write(workspace, work, lock=Lock.NONE, key=twin)
+
+
+async def revoke_key(
+    database: Database,
+    workspace: UUID | None,
+    key_id: str,
+    *,
+    by: Principal | str = COMMAND_LINE,
+    check: VersionCheck = lambda _: None,
+) -> None:
+    """Have the key refused from now on; every worker knows within seconds.
+
+    One that is revoked already stays so. Raises NotFound, VersionRequired, Stale.
+    """
 
     async def work(connection: Connection) -> None:
-        if not await access.revoke_key(connection, workspace, key_id):
-            raise NotFound(f"There is no key {key_id!r} in use in this workspace.")
+        before, _ = await access.locked_key(connection, workspace, key_id)
+        check(before.version)
+        if before.revoked_at is not None:
+            return
+        await connection.execute(access.REVOKE, workspace, key_id)
+        after, _ = await access.locked_key(connection, workspace, key_id)
+        await _note(connection, by, Action.API_KEY_REVOKED, before, after)
 
-    await database.write(workspace, work, lock=Lock.NONE)
+    await database.write(workspace, work, role=_role(workspace), lock=Lock.NONE)
+
+
+async def add_key(
+    connection: Connection, workspace: UUID | None, key: ApiKey, new: NewKey
+) -> KeyRecord:
+    """Store what is to be known of the key. Raises Conflict where its id is taken."""
+    if not await access.add_key(connection, workspace, key, new):
+        raise Conflict(f"The key id {key.key_id} is taken.")
+    made, _ = await access.locked_key(connection, workspace, key.key_id)
+    return made
+
+
+def _check_may_grant(principal: Principal, new: NewKey) -> None:
+    sight = Sight(new.row_scope, new.subject, new.team)
+    if not principal.may_grant(new.scopes, sight):
+        raise Forbidden(
+            "A key gives at most what its maker has: your scopes, and, unless your row scope is"
+            " all, your own subject with your row scope and team or less."
+        )
+
+
+async def _note(
+    connection: Connection,
+    by: Principal | str,
+    action: Action,
+    before: KeyRecord | None,
+    after: KeyRecord,
+) -> None:
+    if after.workspace_id is None:
+        return  # there is no workspace whose log would tell of it
+    old, new = (None if key is None else _shown(key) for key in (before, after))
+    if old is not None and new is not None:
+        changed = {name for name in new if new[name] != old[name]}
+        old, new = ({name: side[name] for name in sorted(changed)} for side in (old, new))
+    entry = Entry(action=action, target=after.key_id, before=old, after=new)
+    await execute(connection, [audit_log.append(after.workspace_id, by, entry)])
+
+
+def _shown(key: KeyRecord) -> dict[str, Any]:
+    """What the audit log tells of a key."""
+    return {
+        "name": key.name,
+        "subject": key.subject,
+        "scopes": sorted(key.scopes),
+        "row_scope": key.row_scope.value,
+        "team": key.team,
+        "expires_at": plain(key.expires_at),
+        "revoked_at": plain(key.revoked_at),
+        "replaced_by": key.replaced_by,
+    }
+
+
+def _role(workspace: UUID | None) -> Role:
+    """Keys of the platform are kept by the role that looks across workspaces."""
+    return Role.JOBS if workspace is None else Role.APP

@@ -69,7 +69,9 @@ async def create_endpoint(
         wanted = await _subscription(connection, workspace, new)
         now = await connection.fetchval("SELECT clock_timestamp()")
         endpoint_id, secret = new_id(), secrets.token_bytes(SECRET_BYTES)
-        adding = webhooks.add(workspace, endpoint_id, new.url, new.description, wanted, now)
+        adding = webhooks.add(
+            workspace, endpoint_id, new.url, new.description, wanted, principal.sight, now
+        )
         await execute(connection, [adding])
         await execute(connection, [webhooks.add_secret(workspace, endpoint_id, secret)])
         made, _, _ = await webhooks.read(connection, workspace, endpoint_id)

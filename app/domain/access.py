@@ -1,7 +1,9 @@
-"""Who calls, and what they may do: the principal behind a credential, and the names of scopes.
+"""Who calls, and what they may do: the principal behind a credential, its scopes and its sight.
 
-Which row of which workspace a principal sees is row-level security's business as well as every
-query's; here are only the words.
+Scopes say what may be done, the row scope to which deals: those of the caller, of the caller's team
+too, or all. It is the deal's *present* owner and team that count, for lists, moves and figures
+alike. Which workspace a principal sees is row-level security's business as well as every query's;
+here are only the words.
 """
 
 from dataclasses import dataclass
@@ -26,7 +28,51 @@ class Scope(StrEnum):
     EVENTS_READ = "events:read"
     WEBHOOKS_READ = "webhooks:read"
     WEBHOOKS_WRITE = "webhooks:write"
+    API_KEYS_READ = "api-keys:read"
+    API_KEYS_WRITE = "api-keys:write"
+    AUDIT_READ = "audit:read"
     ADMIN = "admin"
+
+
+class RowScope(StrEnum):
+    """Whose deals: those one owns, those of one's team as well, or all of the workspace."""
+
+    OWN = "own"
+    TEAM = "team"
+    ALL = "all"
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """Which deals are to be seen. Whoever has no team sees as `TEAM` what `OWN` would show."""
+
+    rows: RowScope
+    subject: str
+    team: str | None = None
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it holds every deal of the workspace."""
+        return self.rows is RowScope.ALL
+
+    @property
+    def of_team(self) -> str | None:
+        """The team whose deals it holds beside the subject's own."""
+        return self.team if self.rows is RowScope.TEAM else None
+
+    def holds(self, owner: str | None, team: str | None) -> bool:
+        """Whether a deal of this owner and team is to be seen."""
+        if self.is_whole or owner == self.subject:
+            return True
+        return team is not None and team == self.of_team
+
+    def covers(self, other: "Sight") -> bool:
+        """Whether all that the other holds is held by this one, whatever deals there are."""
+        if self.is_whole:
+            return True
+        if other.is_whole or other.subject != self.subject:
+            return False
+        return other.of_team is None or other.of_team == self.of_team
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +83,24 @@ class Principal:
     subject: str
     scopes: frozenset[Scope]
     key_id: str | None = None
+    team: str | None = None
+    row_scope: RowScope = RowScope.ALL
+
+    @property
+    def sight(self) -> Sight:
+        return Sight(self.row_scope, self.subject, self.team)
 
     def may(self, scope: Scope) -> bool:
         return scope in self.scopes or Scope.ADMIN in self.scopes
+
+    def may_grant(self, scopes: frozenset[Scope], sight: Sight) -> bool:
+        """Whether who is given this can do and see nothing that this principal cannot."""
+        return all(map(self.may, scopes)) and self.sight.covers(sight)
+
+
+@dataclass(frozen=True, slots=True)
+class Operator:
+    """Who runs the installation: makes workspaces and lists them, and sees into none of them."""
+
+    subject: str
+    key_id: str

@@ -12,6 +12,8 @@ from enum import StrEnum
 from typing import Any, Final
 from uuid import UUID
 
+from app.domain.access import Sight
+
 TESTED: Final = "webhook.test"
 """The event that an endpoint is sent on demand; the feed has it, no other endpoint is sent it."""
 DISABLED: Final = "webhook_endpoint.disabled"
@@ -70,7 +72,10 @@ class Subscription:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoint:
-    """A receiver. `pipeline` is the key of its subscription's; a version a visible change."""
+    """A receiver. `pipeline` is the key of its subscription's; a version a visible change.
+
+    It is told of what its maker may see: `sight`.
+    """
 
     endpoint_id: UUID
     version: int
@@ -84,6 +89,7 @@ class Endpoint:
     failing_since: datetime | None
     created_at: datetime
     updated_at: datetime
+    sight: Sight
 
 
 @dataclass(frozen=True, slots=True)

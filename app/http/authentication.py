@@ -1,32 +1,35 @@
 """Who calls: the credential of a request, checked before anything else is looked at.
 
 A pure ASGI layer inside `RequestMiddleware`, because FastAPI parses a body before it runs a
-dependency. It stores the `Principal` in the request's state; what the principal may do is asked by
-each route (`deps.allowed`). A key found good is believed for `BELIEVED` seconds, so that a stream
-of requests costs one look-up; a revoked key is refused by every worker after that time at the
-latest.
+dependency. It stores the caller in the request's state; what the caller may do is asked by each
+route (`deps.Allowed`). A key found good is believed for `BELIEVED` seconds, so that a stream of
+requests costs one look-up; a revoked key is refused by every worker after that time at the latest.
 """
 
 import hmac
+from datetime import UTC, datetime, timedelta
 from time import monotonic
 from typing import Final
 
 import structlog
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from app.domain.access import Operator, Principal
 from app.domain.api_key import ApiKey
 from app.domain.errors import Unauthenticated
 from app.storage import access
 from app.storage.access import KeyRecord
-from app.storage.engine import Database
+from app.storage.engine import Database, Lock, Role
 
 BELIEVED: Final = 5.0
 MOST_BELIEVED: Final = 10_000
+USE_NOTED: Final = timedelta(minutes=1)
+"""So often is it written down that a key is in use."""
 OPEN: Final = ("/livez", "/readyz", "/openapi.json", "/openapi-client.json", "/docs")
 
 
 class Authentication:
-    """Lets a request through with a principal, or raises Unauthenticated."""
+    """Lets a request through with its caller, or raises Unauthenticated."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -34,14 +37,14 @@ class Authentication:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and not is_open(scope["path"]):
-            key = await self._key(scope)
-            scope.setdefault("state", {})["principal"] = key.principal
-            structlog.contextvars.bind_contextvars(
-                principal=key.subject, workspace=str(key.workspace_id)
-            )
+            caller = await self._caller(scope)
+            scope.setdefault("state", {})["caller"] = caller
+            structlog.contextvars.bind_contextvars(principal=caller.subject)
+            if isinstance(caller, Principal):
+                structlog.contextvars.bind_contextvars(workspace=str(caller.workspace_id))
         await self.app(scope, receive, send)
 
-    async def _key(self, scope: Scope) -> KeyRecord:
+    async def _caller(self, scope: Scope) -> Principal | Operator:
         given = next((value for name, value in scope["headers"] if name == b"authorization"), None)
         if given is None:
             raise Unauthenticated("Send Authorization: Bearer <API key>.")
@@ -49,27 +52,45 @@ class Authentication:
         key = ApiKey.parse(text.strip()) if scheme.lower() == "bearer" else None
         if key is None:
             raise Unauthenticated("The credential is no API key: mistyped, or cut off?")
-        record = await self._record(scope["app"].state.database, key.key_id)
-        if record is None or not hmac.compare_digest(record.secret_hash, key.secret_hash):
-            raise Unauthenticated("The API key is unknown, revoked or expired.")
-        return record
-
-    async def _record(self, database: Database, key_id: str) -> KeyRecord | None:
-        now = monotonic()
-        kept = self._believed.get(key_id)
-        if kept is not None and now - kept[0] < BELIEVED:
-            return kept[1]
-        async with database.read(None) as connection:
-            record = await access.find_key(connection, key_id)
+        record = await self._record(scope["app"].state.database, key)
         if record is None:
-            self._believed.pop(key_id, None)
+            raise Unauthenticated("The API key is unknown, revoked or expired.")
+        return record.caller
+
+    async def _record(self, database: Database, key: ApiKey) -> KeyRecord | None:
+        """What is known of the key, if its secret is the right one."""
+        now = monotonic()
+        kept = self._believed.get(key.key_id)
+        if kept is not None and now - kept[0] < BELIEVED:
+            return kept[1] if _is_right(kept[1], key) else None
+        async with database.read(None) as connection:
+            record = await access.find_key(connection, key.key_id)
+        if record is None or not _is_right(record, key):
+            self._believed.pop(key.key_id, None)
             return None
         if len(self._believed) >= MOST_BELIEVED:
             self._believed.clear()
-        self._believed[key_id] = (now, record)
+        self._believed[key.key_id] = (now, record)
+        used, wall = record.last_used_at, datetime.now(UTC)
+        if used is None or not timedelta(0) <= wall - used < USE_NOTED:
+            await _note_use(database, record)
         return record
 
 
 def is_open(path: str) -> bool:
     """Whether anyone may ask for the path: health, the API's description and documentation."""
     return path in OPEN or path.startswith("/docs/")
+
+
+def _is_right(record: KeyRecord, key: ApiKey) -> bool:
+    return hmac.compare_digest(record.secret_hash, key.secret_hash)
+
+
+async def _note_use(database: Database, record: KeyRecord) -> None:
+    role = Role.JOBS if record.workspace_id is None else Role.APP
+    await database.write(
+        record.workspace_id,
+        lambda connection: connection.execute(access.USE, record.workspace_id, record.key_id),
+        role=role,
+        lock=Lock.NONE,
+    )

@@ -10,7 +10,7 @@ from typing import Annotated
 
 from fastapi import Depends, Header, Request
 
-from app.domain.access import Principal, Scope
+from app.domain.access import Operator, Principal, Scope
 from app.domain.errors import Forbidden, Malformed
 from app.http.cursors import Cursors
 from app.outbound.sending import Outbound
@@ -46,11 +46,25 @@ class Allowed:
         self.scopes = scopes  # read by http.openapi, which declares them
 
     async def __call__(self, request: Request) -> Principal:
-        principal: Principal = request.state.principal
+        principal: Principal | Operator = request.state.caller
+        if isinstance(principal, Operator):
+            raise Forbidden("A key of the platform makes workspaces; it sees into none of them.")
         lacking = [scope.value for scope in self.scopes if not principal.may(scope)]
         if lacking:
             raise Forbidden(f"This needs the scope {' and '.join(lacking)}.")
         return principal
+
+
+class OperatorAllowed:
+    """A dependency: who runs the installation. Raises Forbidden for any other."""
+
+    scopes: tuple[Scope, ...] = ()  # read by http.openapi; a key of the platform has no others
+
+    async def __call__(self, request: Request) -> Operator:
+        operator: Principal | Operator = request.state.caller
+        if not isinstance(operator, Operator):
+            raise Forbidden("This needs a key of the platform, not one of a workspace.")
+        return operator
 
 
 async def _repeatable(

@@ -8,29 +8,42 @@ from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import func, select
+from sqlalchemy import Select, func, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.domain.access import Principal, Scope
+from app.domain.access import Operator, Principal, RowScope, Scope
 from app.domain.api_key import ApiKey
+from app.domain.errors import NotFound
 from app.storage.engine import Connection
 from app.storage.tables import api_key, installation, workspace
+
+PLATFORM: Final = "platform"
+"""Stands where a key's scopes do: it belongs to no workspace, and makes them."""
 
 ADD_WORKSPACE: Final = """
 INSERT INTO workspace (workspace_id, key, name, created_at)
 VALUES ($1, $2, $3, clock_timestamp()) ON CONFLICT (key) DO NOTHING
+RETURNING workspace_id, key, name, created_at
 """
 
 ADD_KEY: Final = """
-INSERT INTO api_key (key_id, workspace_id, secret_hash, name, subject, scopes, created_at,
-                     expires_at)
-VALUES ($1, $2, $3, $4, $5, $6, clock_timestamp(), $7) ON CONFLICT (key_id) DO NOTHING
+INSERT INTO api_key (key_id, workspace_id, secret_hash, name, subject, scopes, row_scope, team,
+                     version, created_at, expires_at)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 1, clock_timestamp(), $9) ON CONFLICT (key_id) DO NOTHING
 """
 
-REVOKE: Final = """
-UPDATE api_key SET revoked_at = clock_timestamp()
-WHERE workspace_id = $1 AND key_id = $2 AND revoked_at IS NULL
+_OF_KEY: Final = "WHERE workspace_id IS NOT DISTINCT FROM $1 AND key_id = $2"
+LOCK_KEY: Final = f"SELECT *, clock_timestamp() AS now FROM api_key {_OF_KEY} FOR NO KEY UPDATE"
+REVOKE: Final = f"""
+UPDATE api_key SET revoked_at = clock_timestamp(), version = version + 1
+{_OF_KEY} AND revoked_at IS NULL
 """
+REPLACE: Final = f"""
+-- It is good for a while beside the key that was made instead; no longer than it was.
+UPDATE api_key SET expires_at = least(expires_at, $3), replaced_by = $4, version = version + 1
+{_OF_KEY}
+"""
+USE: Final = f"UPDATE api_key SET last_used_at = clock_timestamp() {_OF_KEY}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,25 +53,64 @@ class WorkspaceRecord:
     workspace_id: UUID
     key: str
     name: str
+    created_at: datetime
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewKey:
+    """What is said of a key that is to be made; without scopes it is one of the platform."""
+
+    name: str
+    subject: str
+    scopes: frozenset[Scope]
+    row_scope: RowScope = RowScope.ALL
+    team: str | None = None
+    expires_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class KeyRecord:
-    """A key as it is stored: everything but its secret."""
+    """A key as it is stored: everything but its secret. `workspace_id` None: of the platform."""
 
     key_id: str
-    workspace_id: UUID
+    workspace_id: UUID | None
     secret_hash: bytes
     name: str
     subject: str
     scopes: frozenset[Scope]
+    row_scope: RowScope
+    team: str | None
+    version: int
     created_at: datetime
+    last_used_at: datetime | None
     expires_at: datetime | None
     revoked_at: datetime | None
+    replaced_by: str | None
+
+    def is_good(self, now: datetime) -> bool:
+        """Whether it is neither revoked nor expired."""
+        return self.revoked_at is None and (self.expires_at is None or now < self.expires_at)
+
+    def again(self, now: datetime) -> NewKey:
+        """Another that gives the same, and is good for as long from now on."""
+        lasts = None if self.expires_at is None else self.expires_at - self.created_at
+        return NewKey(
+            name=self.name,
+            subject=self.subject,
+            scopes=self.scopes,
+            row_scope=self.row_scope,
+            team=self.team,
+            expires_at=None if lasts is None else now + lasts,
+        )
 
     @property
-    def principal(self) -> Principal:
-        return Principal(self.workspace_id, self.subject, self.scopes, self.key_id)
+    def caller(self) -> Principal | Operator:
+        """Whom it makes of who bears it."""
+        if self.workspace_id is None:
+            return Operator(self.subject, self.key_id)
+        return Principal(
+            self.workspace_id, self.subject, self.scopes, self.key_id, self.team, self.row_scope
+        )
 
 
 async def find_key(connection: AsyncConnection, key_id: str) -> KeyRecord | None:
@@ -71,18 +123,45 @@ async def find_key(connection: AsyncConnection, key_id: str) -> KeyRecord | None
             func.coalesce(api_key.c.expires_at > func.clock_timestamp(), True),
         )
     )
-    row = found.one_or_none()
+    row = found.mappings().one_or_none()
     return None if row is None else _record(row)
 
 
-async def keys(connection: AsyncConnection, workspace_id: UUID) -> list[KeyRecord]:
-    """The workspace's keys, revoked ones included, oldest first."""
-    rows = await connection.execute(
-        select(api_key)
-        .where(api_key.c.workspace_id == workspace_id)
-        .order_by(api_key.c.created_at, api_key.c.key_id)
-    )
-    return [_record(row) for row in rows]
+async def keys(
+    connection: AsyncConnection,
+    workspace_id: UUID | None,
+    *,
+    after: tuple[datetime, str] | None = None,
+    limit: int | None = None,
+) -> list[KeyRecord]:
+    """The workspace's keys, revoked ones included, oldest first, after (made at, id).
+
+    Those of the platform where there is no workspace: under the jobs' role.
+    """
+    order = api_key.c.created_at, api_key.c.key_id
+    query = _keys(workspace_id).order_by(*order).limit(limit)
+    if after is not None:
+        query = query.where(tuple_(*order) > after)
+    return [_record(row) for row in (await connection.execute(query)).mappings()]
+
+
+async def one_key(connection: AsyncConnection, workspace_id: UUID, key_id: str) -> KeyRecord:
+    """The key of that id, whether it is in use or not. Raises NotFound."""
+    found = await connection.execute(_keys(workspace_id).where(api_key.c.key_id == key_id))
+    row = found.mappings().one_or_none()
+    if row is None:
+        raise no_key(key_id)
+    return _record(row)
+
+
+async def locked_key(
+    connection: Connection, workspace_id: UUID | None, key_id: str
+) -> tuple[KeyRecord, datetime]:
+    """The key, locked until the transaction ends, and the time. Raises NotFound."""
+    row = await connection.fetchrow(LOCK_KEY, workspace_id, key_id)
+    if row is None:
+        raise no_key(key_id)
+    return _record(row), row["now"]
 
 
 async def find_workspace(connection: AsyncConnection, key: str) -> UUID | None:
@@ -93,11 +172,19 @@ async def find_workspace(connection: AsyncConnection, key: str) -> UUID | None:
 async def read_workspace(connection: AsyncConnection, workspace_id: UUID) -> WorkspaceRecord:
     """The workspace in which this transaction runs."""
     found = await connection.execute(
-        select(workspace.c.workspace_id, workspace.c.key, workspace.c.name).where(
-            workspace.c.workspace_id == workspace_id
-        )
+        select(workspace).where(workspace.c.workspace_id == workspace_id)
     )
     return WorkspaceRecord(*found.one())
+
+
+async def workspaces(
+    connection: AsyncConnection, *, after: str | None, limit: int
+) -> list[WorkspaceRecord]:
+    """All workspaces by their keys, after the key. Asked under the jobs' role."""
+    query = select(workspace).order_by(workspace.c.key).limit(limit)
+    if after is not None:
+        query = query.where(workspace.c.key > after)
+    return [WorkspaceRecord(*row) for row in await connection.execute(query)]
 
 
 async def signing_secret(connection: AsyncConnection) -> bytes:
@@ -108,49 +195,57 @@ async def signing_secret(connection: AsyncConnection) -> bytes:
     return found.scalar_one()
 
 
-async def add_workspace(connection: Connection, workspace_id: UUID, key: str, name: str) -> bool:
-    """Add a workspace; False where its key is taken."""
-    return await connection.execute(ADD_WORKSPACE, workspace_id, key, name) == "INSERT 0 1"
+async def add_workspace(
+    connection: Connection, workspace_id: UUID, key: str, name: str
+) -> WorkspaceRecord | None:
+    """Add a workspace; None where its key is taken."""
+    row = await connection.fetchrow(ADD_WORKSPACE, workspace_id, key, name)
+    return None if row is None else WorkspaceRecord(*row)
 
 
 async def add_key(
-    connection: Connection,
-    key: ApiKey,
-    workspace_id: UUID,
-    *,
-    name: str,
-    subject: str,
-    scopes: frozenset[Scope],
-    expires_at: datetime | None = None,
+    connection: Connection, workspace_id: UUID | None, key: ApiKey, new: NewKey
 ) -> bool:
     """Store the hash of a new key; False where its id is taken."""
+    scopes = sorted(scope.value for scope in new.scopes) if workspace_id else [PLATFORM]
     tag = await connection.execute(
         ADD_KEY,
         key.key_id,
         workspace_id,
         key.secret_hash,
-        name,
-        subject,
-        sorted(scope.value for scope in scopes),
-        expires_at,
+        new.name,
+        new.subject,
+        scopes,
+        new.row_scope.value,
+        new.team,
+        new.expires_at,
     )
     return tag == "INSERT 0 1"
 
 
-async def revoke_key(connection: Connection, workspace_id: UUID, key_id: str) -> bool:
-    """Revoke a key; False where there is none standing. Workers notice within seconds."""
-    return await connection.execute(REVOKE, workspace_id, key_id) == "UPDATE 1"
+def no_key(key_id: str) -> NotFound:
+    return NotFound(f"There is no key {key_id!r} in this workspace.")
+
+
+def _keys(workspace_id: UUID | None) -> Select[Any]:
+    return select(api_key).where(api_key.c.workspace_id.is_not_distinct_from(workspace_id))
 
 
 def _record(row: Any) -> KeyRecord:
+    workspace_id = row["workspace_id"]
     return KeyRecord(
-        row.key_id,
-        row.workspace_id,
-        row.secret_hash,
-        row.name,
-        row.subject,
-        frozenset(Scope(scope) for scope in row.scopes),
-        row.created_at,
-        row.expires_at,
-        row.revoked_at,
+        key_id=row["key_id"],
+        workspace_id=workspace_id,
+        secret_hash=row["secret_hash"],
+        name=row["name"],
+        subject=row["subject"],
+        scopes=frozenset(map(Scope, row["scopes"] if workspace_id else ())),
+        row_scope=RowScope(row["row_scope"]),
+        team=row["team"],
+        version=row["version"],
+        created_at=row["created_at"],
+        last_used_at=row["last_used_at"],
+        expires_at=row["expires_at"],
+        revoked_at=row["revoked_at"],
+        replaced_by=row["replaced_by"],
     )

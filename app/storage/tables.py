@@ -82,7 +82,7 @@ class WorkspaceColumns(TypedColumns):
 
 class ApiKeyColumns(TypedColumns):
     key_id: Named[str] = Column(Text, primary_key=True)
-    workspace_id: Named[UUID] = Column(Uuid)
+    workspace_id: Named[UUID | None] = Column(Uuid)  # null: a key of the platform
     secret_hash: Named[bytes] = Column(LargeBinary)
     name: Named[str] = Column(Text)
     subject: Named[str] = Column(Text)
@@ -90,6 +90,11 @@ class ApiKeyColumns(TypedColumns):
     created_at: Named[datetime] = Column(Instant)
     expires_at: Named[datetime | None] = Column(Instant)
     revoked_at: Named[datetime | None] = Column(Instant)
+    row_scope: Named[str] = Column(Text)
+    team: Named[str | None] = Column(Text)
+    version: Named[int] = Column(BigInteger)
+    last_used_at: Named[datetime | None] = Column(Instant)  # to the minute
+    replaced_by: Named[str | None] = Column(Text)  # the key that a rotation made
 
 
 class EpochColumns(TypedColumns):
@@ -105,6 +110,17 @@ class InstallationColumns(TypedColumns):
 
 class Owned(TypedColumns):
     workspace_id: Named[UUID] = Column(Uuid, primary_key=True)
+
+
+class AuditEntryColumns(Owned):
+    entry_id: Named[UUID] = Column(Uuid, primary_key=True)
+    recorded_at: Named[datetime] = Column(Instant)
+    actor: Named[str] = Column(Text)
+    key_id: Named[str | None] = Column(Text)  # null: who came with a token, or by command line
+    action: Named[str] = Column(Text)
+    target: Named[str] = Column(Text)
+    before: Named[dict[str, Any] | None] = Column(Json)
+    after: Named[dict[str, Any] | None] = Column(Json)
 
 
 class PipelineColumns(Owned):
@@ -331,6 +347,10 @@ class WebhookEndpointColumns(Owned):
     last_sequence: Named[int] = Column(BigInteger, server_default=text("0"))
     created_at: Named[datetime] = Column(Instant)
     updated_at: Named[datetime] = Column(Instant)
+    # What its maker saw, it is told of
+    row_scope: Named[str] = Column(Text)
+    team: Named[str | None] = Column(Text)
+    subject: Named[str | None] = Column(Text)
 
 
 class WebhookSecretColumns(Owned):
@@ -439,12 +459,28 @@ KINDS = (
 )
 
 IMPORT_ENDS = ("completed", "aborted", "failed")
+ROW_SCOPES = ("own", "team", "all")
 
 workspace = Table("workspace", metadata, WorkspaceColumns, Index(None, "key", unique=True))
 
 api_key = Table(
-    "api_key", metadata, ApiKeyColumns, within("workspace"), Index(None, "workspace_id", "key_id")
+    "api_key",
+    metadata,
+    ApiKeyColumns,
+    within("workspace"),
+    one_of("row_scope", *ROW_SCOPES),
+    CheckConstraint("(workspace_id IS NULL) = (scopes = ARRAY['platform'])", name="platform"),
+    Index(None, "workspace_id", "key_id"),
 )
+
+audit_entry = Table(
+    "audit_entry",
+    metadata,
+    AuditEntryColumns,
+    within("workspace"),
+    Index(None, "workspace_id", "target", "entry_id"),
+)
+"""Who changed what settings, keys, endpoints and overrides, from what to what. Append-only."""
 
 epoch = Table("epoch", metadata, EpochColumns, Index(None, "cluster", unique=True))
 
@@ -665,7 +701,9 @@ webhook_endpoint = Table(
     WebhookEndpointColumns,
     within("pipeline", "pipeline_id"),
     one_of("disabled_reason", "requested", "gone", "failing"),
+    one_of("row_scope", *ROW_SCOPES),
     CheckConstraint("(disabled_at IS NULL) = (disabled_reason IS NULL)", name="disabled"),
+    CheckConstraint("row_scope = 'all' OR subject IS NOT NULL", name="subject"),
 )
 
 webhook_secret = Table(

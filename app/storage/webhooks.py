@@ -13,6 +13,7 @@ from uuid import UUID
 from sqlalchemy import Select, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.domain.access import RowScope, Sight
 from app.domain.errors import NotFound
 from app.domain.webhook import Disabling, Endpoint, Subscription
 from app.domain.webhook_retries import Streak
@@ -26,9 +27,9 @@ from app.storage.tables import pipeline, webhook_endpoint
 ADD: Final = """
 INSERT INTO webhook_endpoint (workspace_id, endpoint_id, version, url, description, types,
                               pipeline_id, stages, include_historical, epoch, xid, n, created_at,
-                              updated_at)
+                              updated_at, row_scope, subject, team)
 VALUES ($1, $2, 1, $3, $4, $5, $6, $7, $8, (SELECT max(epoch) FROM epoch),
-        pg_snapshot_xmin(pg_current_snapshot()), 0, $9, $9)
+        pg_snapshot_xmin(pg_current_snapshot()), 0, $9, $9, $10, $11, $12)
 """
 
 COUNT: Final = "SELECT count(*) FROM webhook_endpoint WHERE workspace_id = $1"
@@ -133,10 +134,12 @@ def add(
     url: str,
     description: str,
     wanted: Subscription,
+    sight: Sight,
     at: datetime,
 ) -> Part:
     """The part that adds an endpoint, which is told of what is settled from now on."""
-    return Part(ADD, (workspace, endpoint_id, url, description, *_filter(wanted), at))
+    maker = sight.rows.value, sight.subject, sight.team
+    return Part(ADD, (workspace, endpoint_id, url, description, *_filter(wanted), at, *maker))
 
 
 def change(workspace: UUID, after: Endpoint, at: datetime) -> Part:
@@ -285,6 +288,7 @@ def endpoint_of(row: Mapping[str, Any]) -> Endpoint:
         failing_since=row["failing_since"],
         created_at=row["created_at"],
         updated_at=row["updated_at"],
+        sight=Sight(RowScope(row["row_scope"]), row["subject"] or "", row["team"]),
     )
 
 

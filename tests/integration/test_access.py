@@ -15,6 +15,7 @@ from app.domain.errors import NotFound
 from app.domain.period import Period
 from app.domain.pipeline import IdleRule
 from app.http.authentication import BELIEVED
+from app.storage.access import NewKey
 from app.storage.engine import Database
 from tests.conftest import make_workspace, running
 from tests.factories import keep_pipeline, open_deal, sales_pipeline
@@ -72,14 +73,13 @@ async def test_an_expired_key_is_refused(
     database: Database, principal: Principal, service: Service
 ) -> None:
     for ahead, status in ((timedelta(hours=1), 200), (timedelta(seconds=-1), 401)):
-        key = await issue_key(
-            database,
-            principal.workspace_id,
+        new = NewKey(
             name="short",
             subject="short",
             scopes=frozenset({Scope.ADMIN}),
             expires_at=datetime.now(UTC) + ahead,
         )
+        key = await issue_key(database, principal.workspace_id, new)
         assert (await service(key).get("/v1/me")).status_code == status
 
 
@@ -95,8 +95,9 @@ async def test_a_revoked_key_is_refused_at_once_where_it_is_new_and_soon_where_i
     async with asyncio.timeout(2 * BELIEVED):
         while (await believing.get("/v1/me")).status_code == 200:
             pass
+    await revoke_key(database, principal.workspace_id, key.key_id)  # once more changes nothing
     with pytest.raises(NotFound):
-        await revoke_key(database, principal.workspace_id, key.key_id)
+        await revoke_key(database, principal.workspace_id, "0" * 16)
 
 
 async def test_a_key_of_another_workspace_cannot_be_revoked_from_here(

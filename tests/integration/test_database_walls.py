@@ -29,6 +29,7 @@ WITHOUT_POLICY_OF_A_WORKSPACE = {
 
 BEYOND_A_WORKSPACE = {
     ("api_key", "api_key_lookup"): "the one row whose id the caller named, to learn its workspace",
+    ("api_key", "api_key_of_platform"): "keys that belong to no workspace, and no others",
     ("workspace", "workspace_for_jobs"): "jobs go through all workspaces",
     ("opportunity", "opportunity_for_jobs"): "jobs ask where deals are due",
     ("opportunity", "opportunity_unfolded_for_jobs"): "jobs ask where deals are to be folded",
@@ -154,7 +155,7 @@ async def test_nothing_the_service_does_can_delete_or_rewrite_history(
 ) -> None:
     held = await granted(owner, "sluice_app")
     kept_for_ever = {"transition", "opportunity_change", "activity", "event", "tombstone"}
-    for table in kept_for_ever | {"pipeline_revision"}:
+    for table in kept_for_ever | {"pipeline_revision", "audit_entry"}:
         may = {privilege for name, privilege in held if name == table}
         assert may == {"SELECT", "INSERT"}, table
     assert not {name for name, privilege in held if privilege == "TRUNCATE"}
@@ -174,6 +175,10 @@ async def test_nothing_the_service_does_can_delete_or_rewrite_history(
         ("transition", "voided_by"),
         ("transition", "void_reason"),
         ("api_key", "revoked_at"),
+        ("api_key", "expires_at"),
+        ("api_key", "replaced_by"),
+        ("api_key", "last_used_at"),
+        ("api_key", "version"),
         ("segment", "filled"),
         ("segment", "gone"),
         ("segment", "holds_erased"),
@@ -216,6 +221,8 @@ async def test_jobs_see_of_a_deal_no_more_than_when_it_is_due_and_whether_it_is_
             {"workspace": workspace},
         )
         assert seen.scalar_one() == 1
+        keys = await jobs.execute(text("SELECT count(*) FROM api_key WHERE scopes <> '{platform}'"))
+        assert keys.scalar_one() == 0
     for statement in (
         "SELECT name FROM opportunity",
         "SELECT revision FROM pipeline",
@@ -226,7 +233,7 @@ async def test_jobs_see_of_a_deal_no_more_than_when_it_is_due_and_whether_it_is_
         "SELECT url FROM webhook_endpoint",
         "SELECT * FROM webhook_secret",
         "SELECT response FROM webhook_attempt",
-        "SELECT * FROM api_key",
+        "SELECT * FROM audit_entry",
         "UPDATE opportunity SET goes_idle_at = NULL",
         "INSERT INTO workspace VALUES (gen_random_uuid(), 'w', 'w', now())",
     ):

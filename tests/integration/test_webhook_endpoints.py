@@ -268,9 +268,10 @@ async def test_there_are_so_many_endpoints_and_no_more(
         await connection.execute(
             """
             INSERT INTO webhook_endpoint (workspace_id, endpoint_id, version, url, description,
-                types, stages, include_historical, epoch, xid, n, created_at, updated_at)
+                types, stages, include_historical, epoch, xid, n, created_at, updated_at,
+                row_scope)
             SELECT workspace_id, gen_random_uuid(), version, url, description, types, stages,
-                include_historical, epoch, xid, n, created_at, updated_at
+                include_historical, epoch, xid, n, created_at, updated_at, row_scope
             FROM webhook_endpoint, generate_series(2, $2) WHERE workspace_id = $1
             """,
             workspace,

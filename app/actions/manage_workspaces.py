@@ -1,0 +1,65 @@
+"""Workspaces: made by whoever runs the installation, each with an admin's key to get in with."""
+
+from collections.abc import Callable
+
+from app.actions.manage_keys import add_key, new_key
+from app.domain.access import Operator, Scope
+from app.domain.api_key import ApiKey
+from app.domain.audit_log import Action, Entry
+from app.domain.errors import AlreadyExists
+from app.storage import access, audit_log, idempotency
+from app.storage.access import KeyRecord, NewKey, WorkspaceRecord
+from app.storage.engine import Connection, Database, Lock, Role
+from app.storage.idempotency import Answer, Repeatable
+from app.storage.ids import new_id
+from app.storage.statement import execute
+
+Made = Callable[[WorkspaceRecord, KeyRecord, ApiKey | None], Answer]
+"""Renders what the caller is answered; without the key itself, where the answer is kept."""
+
+
+async def create_workspace(
+    database: Database,
+    operator: Operator,
+    *,
+    key: str,
+    name: str,
+    subject: str,
+    request: Repeatable | None,
+    answer: Made,
+) -> Answer:
+    """Make a workspace, whose first key is an admin's of that subject.
+
+    The answer to a repeatable request is kept in the workspace that it made. Raises AlreadyExists
+    for a key that is taken, IdempotencyKeyReused.
+    """
+    workspace = new_id()
+
+    async def work(connection: Connection) -> Answer | None:
+        made = await access.add_workspace(connection, workspace, key, name)
+        if made is None:
+            return None
+        secret = new_key()
+        first = NewKey(name="first", subject=subject, scopes=frozenset({Scope.ADMIN}))
+        record = await add_key(connection, workspace, secret, first)
+        entry = Entry(
+            action=Action.WORKSPACE_CREATED,
+            target=key,
+            after={"name": name, "api_key": record.key_id, "subject": subject},
+        )
+        kept = idempotency.keep(workspace, request, answer(made, record, None))
+        await execute(connection, [audit_log.append(workspace, operator, entry), *kept])
+        return answer(made, record, secret)
+
+    if made := await database.write(workspace, work, lock=Lock.NONE):
+        return made
+    async with database.read(None, role=Role.JOBS) as connection:
+        taken = await access.find_workspace(connection, key)
+
+    async def kept(connection: Connection) -> Answer | None:
+        assert taken is not None, "workspaces stay"
+        return await idempotency.find(connection, taken, request)
+
+    if first := await database.write(taken, kept, lock=Lock.NONE):
+        return first
+    raise AlreadyExists(f"There is a workspace {key!r} already.")
