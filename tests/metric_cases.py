@@ -15,6 +15,7 @@ from uuid import UUID
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
+from app.domain.access import WHOLE, RowScope, Sight
 from app.domain.measures.hindsight import Sighting, seen
 from app.domain.measures.ranking import Ranking
 from app.domain.measures.selection import Attribution, Dimension, Selection
@@ -78,7 +79,8 @@ def selections(draw: st.DrawFn, *, period: bool = True) -> Selection:
 class Case:
     """A past and what is asked of it; `revision` is the one whose order of stages counts.
 
-    `ahead` is how far T lies ahead of the clock; `fates` tell which of the deals are folded.
+    `ahead` is how far T lies ahead of the clock; `fates` tell which of the deals are folded; who
+    asks may see only some of them, by their `sight`.
     """
 
     past: Past
@@ -86,13 +88,14 @@ class Case:
     revision: int
     selection: Selection
     ahead: timedelta
+    sight: Sight = WHOLE
 
     @property
     def now(self) -> datetime:
         return self.selection.as_of - self.ahead
 
     def asked(self, workspace: UUID) -> Asked:
-        return Asked(workspace, self.ranking, self.selection, self.now)
+        return Asked(workspace, self.sight, self.ranking, self.selection, self.now)
 
     @cached_property
     def ranking(self) -> Ranking:
@@ -100,16 +103,22 @@ class Case:
 
     @cached_property
     def sighted(self) -> dict[UUID, Sighting]:
-        """The deals as they were at T, by the definition."""
+        """The deals as they were at T, by the definition; those that are seen as they are now."""
         found = {
             deal.opportunity_id: seen(self.past.latest, deal.history, self.selection)
             for deal in self.past.deals
+            if self.sight.holds(deal.history.facts.owner, deal.history.facts.team)
         }
         return {deal_id: deal for deal_id, deal in found.items() if deal is not None}
 
     @property
     def deals(self) -> list[Sighting]:
         return [*self.sighted.values()]
+
+
+_SIGHTS = st.just(WHOLE) | st.builds(
+    Sight, st.sampled_from(RowScope), st.sampled_from(("ada", "ben")), st.sampled_from(("x", None))
+)
 
 
 @st.composite
@@ -122,7 +131,7 @@ def cases(draw: st.DrawFn, *, period: bool = True) -> Case:
         past = replace(past, deals=[*past.deals, *pair])
     ahead = st.sampled_from([timedelta(hours=hours) for hours in (-1, 0, 1, 30)])
     fates = draw(folded.fates(len(past.deals)))
-    return Case(past, fates, draw(st.integers(0, 2)), selection, draw(ahead))
+    return Case(past, fates, draw(st.integers(0, 2)), selection, draw(ahead), draw(_SIGHTS))
 
 
 def _pair(pipeline: Pipeline, key: str, as_of: datetime) -> list[PastDeal]:

@@ -10,9 +10,9 @@ from uuid import UUID
 from app.actions import announcements
 from app.actions.deciding import VersionCheck, decide
 from app.actions.move_opportunity import resolving
-from app.actions.open_opportunity import NewDeal, Opened, opening
+from app.actions.open_opportunity import NewDeal, Opened, in_sight, opening
 from app.domain import opportunity
-from app.domain.access import Principal
+from app.domain.access import WHOLE, Principal
 from app.domain.errors import AlreadyExists, Breach, Conflict, CurrencyMissing, Stale
 from app.domain.opportunity import Opportunity
 from app.domain.pipeline import Pipeline
@@ -44,7 +44,9 @@ async def amend_opportunity(
     workspace = principal.workspace_id
 
     async def work(connection: Connection, locked: bool) -> tuple[Opportunity, Pipeline]:
-        found = await opportunities.read(connection, workspace, opportunity_id, locked=locked)
+        found = await opportunities.read(
+            connection, workspace, opportunity_id, sight=principal.sight, locked=locked
+        )
         assert isinstance(found, Reading)  # no idempotency key was given
         check(found.deal.version)
         pipeline = await pipelines.load(
@@ -77,6 +79,7 @@ async def upsert_opportunity(
     another pipeline, and what opening and amending raise.
     """
     workspace = principal.workspace_id
+    new = replace(new, facts=in_sight(principal.sight, new.facts))
 
     async def work(connection: Connection, locked: bool) -> Answer:
         pipeline = await pipelines.current(connection, workspace, new.pipeline)
@@ -91,8 +94,11 @@ async def upsert_opportunity(
             except AlreadyExists as taken:  # a twin opened it in between: amend what it opened
                 raise LostRace from taken
             return opened(deal, pipeline)
-        found = await opportunities.read(connection, workspace, known, locked=locked)
+        found = await opportunities.read(connection, workspace, known, sight=WHOLE, locked=locked)
         assert isinstance(found, Reading)  # no idempotency key was given
+        facts = found.deal.facts
+        if not principal.sight.holds(facts.owner, facts.team):
+            raise AlreadyExists("Another opportunity bears this external_id.")
         check(found.deal.version)
         if found.deal.pipeline_id != pipeline.pipeline_id:
             raise Conflict(

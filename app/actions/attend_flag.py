@@ -8,7 +8,7 @@ from app.actions import announcements
 from app.actions.deciding import decide
 from app.domain import idle_flag, opportunity
 from app.domain.access import Principal
-from app.domain.errors import FlagResolved
+from app.domain.errors import FlagResolved, NotFound
 from app.domain.idle_flag import IdleFlag
 from app.domain.opportunity import Opportunity
 from app.domain.pipeline import Pipeline
@@ -55,7 +55,7 @@ async def acknowledge_flag(
             ],
         )
 
-    return await _attend(database, workspace, flag_id, attend, request, answer)
+    return await _attend(database, principal, flag_id, attend, request, answer)
 
 
 async def snooze_flag(
@@ -89,22 +89,29 @@ async def snooze_flag(
             ],
         )
 
-    return await _attend(database, workspace, flag_id, attend, request, answer)
+    return await _attend(database, principal, flag_id, attend, request, answer)
 
 
 async def _attend(
     database: Database,
-    workspace: UUID,
+    principal: Principal,
     flag_id: UUID,
     attend: Attention,
     request: Repeatable | None,
     answer: Attended,
 ) -> Answer:
+    workspace = principal.workspace_id
+
     async def work(connection: Connection, locked: bool) -> Answer:
         if kept := await idempotency.find(connection, workspace, request):
             return kept
         flag = await idle_flags.find(connection, workspace, flag_id)
-        found = await opportunities.read(connection, workspace, flag.opportunity_id, locked=locked)
+        try:
+            found = await opportunities.read(
+                connection, workspace, flag.opportunity_id, sight=principal.sight, locked=locked
+            )
+        except NotFound:
+            raise idle_flags.no_flag(flag_id) from None
         assert isinstance(found, Reading)  # no idempotency key was given
         if flag.resolved_at is None and found.deal.flag_id != flag_id:
             raise FlagResolved("The flag has been resolved this very moment.")

@@ -13,6 +13,7 @@ from app.actions import announcements
 from app.actions.deciding import decide
 from app.actions.move_opportunity import resolving
 from app.domain import audit, opportunity
+from app.domain.access import WHOLE
 from app.domain.idleness import Resolution
 from app.domain.opportunity import Opportunity
 from app.domain.pipeline import Pipeline
@@ -69,7 +70,9 @@ async def rebuild(database: Database, workspace: UUID, opportunity_id: UUID) -> 
 
     async def work(connection: Connection, _: bool) -> bool:
         # Locked from the beginning: the log must be the one that the deal's version tells of.
-        found = await opportunities.read(connection, workspace, opportunity_id, locked=True)
+        found = await opportunities.read(
+            connection, workspace, opportunity_id, sight=WHOLE, locked=True
+        )
         assert isinstance(found, Reading)  # no idempotency key was given
         deal, now = found.deal, found.now
         pipeline = await pipelines.load(connection, workspace, deal.pipeline_id, found.revision)

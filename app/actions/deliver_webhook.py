@@ -16,6 +16,7 @@ import structlog
 
 from app.actions.manage_webhooks import disabling
 from app.domain import webhook_retries
+from app.domain.access import WHOLE
 from app.domain.errors import DatabaseUnavailable, NotFound
 from app.domain.webhook import DeliveryState, Disabling, Reply
 from app.domain.webhook_signature import signature
@@ -128,7 +129,7 @@ async def note(database: Database, claimed: Claim, reply: Reply, draw: float) ->
         return Outcome.DELIVERED
 
     async def failed(connection: Connection) -> Outcome:
-        endpoint, streak, now = await webhooks.locked(connection, workspace, endpoint_id)
+        endpoint, streak, now = await webhooks.locked(connection, workspace, WHOLE, endpoint_id)
         streak = streak.failed(now, for_good=wait is None)
         if wait is None:
             outcome = Outcome.FAILED

@@ -24,7 +24,9 @@ async def erase_opportunity(
 
     async def work(connection: Connection, _: bool) -> None:
         # Locked from the beginning: what is erased must be what was checked.
-        found = await opportunities.read(connection, workspace, opportunity_id, erasing=True)
+        found = await opportunities.read(
+            connection, workspace, opportunity_id, sight=principal.sight, erasing=True
+        )
         assert isinstance(found, Reading)  # no idempotency key was given
         check(found.deal.version)
         await erase(connection, workspace, found, principal.subject)

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Final
 from uuid import UUID
 
+from app.domain.access import WHOLE
 from app.domain.webhook import Endpoint
 from app.storage import events, webhook_deliveries, webhooks
 from app.storage.engine import JOB, Connection, Database, Lock
@@ -52,6 +53,7 @@ async def fan_out(database: Database, workspace: UUID, *, lazily: bool = False) 
             start,
             horizon if span is None else events.behind(span),
             limit=limit,
+            sight=WHOLE,
             historical=any(endpoint.subscription.include_historical for endpoint in behind),
         )
     onward = happened[-1].position if len(happened) == limit else span or horizon
@@ -73,6 +75,7 @@ def _is_wanted(event: Event, endpoint: Endpoint) -> bool:
         and (endpoint.pipeline is None or event.pipeline == endpoint.pipeline)
         and (asked.include_historical or not event.historical)
         and asked.concerns(event.type, event.data)
+        and events.is_seen(event, endpoint.sight)
     )
 
 

@@ -50,7 +50,12 @@ async def hand_off_opportunity(
 
     async def work(connection: Connection, locked: bool) -> Answer:
         found = await opportunities.read(
-            connection, workspace, opportunity_id, request, locked=locked
+            connection,
+            workspace,
+            opportunity_id,
+            request,
+            sight=principal.sight,
+            locked=locked,
         )
         if isinstance(found, Answer):
             return found

@@ -74,7 +74,7 @@ async def create_endpoint(
         )
         await execute(connection, [adding])
         await execute(connection, [webhooks.add_secret(workspace, endpoint_id, secret)])
-        made, _, _ = await webhooks.read(connection, workspace, endpoint_id)
+        made, _, _ = await webhooks.read(connection, workspace, principal.sight, endpoint_id)
         answered = answer(made, secret)
         for part in idempotency.keep(workspace, request, answered):
             await execute(connection, [part])
@@ -108,7 +108,9 @@ async def amend_endpoint(
     workspace = principal.workspace_id
 
     async def work(connection: Connection) -> Endpoint:
-        before, streak, now = await webhooks.locked(connection, workspace, endpoint_id)
+        before, streak, now = await webhooks.locked(
+            connection, workspace, principal.sight, endpoint_id
+        )
         check(before.version)
         said = replace(_said(before), **{k: v for k, v in values.items() if k != "enabled"})
         wanted = await _subscription(connection, workspace, said)
@@ -125,12 +127,12 @@ async def amend_endpoint(
         if after.url != before.url:
             await execute(connection, [webhooks.end_streak(workspace, endpoint_id)])
             await execute(connection, [webhook_deliveries.hasten(workspace, endpoint_id)])
-        changed, _, _ = await webhooks.read(connection, workspace, endpoint_id)
+        changed, _, _ = await webhooks.read(connection, workspace, principal.sight, endpoint_id)
         return changed
 
     if "url" in values:  # a name is looked up outside of any transaction, but not for a stranger
         async with database.read(workspace) as reading:
-            found = await webhooks.one(reading, workspace, endpoint_id)
+            found = await webhooks.one(reading, workspace, principal.sight, endpoint_id)
         check(found.version)
         await check_url(values["url"], workspace)
     return await database.write(workspace, work)
@@ -154,7 +156,7 @@ async def rotate_secret(
     async def work(connection: Connection) -> Answer:
         if kept := await idempotency.find(connection, workspace, request):
             return kept
-        _, _, now = await webhooks.locked(connection, workspace, endpoint_id)
+        _, _, now = await webhooks.locked(connection, workspace, principal.sight, endpoint_id)
         until, secret = now + overlap, secrets.token_bytes(SECRET_BYTES)
         await connection.execute(webhooks.EXPIRE_SECRETS, workspace, endpoint_id, until)
         await connection.execute(webhooks.CLEAR_SECRETS, workspace, endpoint_id)
@@ -182,7 +184,7 @@ async def delete_endpoint(
     workspace = principal.workspace_id
 
     async def work(connection: Connection) -> None:
-        found, _, _ = await webhooks.locked(connection, workspace, endpoint_id)
+        found, _, _ = await webhooks.locked(connection, workspace, principal.sight, endpoint_id)
         check(found.version)
         await connection.execute(webhooks.DELETE_SECRETS, workspace, endpoint_id)
         await connection.execute(webhooks.DELETE, workspace, endpoint_id)

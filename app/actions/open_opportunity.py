@@ -1,14 +1,15 @@
 """Opening a deal: its row, the first transition of its log, its event and the kept answer."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime
 from typing import Any
 from uuid import UUID
 
 from app.actions import announcements
 from app.domain import guards, opportunity, transition
-from app.domain.access import Principal
+from app.domain.access import Principal, Sight
+from app.domain.errors import Forbidden
 from app.domain.journey import Facts
 from app.domain.opportunity import Opportunity
 from app.domain.pipeline import Pipeline
@@ -48,9 +49,10 @@ async def open_opportunity(
     """Open a deal.
 
     Raises NotFound for the pipeline, AlreadyExists for the external_id, and all that
-    `decide_opening` raises.
+    `decide_opening` raises; Forbidden for a deal that its maker would not see.
     """
     workspace = principal.workspace_id
+    new = replace(new, facts=in_sight(principal.sight, new.facts))
 
     async def work(connection: Connection) -> Answer:
         if kept := await idempotency.find(connection, workspace, request):
@@ -63,6 +65,22 @@ async def open_opportunity(
         return answered
 
     return await database.write(workspace, work, key=None if request is None else request.key)
+
+
+def in_sight(sight: Sight, facts: Facts) -> Facts:
+    """The facts of a new deal, with an owner or team by which its maker sees it.
+
+    Raises Forbidden where they name others.
+    """
+    if sight.holds(facts.owner, facts.team):
+        return facts
+    if sight.of_team is not None and facts.team is None:
+        return replace(facts, team=sight.of_team)
+    if facts.owner is None:
+        return replace(facts, owner=sight.subject)
+    raise Forbidden(
+        "You would not see the opportunity: with your row scope it has to be yours or your team's."
+    )
 
 
 def opening(

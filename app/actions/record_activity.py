@@ -53,7 +53,12 @@ async def record_activity(
 
     async def work(connection: Connection, locked: bool) -> Answer:
         found = await opportunities.read(
-            connection, workspace, opportunity_id, request, locked=locked
+            connection,
+            workspace,
+            opportunity_id,
+            request,
+            sight=principal.sight,
+            locked=locked,
         )
         if isinstance(found, Answer):
             return found

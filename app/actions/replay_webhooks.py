@@ -55,7 +55,7 @@ async def send_test(
     async def work(connection: Connection) -> Answer:
         if kept := await idempotency.find(connection, workspace, request):
             return kept
-        await _enabled(connection, workspace, endpoint_id)
+        await _enabled(connection, principal, endpoint_id)
         now = await connection.fetchval("SELECT clock_timestamp()")
         data = {"endpoint_id": str(endpoint_id), "actor": principal.subject}
         told = events.append(workspace, TESTED, data, occurred_at=now)
@@ -84,7 +84,7 @@ async def replay_delivery(
     async def work(connection: Connection) -> Answer:
         if kept := await idempotency.find(connection, workspace, request):
             return kept
-        await _enabled(connection, workspace, endpoint_id)
+        await _enabled(connection, principal, endpoint_id)
         found = await webhook_deliveries.read(connection, workspace, endpoint_id, sequence)
         told = [(found.event_id, found.position, sequence)]
         last = await _add(connection, workspace, endpoint_id, told)
@@ -109,7 +109,7 @@ async def replay_stretch(
     """
     workspace = principal.workspace_id
     async with database.read(workspace) as reading:
-        endpoint = await webhooks.one(reading, workspace, endpoint_id)
+        endpoint = await webhooks.one(reading, workspace, principal.sight, endpoint_id)
         wanted = endpoint.subscription
         horizon = await events.horizon(reading)
         if stretch.until is not None:
@@ -120,6 +120,7 @@ async def replay_stretch(
             stretch.after,
             horizon,
             limit=AT_ONCE,
+            sight=endpoint.sight,
             types=wanted.types,
             pipeline_id=wanted.pipeline_id,
             historical=wanted.include_historical,
@@ -130,7 +131,7 @@ async def replay_stretch(
     async def work(connection: Connection) -> Answer:
         if kept := await idempotency.find(connection, workspace, request):
             return kept
-        await _enabled(connection, workspace, endpoint_id)
+        await _enabled(connection, principal, endpoint_id)
         ids = [event.event_id for event in told]
         earlier = await webhook_deliveries.earlier(connection, workspace, endpoint_id, ids)
         again: list[_Again] = []
@@ -148,12 +149,13 @@ async def replay_stretch(
     return await database.write(workspace, work, key=None if request is None else request.key)
 
 
-async def _enabled(connection: Connection, workspace: UUID, endpoint_id: UUID) -> None:
+async def _enabled(connection: Connection, principal: Principal, endpoint_id: UUID) -> None:
     """Hold the endpoint until the end.
 
     Raises NotFound, EndpointDisabled, and Conflict where too much waits for it already.
     """
-    endpoint, _, _ = await webhooks.locked(connection, workspace, endpoint_id)
+    workspace = principal.workspace_id
+    endpoint, _, _ = await webhooks.locked(connection, workspace, principal.sight, endpoint_id)
     if endpoint.disabled_at is not None:
         raise EndpointDisabled("It is sent nothing as long as it is disabled.")
     waiting = await webhook_deliveries.pending(

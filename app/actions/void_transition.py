@@ -14,7 +14,7 @@ from app.actions.deciding import decide
 from app.actions.erase_opportunity import erase
 from app.actions.move_opportunity import Moved, resolving
 from app.domain import journey, opportunity
-from app.domain.access import Principal
+from app.domain.access import WHOLE, Principal
 from app.domain.errors import (
     AlreadyVoided,
     Conflict,
@@ -58,7 +58,12 @@ async def void_transition(
             return kept
         opportunity_id = await transitions.opportunity_of(connection, workspace, transition_id)
         # Locked from the beginning: the log must be the one that the deal's version tells of.
-        found = await opportunities.read(connection, workspace, opportunity_id, locked=True)
+        try:
+            found = await opportunities.read(
+                connection, workspace, opportunity_id, sight=principal.sight, locked=True
+            )
+        except NotFound:
+            raise transitions.no_transition(transition_id) from None
         assert isinstance(found, Reading)  # no idempotency key was given
         pipeline = await pipelines.load(
             connection, workspace, found.deal.pipeline_id, found.revision
@@ -181,7 +186,9 @@ async def _take_back(
     """
     assert entry.linked_id is not None  # a hand-off names the deal that it opened
     try:
-        new = await opportunities.read(connection, workspace, entry.linked_id, erasing=True)
+        new = await opportunities.read(
+            connection, workspace, entry.linked_id, sight=WHOLE, erasing=True
+        )
     except NotFound:
         return None
     assert isinstance(new, Reading)  # no idempotency key was given

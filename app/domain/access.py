@@ -8,6 +8,7 @@ here are only the words.
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Final
 from uuid import UUID
 
 
@@ -73,6 +74,10 @@ class Sight:
         if other.is_whole or other.subject != self.subject:
             return False
         return other.of_team is None or other.of_team == self.of_team
+
+
+WHOLE: Final = Sight(RowScope.ALL, subject="")
+"""Of what nobody called for: the service's own work, and who has the database at hand."""
 
 
 @dataclass(frozen=True, slots=True)

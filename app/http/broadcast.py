@@ -26,6 +26,7 @@ import structlog
 from fastapi.sse import EventSourceResponse, format_sse_event
 from starlette.types import Receive, Scope, Send
 
+from app.domain.access import WHOLE, Sight
 from app.domain.errors import DatabaseUnavailable
 from app.storage import events
 from app.storage.engine import Database
@@ -62,12 +63,14 @@ class Wanted:
     pipeline: str | None = None
     pipeline_id: UUID | None = None
     historical: bool = False
+    sight: Sight
 
     def holds(self, event: Event) -> bool:
         return (
             (self.historical or not event.historical)
             and (self.pipeline is None or event.pipeline == self.pipeline)
             and (not self.types or events.is_named(event, self.types))
+            and events.is_seen(event, self.sight)
         )
 
 
@@ -214,6 +217,7 @@ class Broadcast:
                     follower.position,
                     end,
                     limit=AT_ONCE,
+                    sight=wanted.sight,
                     types=wanted.types,
                     pipeline_id=wanted.pipeline_id,
                     historical=wanted.historical,
@@ -289,7 +293,9 @@ class Broadcast:
             return
         async with self._database.read(workspace) as connection:
             horizon = await events.horizon(connection)
-            page = await events.after(connection, workspace, watch.position, horizon, limit=PAGE)
+            page = await events.after(
+                connection, workspace, watch.position, horizon, limit=PAGE, sight=WHOLE
+            )
             # At once: nobody waits for what this look has still to ask and to end.
             for event in page:
                 self._hand_out(watch, event)

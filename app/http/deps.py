@@ -40,10 +40,14 @@ async def _cursors(request: Request) -> Cursors:
 
 
 class Allowed:
-    """A dependency: the caller, who has all these scopes. Raises Forbidden for any other."""
+    """A dependency: the caller, who has all these scopes. Raises Forbidden for any other.
 
-    def __init__(self, *scopes: Scope) -> None:
+    `whole`: and who sees all deals, as what is asked tells of all.
+    """
+
+    def __init__(self, *scopes: Scope, whole: bool = False) -> None:
         self.scopes = scopes  # read by http.openapi, which declares them
+        self._whole = whole
 
     async def __call__(self, request: Request) -> Principal:
         principal: Principal | Operator = request.state.caller
@@ -52,6 +56,8 @@ class Allowed:
         lacking = [scope.value for scope in self.scopes if not principal.may(scope)]
         if lacking:
             raise Forbidden(f"This needs the scope {' and '.join(lacking)}.")
+        if self._whole and not principal.sight.is_whole:
+            raise Forbidden("This is about all opportunities: it needs the row scope all.")
         return principal
 
 
@@ -86,7 +92,10 @@ async def _repeatable(
     key = idempotency_key.strip('"')
     if not key:
         raise Malformed("Idempotency-Key is empty; leave it out or send a text of your choice.")
-    digest = sha256(f"{request.method} {request.url.path}?{request.url.query}\n".encode())
+    # Another caller's answer may tell of what this one does not see.
+    caller: Principal | Operator = request.state.caller
+    asked = f"{caller.subject}\n{request.method} {request.url.path}?{request.url.query}\n"
+    digest = sha256(asked.encode())
     digest.update(await request.body())
     return Repeatable(key, digest.digest())
 

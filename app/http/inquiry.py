@@ -116,6 +116,7 @@ class Caller:
                 present.change,
                 str(latest.revision),
                 EDITION,
+                repr(self.principal.sight),
                 self.request.url.path,
                 *map(repr, sorted(self.request.query_params.multi_items())),
             ]
@@ -126,7 +127,9 @@ class Caller:
             token = sha256("\n".join(parts).encode(errors="surrogatepass")).hexdigest()[:32]
             tag = conditional.opaque(token, weak=moving)
             conditional.offer(self.response, tag, self.if_none_match)
-            asked = Asked(workspace, Ranking(pipeline, latest), selection, now)
+            asked = Asked(
+                workspace, self.principal.sight, Ranking(pipeline, latest), selection, now
+            )
             yield Inquiry(connection, asked)
 
     async def _counting(

@@ -9,8 +9,10 @@ from uuid import UUID
 from sqlalchemy import select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.domain.access import Sight
 from app.domain.errors import NotFound
 from app.storage.engine import Connection
+from app.storage.sight import seen_with_deal
 from app.storage.statement import Part
 from app.storage.tables import activity
 
@@ -91,7 +93,11 @@ async def last_of(
 
 
 async def one(
-    connection: AsyncConnection, workspace: UUID, opportunity_id: UUID, activity_id: UUID
+    connection: AsyncConnection,
+    workspace: UUID,
+    sight: Sight,
+    opportunity_id: UUID,
+    activity_id: UUID,
 ) -> Activity:
     """The activity of that id on that deal. Raises NotFound."""
     c = activity.c
@@ -100,6 +106,7 @@ async def one(
             c.workspace_id == workspace,
             c.opportunity_id == opportunity_id,
             c.activity_id == activity_id,
+            seen_with_deal(sight, activity),
         )
     )
     row = found.one_or_none()

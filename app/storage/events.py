@@ -18,10 +18,12 @@ from pydantic_core import to_json
 from sqlalchemy import ColumnElement, Select, or_, select, text, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.domain.access import Sight
 from app.storage.engine import Connection
 from app.storage.ids import new_id
+from app.storage.sight import seen
 from app.storage.statement import Part
-from app.storage.tables import event, pipeline
+from app.storage.tables import event, opportunity, pipeline
 
 APPEND: Final = """
 INSERT INTO event (workspace_id, epoch, event_id, type, pipeline_id, opportunity_id, occurred_at,
@@ -51,6 +53,9 @@ MOVES_BY_NAME: Final[Mapping[str, str]] = MappingProxyType(
 STAGE_ENTERED: Final = "stage.entered"
 """The name for whatever brings a deal into a stage: its opening, and every move but a hand-off."""
 
+OF_DEFINITIONS: Final = ("pipeline.updated",)
+"""Types that tell of no deal, and of nothing that is to be counted."""
+
 SCHEMA_VERSION: Final = 1
 """Of what every type says; docs/events.md tells what makes the next one. The first type that comes
 to a second version brings the column that tells its rows apart."""
@@ -67,6 +72,19 @@ class Event:
     recorded_at: datetime
     historical: bool
     data: dict[str, Any]
+    # Of its deal as it is now; nothing where that is erased
+    owner: str | None = None
+    team: str | None = None
+
+
+def is_seen(event: Event, sight: Sight) -> bool:
+    """Whether the event is told to a caller: what `after` asks the database, of one at hand.
+
+    Who sees only some deals is told of those, and of how the pipelines are defined.
+    """
+    if sight.is_whole or event.type in OF_DEFINITIONS:
+        return True
+    return event.opportunity_id is not None and sight.holds(event.owner, event.team)
 
 
 def written(position: Position) -> str:
@@ -166,6 +184,7 @@ async def after(
     horizon: Position,
     *,
     limit: int,
+    sight: Sight,
     types: Sequence[str] = (),
     pipeline_id: UUID | None = None,
     historical: bool = True,
@@ -179,9 +198,18 @@ async def after(
         pipeline.c.pipeline_id == event.c.pipeline_id
     )
     place = tuple_(event.c.epoch, event.c.xid, event.c.n)
+    of_deal = (opportunity.c.workspace_id == event.c.workspace_id) & (
+        opportunity.c.opportunity_id == event.c.opportunity_id
+    )
     query: Select[Any] = (
-        select(event, pipeline.c.key.label("pipeline"))
+        select(
+            event,
+            pipeline.c.key.label("pipeline"),
+            opportunity.c.owner.label("owner"),
+            opportunity.c.team.label("team"),
+        )
         .join(pipeline, of_pipeline, isouter=True)
+        .join(opportunity, of_deal, isouter=True)
         .where(event.c.workspace_id == workspace, place > position, place < horizon)
         .order_by(event.c.epoch, event.c.xid, event.c.n)
         .limit(limit)
@@ -192,6 +220,8 @@ async def after(
         query = query.where(event.c.pipeline_id == pipeline_id)
     if not historical:
         query = query.where(~event.c.historical)
+    if not sight.is_whole:
+        query = query.where(event.c.type.in_(OF_DEFINITIONS) | seen(sight))
     rows = await connection.execute(query)
     return [
         Event(
@@ -204,6 +234,8 @@ async def after(
             row.recorded_at,
             row.historical,
             row.data,
+            row.owner,
+            row.team,
         )
         for row in rows
     ]

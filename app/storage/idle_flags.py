@@ -190,8 +190,13 @@ async def find(connection: Connection, workspace: UUID, flag_id: UUID) -> IdleFl
     """The flag of that id. Raises NotFound."""
     row = await connection.fetchrow(FIND, workspace, flag_id)
     if row is None:
-        raise NotFound(f"There is no idle flag {flag_id}.")
+        raise no_flag(flag_id)
     return flag_of(row)
+
+
+def no_flag(flag_id: UUID) -> NotFound:
+    """It is not there, or its deal is not to be seen: nobody is told which."""
+    return NotFound(f"There is no idle flag {flag_id}.")
 
 
 async def episode(

@@ -11,13 +11,14 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
-from app.domain.errors import NotFound
+from app.domain.access import Sight
 from app.domain.idleness import Holds, IdleState, NextStep, Reset
 from app.domain.journey import Facts, Position, Status
 from app.domain.opportunity import Opportunity
 from app.storage import idempotency
 from app.storage.engine import Connection
 from app.storage.idempotency import Answer, Repeatable
+from app.storage.sight import no_deal
 from app.storage.statement import LostRace, Part
 from app.storage.tables import opportunity
 
@@ -139,10 +140,13 @@ async def read(
     opportunity_id: UUID,
     request: Repeatable | None = None,
     *,
+    sight: Sight,
     locked: bool = False,
     erasing: bool = False,
 ) -> Reading | Answer:
     """The deal to decide about, or the answer that this request has had already.
+
+    A deal out of the caller's `sight` is none.
 
     `locked` keeps other writers of the deal away until the transaction ends, `erasing` whoever
     refers to it too. Raises NotFound, IdempotencyKeyReused, and LostRace where the feed would tell
@@ -156,8 +160,8 @@ async def read(
     assert row is not None  # the statement selects from VALUES
     if answer := idempotency.replay(row, request):
         return answer
-    if row["opportunity_id"] is None:
-        raise NotFound(f"There is no opportunity {opportunity_id}.")
+    if row["opportunity_id"] is None or not sight.holds(row["owner"], row["team"]):
+        raise no_deal(opportunity_id)
     return Reading(deal_of(row), row["pipeline_revision"], row["now"])
 
 

@@ -85,8 +85,13 @@ async def opportunity_of(connection: Connection, workspace: UUID, transition_id:
     """The deal whose log has the transition. Raises NotFound."""
     found: UUID | None = await connection.fetchval(WHOSE, workspace, transition_id)
     if found is None:
-        raise NotFound(f"There is no transition {transition_id}.")
+        raise no_transition(transition_id)
     return found
+
+
+def no_transition(transition_id: UUID) -> NotFound:
+    """It is not there, or its deal is not to be seen: nobody is told which."""
+    return NotFound(f"There is no transition {transition_id}.")
 
 
 def entry_of(row: Any) -> LogEntry:

@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import Select, select
+from sqlalchemy import ColumnElement, Select, select, true
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.domain.access import RowScope, Sight
@@ -184,22 +184,25 @@ def add_secret(workspace: UUID, endpoint_id: UUID, secret: bytes) -> Part:
 
 
 async def locked(
-    connection: Connection, workspace: UUID, endpoint_id: UUID
+    connection: Connection, workspace: UUID, sight: Sight, endpoint_id: UUID
 ) -> tuple[Endpoint, Streak, datetime]:
-    """The endpoint, its streak of failures and the database's clock. Raises NotFound."""
+    """The endpoint, its streak of failures and the database's clock. Raises NotFound.
+
+    What is told more than a caller sees is no endpoint of the caller's: it could be sent elsewhere.
+    """
     await connection.execute(LOCK, workspace, endpoint_id)
-    return await read(connection, workspace, endpoint_id)
+    return await read(connection, workspace, sight, endpoint_id)
 
 
 async def read(
-    connection: Connection, workspace: UUID, endpoint_id: UUID
+    connection: Connection, workspace: UUID, sight: Sight, endpoint_id: UUID
 ) -> tuple[Endpoint, Streak, datetime]:
     """As `locked`, without the lock. Raises NotFound."""
     row = await connection.fetchrow(READ, workspace, endpoint_id)
-    if row is None:
+    if row is None or not sight.covers((endpoint := endpoint_of(dict(row))).sight):
         raise _no_endpoint(endpoint_id)
     return (
-        endpoint_of(dict(row)),
+        endpoint,
         Streak(row["failing_since"], row["failed_deliveries"]),
         row["now"],
     )
@@ -242,9 +245,13 @@ async def clear(connection: Connection) -> None:
     await connection.execute(CLEAR_EXPIRED)
 
 
-async def one(connection: AsyncConnection, workspace: UUID, endpoint_id: UUID) -> Endpoint:
+async def one(
+    connection: AsyncConnection, workspace: UUID, sight: Sight, endpoint_id: UUID
+) -> Endpoint:
     """The endpoint. Raises NotFound."""
-    wanted = _endpoints(workspace).where(webhook_endpoint.c.endpoint_id == endpoint_id)
+    wanted = _endpoints(workspace).where(
+        webhook_endpoint.c.endpoint_id == endpoint_id, _covered(sight)
+    )
     row = (await connection.execute(wanted)).mappings().one_or_none()
     if row is None:
         raise _no_endpoint(endpoint_id)
@@ -258,10 +265,11 @@ async def enabled(connection: AsyncConnection, workspace: UUID) -> list[Endpoint
 
 
 async def page(
-    connection: AsyncConnection, workspace: UUID, *, after: UUID | None, limit: int
+    connection: AsyncConnection, workspace: UUID, sight: Sight, *, after: UUID | None, limit: int
 ) -> list[Endpoint]:
     """The endpoints in the order in which they were made, after one."""
-    wanted = _endpoints(workspace).order_by(webhook_endpoint.c.endpoint_id).limit(limit)
+    wanted = _endpoints(workspace).where(_covered(sight))
+    wanted = wanted.order_by(webhook_endpoint.c.endpoint_id).limit(limit)
     if after is not None:
         wanted = wanted.where(webhook_endpoint.c.endpoint_id > after)
     return [endpoint_of(row) for row in (await connection.execute(wanted)).mappings()]
@@ -309,6 +317,16 @@ def _endpoints(workspace: UUID) -> Select[Any]:
         .join(pipeline, of_pipeline, isouter=True)
         .where(w.workspace_id == workspace)
     )
+
+
+def _covered(sight: Sight) -> ColumnElement[bool]:
+    """`Sight.covers`, of the endpoints' own."""
+    if sight.is_whole:
+        return true()
+    w = webhook_endpoint.c
+    of_team = (w.row_scope == RowScope.TEAM.value) & w.team.is_not(None)
+    within = ~of_team if sight.of_team is None else ~of_team | (w.team == sight.of_team)
+    return (w.subject == sight.subject) & (w.row_scope != RowScope.ALL.value) & within
 
 
 def _no_endpoint(endpoint_id: UUID) -> NotFound:

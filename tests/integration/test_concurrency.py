@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from app.actions.check_projection import disagreements
-from app.domain.access import Principal
+from app.domain.access import WHOLE, Principal
 from app.domain.api_key import ApiKey
 from app.storage import opportunities
 from app.storage.engine import Connection, Database
@@ -224,7 +224,7 @@ async def test_what_refers_to_a_deal_does_not_wait_for_who_has_locked_it(
     locked, release = asyncio.Event(), asyncio.Event()
 
     async def hold(connection: Connection) -> None:
-        await opportunities.read(connection, workspace, deal_id, locked=True)
+        await opportunities.read(connection, workspace, deal_id, sight=WHOLE, locked=True)
         locked.set()
         await release.wait()
 

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.actions.fold_deals import fold_deals
+from app.domain.access import WHOLE
 from app.domain.measures import snapshot
 from app.domain.measures.hindsight import Deed, seen
 from app.domain.measures.ranking import Ranking
@@ -69,7 +70,7 @@ async def test_an_activity_keeps_a_folded_deal_from_being_idle(
     await insert(database, workspace, latest, deals[folded:])
     selection = Selection(as_of=AS_OF + beside, group_by=Dimension("priority"))
     now = selection.as_of - timedelta(hours=ahead)
-    asked = Asked(workspace, Ranking(latest, latest), selection, now)
+    asked = Asked(workspace, WHOLE, Ranking(latest, latest), selection, now)
     async with database.read(workspace) as connection:
         found = await standings(connection, asked, grouped=True)
     then = [seen(latest, deal.history, selection) for deal in deals]

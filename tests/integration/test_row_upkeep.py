@@ -21,6 +21,7 @@ from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.actions.fold_deals import fold_deals
+from app.domain.access import WHOLE
 from app.domain.journey import Status
 from app.domain.measures.hindsight import DealHistory, Sighting, seen
 from app.domain.measures.ranking import Ranking
@@ -166,7 +167,7 @@ async def assert_agree(connection: AsyncConnection, workspace: UUID, callers: Ca
     histories = await kept(connection, workspace, pipeline)
     now = datetime.now(UTC) + timedelta(seconds=1)
     for look in looks(Instants.of([*histories.values()]), now, callers.chance):
-        asked = Asked(workspace, Ranking(pipeline, pipeline), look.selection, now)
+        asked = Asked(workspace, WHOLE, Ranking(pipeline, pipeline), look.selection, now)
         rows = await found(connection, asked, look)
         assert rows.keys() <= histories.keys()
         for deal_id, difference in differences(pipeline, histories, rows, look):

@@ -12,7 +12,7 @@ import httpx
 import pytest
 from sqlalchemy import text
 
-from app.domain.access import Principal
+from app.domain.access import WHOLE, Principal
 from app.domain.measures.ranking import Ranking
 from app.domain.measures.selection import Selection
 from app.domain.measures.sums import Count
@@ -171,7 +171,7 @@ async def test_the_largest_amounts_are_added_up_exactly_over_segments(
         await fold(database, workspace)
     assert await segment_count(database, workspace) == len(amounts)
     at = now()
-    asked = Asked(workspace, Ranking(sales, sales), Selection(as_of=at), at)
+    asked = Asked(workspace, WHOLE, Ranking(sales, sales), Selection(as_of=at), at)
     async with database.read(workspace) as connection:
         (tallies,) = (await funnel.tallies(connection, asked, grouped=False)).values()
     (tally,) = tallies

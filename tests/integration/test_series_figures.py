@@ -10,6 +10,7 @@ import httpx
 import pytest
 from sqlalchemy import event
 
+from app.domain.access import WHOLE
 from app.domain.definition import Definition, begin
 from app.domain.measures.figures import Figure, Stages
 from app.domain.measures.ranking import Ranking
@@ -347,7 +348,7 @@ async def test_a_trend_of_a_year_of_instants_looks_once_at_each(
     ranking, now = Ranking(past, past), day(400)
     standing = subject(Figure.STANDING, ranking)
     months = tuple(day(0) + timedelta(days=30 * number) for number in range(13))
-    question = Asked(workspace, ranking, Selection(as_of=now), now)
+    question = Asked(workspace, WHOLE, ranking, Selection(as_of=now), now)
     sent = 0
 
     async with database.read(workspace) as connection:

@@ -12,7 +12,7 @@ from uuid import UUID
 import httpx
 import pytest
 
-from app.domain.access import Principal, Scope
+from app.domain.access import WHOLE, Principal, Scope
 from app.domain.api_key import ApiKey
 from app.http.broadcast import MOST_HANDED
 from app.http.schemas.events import EventName
@@ -295,7 +295,9 @@ async def test_an_event_at_hand_bears_the_names_by_which_the_feed_finds_it(
     async with database.read(principal.workspace_id) as connection:
         horizon = await events.horizon(connection)
         workspace = principal.workspace_id
-        at_hand = await events.after(connection, workspace, events.START, horizon, limit=100)
+        at_hand = await events.after(
+            connection, workspace, events.START, horizon, limit=100, sight=WHOLE
+        )
     assert [str(event.event_id) for event in at_hand] == [event["id"] for event in everything]
     for name in get_args(EventName):
         found = await events_so_far(database, client, types=name)

@@ -42,7 +42,7 @@ async def list_activities(
     workspace = principal.workspace_id
     listing = pages.of(query, list="activities", workspace=workspace, deal=opportunity_id)
     async with database.read(workspace) as connection:
-        await opportunities.one(connection, workspace, opportunity_id)
+        await opportunities.one(connection, workspace, principal.sight, opportunity_id)
         found = await activities.latest(
             connection, workspace, opportunity_id, before=listing.pair, limit=listing.more
         )
@@ -84,7 +84,9 @@ async def get_activity(
 ) -> Activity:
     """One activity."""
     async with database.read(principal.workspace_id) as connection:
-        done = await activities.one(connection, principal.workspace_id, opportunity_id, activity_id)
+        done = await activities.one(
+            connection, principal.workspace_id, principal.sight, opportunity_id, activity_id
+        )
     conditional.offer(response, _NEVER_CHANGED, if_none_match)
     return Activity.of(done)
 

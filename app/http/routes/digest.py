@@ -40,5 +40,7 @@ async def get_digest(
             owner=query.owner,
             team=query.team,
         )
-        found = await digest.digest(connection, workspace, filters, morning, query.limit)
+        found = await digest.digest(
+            connection, workspace, principal.sight, filters, morning, query.limit
+        )
     return Digest.of(found, morning, timezone)

@@ -56,6 +56,7 @@ async def list_events(
             position or events.START,
             horizon,
             limit=query.limit,
+            sight=principal.sight,
             types=query.types,
             pipeline_id=await _pipeline_id(connection, workspace, query.pipeline),
         )
@@ -108,6 +109,7 @@ async def stream_events(
         pipeline=query.pipeline,
         pipeline_id=pipeline_id,
         historical=query.historical,
+        sight=principal.sight,
     )
     return EventStream(broadcast, Follower(wanted, position))
 

@@ -38,7 +38,13 @@ async def list_follow_ups(
             pipeline_id=pipeline_id, slot=slot, owner=query.owner, team=query.team
         )
         found = await opportunities.to_follow_up(
-            connection, workspace, filters, query.due, after=listing.pair, limit=listing.more
+            connection,
+            workspace,
+            principal.sight,
+            filters,
+            query.due,
+            after=listing.pair,
+            limit=listing.more,
         )
     found, page = listing.cut(
         found, lambda seen: [seen[0].idle.follow_up_due_at, seen[0].opportunity_id]

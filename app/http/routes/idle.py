@@ -35,6 +35,8 @@ from app.storage.queries import idle
 router = APIRouter(route_class=StrictRoute, prefix="/v1", tags=["idle"])
 
 Reader = Annotated[Principal, Depends(Allowed(Scope.IDLE_FLAGS_READ))]
+ScanReader = Annotated[Principal, Depends(Allowed(Scope.IDLE_FLAGS_READ, whole=True))]
+ScanWriter = Annotated[Principal, Depends(Allowed(Scope.IDLE_FLAGS_WRITE, whole=True))]
 Writer = Annotated[Principal, Depends(Allowed(Scope.IDLE_FLAGS_WRITE))]
 FlagId = Annotated[Id, Path(description="The flag's id.")]
 
@@ -56,6 +58,7 @@ async def list_idle_flags(
         found = await idle.flags(
             connection,
             workspace,
+            principal.sight,
             idle.Filters(
                 pipeline_id=pipeline_id,
                 slot=slot,
@@ -128,6 +131,7 @@ async def list_upcoming_idle(
         found = await idle.upcoming(
             connection,
             workspace,
+            principal.sight,
             found_pipeline.pipeline_id,
             query.within.length,
             after=listing.pair,
@@ -143,7 +147,7 @@ async def list_upcoming_idle(
 @router.get("/idle-scans")
 async def list_idle_scans(
     query: Annotated[PageQuery, Query()],
-    principal: Reader,
+    principal: ScanReader,
     database: DatabaseDep,
     pages: PagesDep,
 ) -> IdleScanPage:
@@ -163,7 +167,7 @@ async def list_idle_scans(
 
 @router.post("/idle-scans", response_model=IdleScan)
 async def create_idle_scan(
-    principal: Writer, database: DatabaseDep, repeatable: RepeatableDep
+    principal: ScanWriter, database: DatabaseDep, repeatable: RepeatableDep
 ) -> Response:
     """Look for idle deals in this workspace now, ahead of the scan that runs every few seconds."""
     answer = await scan_workspace(database, principal, request=repeatable, answer=_scanned)

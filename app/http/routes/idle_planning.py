@@ -47,7 +47,9 @@ async def preview_idle(
         present = await pipelines.read_present(connection, workspace, pipeline)
         latest, now = present.revision.pipeline, present.now
         trial = tried(latest, {key: each.apply for key, each in body.stages.items()}, now)
-        asked = Asked(workspace, Ranking(latest, latest), body.selection(latest, now), now)
+        asked = Asked(
+            workspace, principal.sight, Ranking(latest, latest), body.selection(latest, now), now
+        )
         rules = {Replayed.PRESENT: rules_of(latest), Replayed.PREVIEW: rules_of(trial)}
         found = await previews(connection, asked, rules)
     return IdlePreview.of(asked.ranking, trial, found, asked.selection, now)
@@ -67,9 +69,17 @@ async def get_idle_suggestions(
     async with database.read(workspace, report=True, timeouts=PATIENCE) as connection:
         present = await pipelines.read_present(connection, workspace, pipeline)
         latest, now = present.revision.pipeline, present.now
-        known = (present.change, latest.revision, present_minute(now), query.from_)
+        known = (
+            present.change,
+            latest.revision,
+            present_minute(now),
+            query.from_,
+            principal.sight,
+        )
         token = sha256(repr(known).encode()).hexdigest()[:32]
         conditional.offer(response, conditional.opaque(token, weak=True), if_none_match)
-        asked = Asked(workspace, Ranking(latest, latest), query.selection(latest, now), now)
+        asked = Asked(
+            workspace, principal.sight, Ranking(latest, latest), query.selection(latest, now), now
+        )
         found = await suggestions(connection, asked)
     return IdleSuggestions.of(asked.ranking, found, asked.selection)

@@ -48,7 +48,7 @@ CSV: Final = "text/csv"
 _COLUMNS: Final = ("line", "column", "severity", "code", "reason", "raw")
 _RISKY: Final = ("=", "+", "-", "@", "\t", "\r")
 
-Importer = Annotated[Principal, Depends(Allowed(Scope.IMPORTS_WRITE))]
+Importer = Annotated[Principal, Depends(Allowed(Scope.IMPORTS_WRITE, whole=True))]
 ImportId = Annotated[Id, Path(description="The import's id.")]
 
 

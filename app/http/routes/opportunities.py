@@ -74,11 +74,21 @@ async def list_opportunities(
         )
         if query.updated_since is None:
             found = await queries.newest(
-                connection, workspace, filters, before=listing.first, limit=listing.more
+                connection,
+                workspace,
+                principal.sight,
+                filters,
+                before=listing.first,
+                limit=listing.more,
             )
         else:
             found = await queries.changed(
-                connection, workspace, filters, after=listing.pair, limit=listing.more
+                connection,
+                workspace,
+                principal.sight,
+                filters,
+                after=listing.pair,
+                limit=listing.more,
             )
 
     def key(seen: queries.Seen) -> list[Scalar]:
@@ -118,7 +128,9 @@ async def get_opportunity(
 ) -> Opportunity:
     """One deal as it stands now."""
     async with database.read(principal.workspace_id) as connection:
-        deal, pipeline = await queries.one(connection, principal.workspace_id, opportunity_id)
+        deal, pipeline = await queries.one(
+            connection, principal.workspace_id, principal.sight, opportunity_id
+        )
     conditional.offer(response, conditional.etag(deal.version), if_none_match)
     return Opportunity.of(deal, pipeline)
 
@@ -198,7 +210,7 @@ async def list_opportunity_changes(
     workspace = principal.workspace_id
     listing = pages.of(query, list="changes", workspace=workspace, deal=opportunity_id)
     async with database.read(workspace) as connection:
-        await queries.one(connection, workspace, opportunity_id)
+        await queries.one(connection, workspace, principal.sight, opportunity_id)
         rows = await queries.changes(
             connection, workspace, opportunity_id, before=listing.pair, limit=listing.more
         )

@@ -32,7 +32,7 @@ async def readyz(request: Request, database: DatabaseDep) -> Health:
 
 @router.get("/metrics", response_class=PlainTextResponse)
 async def prometheus_metrics(
-    request: Request, _: Annotated[Principal, Depends(Allowed(Scope.ADMIN))]
+    request: Request, _: Annotated[Principal, Depends(Allowed(Scope.ADMIN, whole=True))]
 ) -> Response:
     """Figures of this worker in the Prometheus text format."""
     return Response(generate_latest(request.app.state.registry), media_type=CONTENT_TYPE_LATEST)

@@ -31,7 +31,9 @@ async def get_timeline(
     workspace = principal.workspace_id
     listing = pages.of(query, list="timeline", workspace=workspace, deal=opportunity_id)
     async with database.read(workspace) as connection:
-        deal, pipeline = await opportunities.one(connection, workspace, opportunity_id)
+        deal, pipeline = await opportunities.one(
+            connection, workspace, principal.sight, opportunity_id
+        )
         found = await timeline(
             connection, workspace, opportunity_id, before=listing.pair, limit=listing.more
         )

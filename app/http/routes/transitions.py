@@ -89,7 +89,7 @@ async def list_transitions_of_opportunity(
     workspace = principal.workspace_id
     listing = pages.of(query, list="log", workspace=workspace, deal=opportunity_id)
     async with database.read(workspace) as connection:
-        await deals.one(connection, workspace, opportunity_id)
+        await deals.one(connection, workspace, principal.sight, opportunity_id)
         found = await log.of_deal(
             connection, workspace, opportunity_id, after=listing.first or 0, limit=listing.more
         )
@@ -102,7 +102,9 @@ async def list_next_stages(
 ) -> NextStages:
     """Where the deal may go, and what is missing for each stage."""
     async with database.read(principal.workspace_id) as connection:
-        deal, pipeline = await deals.one(connection, principal.workspace_id, opportunity_id)
+        deal, pipeline = await deals.one(
+            connection, principal.workspace_id, principal.sight, opportunity_id
+        )
     seen = guards.view(deal)
     return NextStages(
         items=[
@@ -159,6 +161,7 @@ async def list_transitions(
         found = await log.newest(
             connection,
             workspace,
+            principal.sight,
             log.Filters(
                 pipeline_id=pipeline_id,
                 kind=query.kind,
@@ -179,7 +182,9 @@ async def get_transition(
 ) -> Transition:
     """One row of the log."""
     async with database.read(principal.workspace_id) as connection:
-        entry, pipeline = await log.one(connection, principal.workspace_id, transition_id)
+        entry, pipeline = await log.one(
+            connection, principal.workspace_id, principal.sight, transition_id
+        )
     return Transition.of(entry, pipeline)
 
 

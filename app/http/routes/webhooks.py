@@ -58,7 +58,9 @@ async def list_webhook_endpoints(
     workspace = principal.workspace_id
     listing = pages.of(query, list="webhook-endpoints", workspace=workspace)
     async with database.read(workspace) as connection:
-        found = await webhooks.page(connection, workspace, after=listing.first, limit=listing.more)
+        found = await webhooks.page(
+            connection, workspace, principal.sight, after=listing.first, limit=listing.more
+        )
     found, page = listing.cut(found, lambda endpoint: [endpoint.endpoint_id])
     return WebhookEndpointPage(items=[WebhookEndpoint.of(each) for each in found], page=page)
 
@@ -101,7 +103,7 @@ async def get_webhook_endpoint(
 ) -> WebhookEndpoint:
     """One endpoint as it stands now. `failing_since` comes and goes without a new version."""
     async with database.read(principal.workspace_id) as connection:
-        found = await webhooks.one(connection, principal.workspace_id, endpoint_id)
+        found = await webhooks.one(connection, principal.workspace_id, principal.sight, endpoint_id)
     response.headers["ETag"] = conditional.etag(found.version)
     return WebhookEndpoint.of(found)
 
@@ -225,7 +227,7 @@ async def list_webhook_deliveries(
         event=query.event_id,
     )
     async with database.read(workspace) as connection:
-        await webhooks.one(connection, workspace, endpoint_id)
+        await webhooks.one(connection, workspace, principal.sight, endpoint_id)
         found = await queries.deliveries(
             connection,
             workspace,
@@ -251,7 +253,7 @@ async def get_webhook_delivery(
     """One delivery, with what came of each attempt."""
     workspace = principal.workspace_id
     async with database.read(workspace) as connection:
-        await webhooks.one(connection, workspace, endpoint_id)
+        await webhooks.one(connection, workspace, principal.sight, endpoint_id)
         found = await queries.delivery(connection, workspace, endpoint_id, sequence)
         attempts = await queries.attempts(connection, workspace, endpoint_id, sequence)
     conditional.offer(response, _tag_of(found), if_none_match)

@@ -18,7 +18,7 @@ from app.domain.measures.calendar import By
 from app.domain.measures.cumulative_flow import Bucket, CumulativeFlow, boundaries
 from app.domain.measures.selection import Value
 from app.domain.pipeline import StageKind
-from app.storage.queries.population import OF_PIPELINE, deals
+from app.storage.queries.population import deals
 from app.storage.queries.question import Asked, Question, microseconds
 from app.storage.queries.visits import visits
 
@@ -127,7 +127,8 @@ async def _stays_ended(
         stays AS (
             SELECT o.opportunity_id, {microseconds("o.closed_at - o.opened_at")} AS lasted
             FROM opportunity AS o
-            WHERE {OF_PIPELINE} AND o.closed_at >= {start} AND o.closed_at < {end} AND {once}
+            WHERE {question.of_pipeline} AND {once}
+              AND o.closed_at >= {start} AND o.closed_at < {end}
             UNION ALL
             SELECT r.opportunity_id, {microseconds("m.occurred_at - m.arrived_at")}
             FROM returned AS r CROSS JOIN LATERAL (
@@ -170,7 +171,5 @@ def _returned(question: Question, start: str, once: str) -> str:
     which = [f"o.closed_at >= {start} AND NOT ({once})", reopened]
     if question.selection.known_at is not None:
         which.append("o.updated_at >= :known_at")
-    return " UNION ".join(
-        f"SELECT o.opportunity_id FROM opportunity AS o WHERE {OF_PIPELINE} AND {condition}"
-        for condition in which
-    )
+    deals = f"SELECT o.opportunity_id FROM opportunity AS o WHERE {question.of_pipeline}"
+    return " UNION ".join(f"{deals} AND {condition}" for condition in which)

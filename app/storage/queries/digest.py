@@ -14,6 +14,7 @@ from zoneinfo import ZoneInfo
 from sqlalchemy import Column, ColumnElement, RowMapping, Select, Table, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.domain.access import Sight
 from app.domain.idle_flag import IdleFlag
 from app.domain.journey import Status, TransitionKind
 from app.domain.opportunity import Opportunity
@@ -23,6 +24,7 @@ from app.storage import pipelines
 from app.storage.idle_flags import flag_of
 from app.storage.opportunities import deal_of
 from app.storage.queries.opportunities import Seen
+from app.storage.sight import seen
 from app.storage.tables import idle_flag, opportunity, pipeline, transition
 from app.storage.transitions import LogEntry, entry_of
 
@@ -104,10 +106,15 @@ async def now(connection: AsyncConnection) -> datetime:
 
 
 async def digest(
-    connection: AsyncConnection, workspace: UUID, filters: Filters, morning: Morning, limit: int
+    connection: AsyncConnection,
+    workspace: UUID,
+    sight: Sight,
+    filters: Filters,
+    morning: Morning,
+    limit: int,
 ) -> Digest:
     """The digest of the deals that pass the filters, with the first `limit` of each section."""
-    reader = _Reader(connection, workspace, filters, morning, limit)
+    reader = _Reader(connection, workspace, sight, filters, morning, limit)
     return Digest(
         idle_flags=await reader.idle_flags(),
         newly_idle=await reader.newly_idle(),
@@ -125,6 +132,7 @@ class _Reader:
 
     connection: AsyncConnection
     workspace: UUID
+    sight: Sight
     filters: Filters
     morning: Morning
     limit: int
@@ -252,6 +260,8 @@ class _Reader:
         o = opportunity.c
         whose = ((o.owner, self.filters.owner), (o.team, self.filters.team))
         asked = [column == value for column, value in whose if value is not None]
+        if not self.sight.is_whole:
+            asked.append(seen(self.sight))
         if asked and table is not opportunity:
             query = query.join(opportunity, _of_one_deal(table))
         return query.where(*asked)

@@ -9,12 +9,14 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, Select, func, select, text, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.domain.access import Sight
 from app.domain.idle_flag import FlagState, IdleFlag, Severity
 from app.domain.opportunity import Opportunity
 from app.domain.pipeline import Pipeline
 from app.storage import pipelines
 from app.storage.idle_flags import COLUMNS, flag_of
 from app.storage.opportunities import deal_of
+from app.storage.sight import seen
 from app.storage.tables import idle_flag, opportunity, pipeline
 
 Flagged = tuple[IdleFlag, Opportunity, Pipeline]
@@ -85,6 +87,7 @@ async def soonest(
 async def flags(
     connection: AsyncConnection,
     workspace: UUID,
+    sight: Sight,
     filters: Filters,
     *,
     after: UUID | None,
@@ -100,7 +103,7 @@ async def flags(
             idle_flag,
             (f.workspace_id == o.workspace_id) & (f.opportunity_id == o.opportunity_id),
         )
-        .where(f.workspace_id == workspace, *_passing(filters))
+        .where(f.workspace_id == workspace, seen(sight), *_passing(filters))
         .order_by(f.flag_id)
         .limit(limit)
     )
@@ -119,6 +122,7 @@ async def flags(
 async def upcoming(
     connection: AsyncConnection,
     workspace: UUID,
+    sight: Sight,
     pipeline_id: UUID,
     within: timedelta,
     *,
@@ -135,6 +139,7 @@ async def upcoming(
         _seen()
         .where(
             o.workspace_id == workspace,
+            seen(sight),
             o.pipeline_id == pipeline_id,
             o.flagged_at.is_(None),
             o.goes_idle_at <= select(func.clock_timestamp() + within).scalar_subquery(),

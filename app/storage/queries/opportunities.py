@@ -8,11 +8,12 @@ from uuid import UUID
 from sqlalchemy import Column, Select, any_, func, literal, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.domain.errors import NotFound
+from app.domain.access import Sight
 from app.domain.opportunity import Opportunity
 from app.domain.pipeline import Pipeline
 from app.storage import pipelines
 from app.storage.opportunities import deal_of
+from app.storage.sight import no_deal, seen
 from app.storage.tables import opportunity, opportunity_change, pipeline
 
 Seen = tuple[Opportunity, Pipeline]
@@ -37,28 +38,30 @@ class Filters:
     updated_since: datetime | None = None
 
 
-async def one(connection: AsyncConnection, workspace: UUID, opportunity_id: UUID) -> Seen:
+async def one(
+    connection: AsyncConnection, workspace: UUID, sight: Sight, opportunity_id: UUID
+) -> Seen:
     """The deal. Raises NotFound."""
-    found = await _seen(
-        connection,
-        workspace,
-        _deals(workspace).where(opportunity.c.opportunity_id == opportunity_id),
-    )
+    wanted = _deals(workspace, sight).where(opportunity.c.opportunity_id == opportunity_id)
+    found = await _seen(connection, workspace, wanted)
     if not found:
-        raise NotFound(f"There is no opportunity {opportunity_id}.")
+        raise no_deal(opportunity_id)
     return found[0]
 
 
 async def newest(
     connection: AsyncConnection,
     workspace: UUID,
+    sight: Sight,
     filters: Filters,
     *,
     before: UUID | None,
     limit: int,
 ) -> list[Seen]:
     """Deals that pass the filters, the newest first, older than the deal `before`."""
-    query = _filtered(_deals(workspace), filters).order_by(opportunity.c.opportunity_id.desc())
+    query = _filtered(_deals(workspace, sight), filters).order_by(
+        opportunity.c.opportunity_id.desc()
+    )
     if before is not None:
         query = query.where(opportunity.c.opportunity_id < before)
     return await _seen(connection, workspace, query.limit(limit))
@@ -67,6 +70,7 @@ async def newest(
 async def changed(
     connection: AsyncConnection,
     workspace: UUID,
+    sight: Sight,
     filters: Filters,
     *,
     after: tuple[datetime, UUID] | None,
@@ -74,7 +78,7 @@ async def changed(
 ) -> list[Seen]:
     """Deals that pass the filters in the order of their last change, after (instant, id)."""
     key = tuple_(opportunity.c.updated_at, opportunity.c.opportunity_id)
-    query = _filtered(_deals(workspace), filters).order_by(
+    query = _filtered(_deals(workspace, sight), filters).order_by(
         opportunity.c.updated_at, opportunity.c.opportunity_id
     )
     if after is not None:
@@ -85,6 +89,7 @@ async def changed(
 async def to_follow_up(
     connection: AsyncConnection,
     workspace: UUID,
+    sight: Sight,
     filters: Filters,
     due: datetime | None,
     *,
@@ -98,7 +103,7 @@ async def to_follow_up(
     o = opportunity.c
     until = select(func.clock_timestamp()).scalar_subquery() if due is None else due
     query = (
-        _filtered(_deals(workspace), filters)
+        _filtered(_deals(workspace, sight), filters)
         .where(o.follow_up_due_at <= until)
         .order_by(o.follow_up_due_at, o.opportunity_id)
     )
@@ -128,11 +133,11 @@ async def changes(
     return list(await connection.execute(query))
 
 
-def _deals(workspace: UUID) -> Select[Any]:
+def _deals(workspace: UUID, sight: Sight) -> Select[Any]:
     return (
         select(opportunity, pipelines.PRESENT_REVISION)
         .join(pipeline, pipelines.owning(opportunity))
-        .where(opportunity.c.workspace_id == workspace)
+        .where(opportunity.c.workspace_id == workspace, seen(sight))
     )
 
 

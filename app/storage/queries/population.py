@@ -23,7 +23,8 @@ from app.storage.queries.question import Question, microseconds
 
 BORNE: Final = ("owner", "team", "source", "priority", "currency")
 LINK: Final = "(t.kind = 'handed_off' AND t.entered_at IS NULL)"
-OF_PIPELINE: Final = "o.workspace_id = :workspace AND o.pipeline_id = :pipeline"
+PRESENT: Final = ("present_owner", "present_team")
+"""Of the row as it is now, whatever T: by these a deal is seen or not."""
 
 OPEN_AT_T: Final = " AND (o.closed_at IS NULL OR o.closed_at >= :as_of)"
 """True of the row of every deal that was open at T."""
@@ -102,7 +103,7 @@ def picked(
     `replaying`: with those whose row does not answer, and those `others`, replayed from the log.
     The rows are taken once and first, because nothing tells the planner how few they are.
     """
-    taken = f"SELECT o.* FROM opportunity AS o WHERE {OF_PIPELINE} AND {condition}"
+    taken = f"SELECT o.* FROM opportunity AS o WHERE {question.of_pipeline} AND {condition}"
     known = f"WITH picked AS MATERIALIZED ({taken})"
     still = "o.opened_at < :as_of AND o.stage_entered_at < :as_of"
     relation = [
@@ -135,7 +136,7 @@ def _sources(
 ) -> tuple[str, list[str]]:
     """What is read from the log, and the parts of the relation, the largest first."""
     facts = facts or question.asks_facts
-    candidates = f"{OF_PIPELINE} AND o.opened_at < :as_of{narrowed}"
+    candidates = f"{question.of_pipeline} AND o.opened_at < :as_of{narrowed}"
     still = f"{candidates} AND o.stage_entered_at < :as_of{unmoved}"
     replayed = _replayed(question, candidates, still, facts=facts, everything=by_move)
     log = _of_log(question, replayed)
@@ -157,7 +158,7 @@ def _replayed(
     if question.selection.known_at is not None:
         # What was written since may be the very opening: nothing of the row narrows these.
         branches = [f"{branch} AND o.updated_at < :known_at" for branch in branches]
-        branches.append(f"{OF_PIPELINE} AND o.updated_at >= :known_at")
+        branches.append(f"{question.of_pipeline} AND o.updated_at >= :known_at")
     return " UNION ALL ".join(
         f"SELECT o.opportunity_id FROM opportunity AS o WHERE {branch}" for branch in branches
     )
@@ -211,7 +212,8 @@ def _from_rows(
                {fact("amount", "numeric")} AS amount, {fact("currency")} AS currency,
                o.probability, {fact("priority")} AS priority,
                {", ".join(f"{fact(name)} AS by_{name}" for name in BORNE)},
-               {tags} AS tags, {attributes} AS attributes, o.facts_changed_at,
+               {tags} AS tags, {attributes} AS attributes,
+               o.owner AS present_owner, o.team AS present_team, o.facts_changed_at,
                {_winding(question)} AS winding
         FROM {source} AS o
         WHERE {still} AND {condition}"""
@@ -244,7 +246,8 @@ def _from_log(question: Question, *, facts: bool, by_move: bool) -> str:
                past.reach_mask, past.open_time,
                {fact("amount", "numeric")} AS amount, {fact("currency")} AS currency,
                {fact("probability", "numeric")} AS probability, {fact("priority")} AS priority,
-               {borne}, {tags} AS tags, {attributes} AS attributes, o.facts_changed_at,
+               {borne}, {tags} AS tags, {attributes} AS attributes,
+               o.owner AS present_owner, o.team AS present_team, o.facts_changed_at,
                {_winding(question)} AS winding
         FROM past CROSS JOIN LATERAL (
             SELECT o.* FROM opportunity AS o

@@ -16,6 +16,7 @@ from zoneinfo import ZoneInfo
 from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.domain.access import Sight
 from app.domain.errors import Breach, Invalid
 from app.domain.journey import Status
 from app.domain.measures.ranking import Ranking
@@ -45,7 +46,7 @@ def microseconds(interval: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """Whose deals, by which definition, through which selection, at what time of the clock.
+    """Which deals, as far as they are seen, by which definition, selection and time of the clock.
 
     `buckets` are the boundaries that cut the period, both of its ends among them; then the groups
     are the buckets, named by their number from 1, and `selection.group_by` has no part.
@@ -54,6 +55,7 @@ class Asked:
     """
 
     workspace: UUID
+    sight: Sight
     ranking: Ranking
     selection: Selection
     now: datetime
@@ -71,6 +73,7 @@ class Question:
 
     def __init__(self, asked: Asked, *, grouped: bool) -> None:
         self.workspace = asked.workspace
+        self.sight = asked.sight
         self.aged_until = asked.aged_until
         self.known = asked.known
         self.ranking = asked.ranking
@@ -81,6 +84,8 @@ class Question:
         self._values: dict[str, Any] = {
             "workspace": asked.workspace,
             "pipeline": asked.ranking.pipeline.pipeline_id,
+            "subject": asked.sight.subject,
+            "of_team": asked.sight.of_team,
             "as_of": asked.selection.as_of,
             "known_at": asked.selection.known_at,
             "aged_until": asked.aged_until,
@@ -106,6 +111,18 @@ class Question:
     def asks_moved_facts(self) -> bool:
         """Whether they look at what was frozen at the deal's last move."""
         return self.asks_facts and self.selection.attribution is Attribution.AT_MOVE
+
+    @property
+    def of_pipeline(self) -> str:
+        """Which deals, by their rows `o`: those of the pipeline that are seen."""
+        return "o.workspace_id = :workspace AND o.pipeline_id = :pipeline" + self.seen("o")
+
+    def seen(self, o: str) -> str:
+        """` AND …` on the rows `o` of deals, where not all of them are seen."""
+        if self.sight.is_whole:
+            return ""
+        of_team = "" if self.sight.of_team is None else f" OR {o}.team = :of_team"
+        return f" AND ({o}.owner = :subject{of_team})"
 
     def bind(self, value: object) -> str:
         """The placeholder that stands for `value`."""

@@ -84,6 +84,10 @@ async def _standings(
 async def _bucket_ends(connection: AsyncConnection, asked: Asked) -> Ends:
     question = Question(asked, grouped=False)
     year_before = question.bind(asked.selection.as_of - BUCKET_YEAR)
+    of_seen = ""
+    if not question.sight.is_whole:
+        of_seen = f"""AND EXISTS (SELECT FROM opportunity AS o
+            WHERE {question.of_pipeline} AND o.opportunity_id = t.opportunity_id)"""
     rows = await question.rows(
         connection,
         f"""
@@ -93,6 +97,7 @@ async def _bucket_ends(connection: AsyncConnection, asked: Asked) -> Ends:
         WHERE t.workspace_id = :workspace AND t.pipeline_id = :pipeline
           AND t.from_slot = ANY(:open_slots) AND t.entered_at IS NOT NULL
           AND {question.standing()} AND t.occurred_at >= {year_before} AND t.occurred_at < :as_of
+          {of_seen}
         GROUP BY t.from_slot""",
     )
     lasted = await samples(rows, lambda row: row.slot)

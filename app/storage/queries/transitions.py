@@ -8,11 +8,12 @@ from uuid import UUID
 from sqlalchemy import Select, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.domain.errors import NotFound
+from app.domain.access import Sight
 from app.domain.pipeline import Pipeline
 from app.storage import pipelines
+from app.storage.sight import seen_with_deal
 from app.storage.tables import pipeline, transition
-from app.storage.transitions import LogEntry, entry_of
+from app.storage.transitions import LogEntry, entry_of, no_transition
 
 Told = tuple[LogEntry, Pipeline]
 """A row of the log, and its pipeline as it is defined now: stages keep their keys."""
@@ -51,6 +52,7 @@ async def of_deal(
 async def newest(
     connection: AsyncConnection,
     workspace: UUID,
+    sight: Sight,
     filters: Filters,
     *,
     before: UUID | None,
@@ -58,7 +60,8 @@ async def newest(
 ) -> list[Told]:
     """The log of every deal, the row recorded last first, older than the transition `before`."""
     t = transition.c
-    query = _log(workspace).order_by(t.transition_id.desc()).limit(limit)
+    query = _log(workspace).where(seen_with_deal(sight, transition))
+    query = query.order_by(t.transition_id.desc()).limit(limit)
     if before is not None:
         query = query.where(t.transition_id < before)
     if filters.pipeline_id is not None:
@@ -76,13 +79,14 @@ async def newest(
     return await _told(connection, workspace, query)
 
 
-async def one(connection: AsyncConnection, workspace: UUID, transition_id: UUID) -> Told:
+async def one(
+    connection: AsyncConnection, workspace: UUID, sight: Sight, transition_id: UUID
+) -> Told:
     """The row of that id. Raises NotFound."""
-    found = await _told(
-        connection, workspace, _log(workspace).where(transition.c.transition_id == transition_id)
-    )
+    wanted = transition.c.transition_id == transition_id, seen_with_deal(sight, transition)
+    found = await _told(connection, workspace, _log(workspace).where(*wanted))
     if not found:
-        raise NotFound(f"There is no transition {transition_id}.")
+        raise no_transition(transition_id)
     return found[0]
 
 

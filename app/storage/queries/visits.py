@@ -98,9 +98,10 @@ def _standing(deals: str, under_way: str) -> str:
 def asks_deals(question: Question) -> bool:
     """Whether the deals of completed visits are looked up too.
 
-    When a deal was opened, and what it bears at T, no move tells.
+    When a deal was opened, what it bears at T, and who sees it now, no move tells.
     """
-    return _bears_current(question) or Dimension("opened_month") in question.dimensions
+    opened = Dimension("opened_month") in question.dimensions
+    return _bears_current(question) or opened or not question.sight.is_whole
 
 
 def _bears_current(question: Question) -> bool:

@@ -12,7 +12,7 @@ from typing import Any, Final, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from app.storage.queries.population import BORNE
+from app.storage.queries.population import BORNE, PRESENT
 
 Numbers: TypeAlias = NDArray[np.integer[Any]]
 Meaning: TypeAlias = str | int | None
@@ -111,6 +111,7 @@ DEALS: Final = _named(
     _whole("amount_parts", f"(d.amount - floor(d.amount)) * {_PARTS}"),
     _whole("probability", f"d.probability * {_PARTS}", coded=True),
     *(_text(name, f"d.by_{name}") for name in BORNE),
+    *(_text(name, f"d.{name}") for name in PRESENT),
     _whole("lost_from", _LOSS.format("from_slot"), coded=True),
     _text("loss_reason", _LOSS.format("loss_reason")),
 )

@@ -19,6 +19,7 @@ import numpy as np
 from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.domain.access import WHOLE
 from app.domain.measures.ranking import Ranking
 from app.domain.measures.selection import Selection
 from app.domain.pipeline import Pipeline
@@ -262,7 +263,7 @@ async def _read(
     worn: Sequence[Filled],
 ) -> Batch:
     """These deals, without those of worn segments that are unfolded by now."""
-    asked = Asked(workspace, Ranking(pipeline, pipeline), Selection(as_of=_LAST), _LAST)
+    asked = Asked(workspace, WHOLE, Ranking(pipeline, pipeline), Selection(as_of=_LAST), _LAST)
     question = Question(asked, grouped=False)
     condition = f"o.opportunity_id = ANY(CAST({question.bind(list(ids))} AS uuid[]))"
     if worn:

@@ -17,12 +17,13 @@ import numpy as np
 from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.domain.access import Sight
 from app.domain.journey import Status
 from app.domain.measures.selection import Attribution
 from app.domain.pipeline import StageKind
 from app.storage.aside import aside
 from app.storage.queries import population
-from app.storage.queries.population import BORNE, OF_PIPELINE
+from app.storage.queries.population import BORNE, PRESENT
 from app.storage.queries.question import Question
 from app.storage.segments import hindsight, kept
 from app.storage.segments.columns import (
@@ -42,20 +43,21 @@ MOST_UNFOLDED: Final = 50_000
 
 # What is selected beside the segments is found once, and not at all where there are none: each is a
 # look into an index that holds just those deals, or at its end.
+_OF_PIPELINE: Final = "o.workspace_id = :workspace AND o.pipeline_id = :pipeline"
 _HELD: Final = f"""
 SELECT s.segment_id, s.deals, s.filled, s.visits, s.gone || coalesce(written.since, '') AS gone,
        (SELECT count(*) FROM (SELECT FROM opportunity AS o
-            WHERE {OF_PIPELINE} AND {UNFOLDED} LIMIT {MOST_UNFOLDED + 1}) AS them) AS unfolded,
+            WHERE {_OF_PIPELINE} AND {UNFOLDED} LIMIT {MOST_UNFOLDED + 1}) AS them) AS unfolded,
        EXISTS (SELECT FROM opportunity AS o
-               WHERE {OF_PIPELINE} AND o.stage_entered_at >= :as_of)
-    OR EXISTS (SELECT FROM opportunity AS o WHERE {OF_PIPELINE}
+               WHERE {_OF_PIPELINE} AND o.stage_entered_at >= :as_of)
+    OR EXISTS (SELECT FROM opportunity AS o WHERE {_OF_PIPELINE}
                AND o.closed_at IS NULL AND o.facts_changed_at >= :as_of) AS moved,
        EXISTS (SELECT FROM opportunity AS o
-               WHERE {OF_PIPELINE} AND o.closed_facts = '{{}}' AND {UNFOLDED}) AS untold
+               WHERE {_OF_PIPELINE} AND o.closed_facts = '{{}}' AND {UNFOLDED}) AS untold
 FROM segment AS s LEFT JOIN (
     SELECT o.segment_id, string_agg(int4send(o.segment_position), CAST('' AS bytea)) AS since
     FROM opportunity AS o
-    WHERE {OF_PIPELINE} AND {UNFOLDED} AND o.segment_id IS NOT NULL
+    WHERE {_OF_PIPELINE} AND {UNFOLDED} AND o.segment_id IS NOT NULL
     GROUP BY o.segment_id
 ) AS written ON written.segment_id = s.segment_id
 WHERE s.workspace_id = :workspace AND s.pipeline_id = :pipeline
@@ -89,11 +91,14 @@ async def deals(
         return None
     wanted = {*names, *_dimensions(question)} | ({counted} if counted else set())
     others: list[UUID] = []
+    parts: list[Part] | None
     if held.moved:
         parts, others = await _at_t(connection, question, held, wanted, counted)
     else:
         near = await _near(connection, question, held, counted, "deal")
         parts = await _read(connection, question, near, "deal", wanted)
+    if parts is None:
+        return None
     if held.unfolded or others:
         packed = {name: TOLD[name] for name in sorted(wanted)}
         replaying = held.moved or held.untold
@@ -119,6 +124,8 @@ async def completed_visits(
     wanted = {*names, *(dimensions - of_deals), "left_at"} | ({counted} if counted else set())
     near = await _near(connection, question, held, counted, "visit")
     parts = await _read(connection, question, near, "visit", wanted, of_deals)
+    if parts is None:
+        return None
     if held.unfolded:
         packed = {name: VISITS[name] for name in sorted(wanted)}
         packed |= {name: DEALS[name] for name in sorted(of_deals)}
@@ -222,24 +229,27 @@ async def _read(
     relation: str,
     wanted: Iterable[str],
     of_deals: Iterable[str] = (),
-) -> list[Part]:
-    """A part for each of the segments; visits bear the columns `of_deals` too."""
+) -> list[Part] | None:
+    """A part for each of the segments; visits bear the columns `of_deals` too.
+
+    None where one was folded before there were all of these columns: it is written anew soon.
+    """
     place = "visit.deal"
     names = {f"{relation}.{name}": name for name in wanted}
     borne = {f"deal.{name}": name for name in of_deals}
-    every = {*names, *borne, *((place,) if relation == "visit" else ())}
+    present = {} if question.sight.is_whole else {f"deal.{name}": name for name in PRESENT}
+    every = {*names, *borne, *present, *((place,) if relation == "visit" else ())}
     asked = [(segment.segment_id, name) for segment in segments for name in every]
     read = await kept.columns(connection, question.workspace, asked)
+    if len(read) < len(asked):
+        return None
     parts = []
     for segment in segments:
-        columns, of_each = (
+        columns, of_each, seen_by = (
             {name: read[segment.segment_id, stored] for stored, name in some.items()}
-            for some in (names, borne)
+            for some in (names, borne, present)
         )
-        alive = None
-        if segment.gone or segment.filled < segment.deals:
-            alive = np.arange(segment.deals) < segment.filled
-            alive[np.frombuffer(segment.gone, dtype=">i4")] = False
+        alive = _alive(segment, question.sight, Frame(segment.deals, seen_by))
         if relation == "deal":
             parts.append(Part(segment.deals, columns, alive))
             continue
@@ -250,18 +260,35 @@ async def _read(
     return parts
 
 
+def _alive(segment: Row[Any], sight: Sight, present: Frame) -> Mask | None:
+    """Which of the segment's deals count: those that it answers for, and that are seen."""
+    alive = None
+    if segment.gone or segment.filled < segment.deals:
+        alive = np.arange(segment.deals) < segment.filled
+        alive[np.frombuffer(segment.gone, dtype=">i4")] = False
+    if sight.is_whole:
+        return alive
+    owner, team = PRESENT
+    seen = present.bears(owner, sight.subject)
+    if sight.of_team is not None:
+        seen |= present.bears(team, sight.of_team)
+    return seen if alive is None else seen & alive
+
+
 async def _at_t(
     connection: AsyncConnection,
     question: Question,
     held: _Held,
     wanted: Collection[str],
     counted: str | None,
-) -> tuple[list[Part], list[UUID]]:
+) -> tuple[list[Part] | None, list[UUID]]:
     """The deals of segments as they were at T, and those of which only the log can tell.
 
     All segments are looked at: a deal that has moved since was in the period at another instant.
     """
     deals = await _read(connection, question, held.segments, "deal", {*wanted, *hindsight.ASKED})
+    if deals is None:
+        return None, []
     as_of, slots = instant(question.selection.as_of), question.ranking.slots(StageKind.OPEN)
     frames = [part.frame for part in deals]
     splits = [
@@ -274,6 +301,7 @@ async def _at_t(
         rows = (each.rows for each in splits)
         return [replace(part, alive=alive) for part, alive in zip(deals, rows, strict=True)], others
     visits = await _read(connection, question, held.segments, "visit", hindsight.VISITED)
+    assert visits is not None, "what holds deals holds their visits"
     fields = sorted({*wanted} & {*hindsight.CHANGEABLE})
     changes = await _changes(connection, question, frames, splits, fields)
 
