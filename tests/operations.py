@@ -13,8 +13,10 @@ QUERY: Final = {"cell": "deals", "from": "2026-01-01", "figure": "win_rate", "st
 
 QUERIES: Final[Mapping[str, Mapping[str, str]]] = {
     "getComparison": {
-        **{"from": "2026-01-01", "to": "2026-02-01"},
-        **{"against_from": "2025-01-01", "against_to": "2025-02-01"},
+        "from": "2026-01-01",
+        "to": "2026-02-01",
+        "against_from": "2025-01-01",
+        "against_to": "2025-02-01",
     },
     "listCycleTimeDeals": {"cell": "all"},
     "listFlowDeals": {"cell": "entries.lead"},

@@ -21,7 +21,7 @@ from app.storage import access, audit_log, idempotency
 from app.storage.access import KeyRecord, NewKey
 from app.storage.engine import Connection, Database, Lock, Role
 from app.storage.idempotency import Answer, Repeatable
-from app.storage.statement import execute
+from app.storage.statement import Part, execute
 
 COMMAND_LINE = "command line"
 """The actor of what is done with the database at hand, and no credential."""
@@ -44,7 +44,8 @@ async def issue_key(database: Database, workspace: UUID | None, new: NewKey) -> 
     async def work(connection: Connection) -> ApiKey:
         key = new_key()
         made = await add_key(connection, workspace, key, new)
-        await _note(connection, COMMAND_LINE, Action.API_KEY_CREATED, None, made)
+        for part in _noted(COMMAND_LINE, Action.API_KEY_CREATED, None, made):
+            await execute(connection, [part])
         return key
 
     return await database.write(workspace, work, role=_role(workspace), lock=Lock.NONE)
@@ -63,12 +64,13 @@ async def create_key(
     _check_may_grant(principal, new)
 
     async def work(connection: Connection) -> Answer:
-        if kept := await idempotency.find(connection, workspace, request):
-            return kept
+        if earlier := await idempotency.find(connection, workspace, request):
+            return earlier
         key = new_key()
         made = await add_key(connection, workspace, key, new)
-        await _note(connection, principal, Action.API_KEY_CREATED, None, made)
-        await execute(connection, idempotency.keep(workspace, request, answer(made, None)))
+        noted = _noted(principal, Action.API_KEY_CREATED, None, made)
+        kept = idempotency.keep(workspace, request, answer(made, None))
+        await execute(connection, [*noted, *kept])
         return answer(made, key)
 
     twin = None if request is None else request.key
@@ -92,8 +94,8 @@ async def rotate_key(
     workspace = principal.workspace_id
 
     async def work(connection: Connection) -> Answer:
-        if kept := await idempotency.find(connection, workspace, request):
-            return kept
+        if earlier := await idempotency.find(connection, workspace, request):
+            return earlier
         before, now = await access.locked_key(connection, workspace, key_id)
         if not before.is_good(now):
             raise Conflict(f"Key {key_id} is out of use; make a new one.")
@@ -105,8 +107,9 @@ async def rotate_key(
         made = await add_key(connection, workspace, key, new)
         await connection.execute(access.REPLACE, workspace, key_id, now + overlap, key.key_id)
         after, _ = await access.locked_key(connection, workspace, key_id)
-        await _note(connection, principal, Action.API_KEY_ROTATED, before, after)
-        await execute(connection, idempotency.keep(workspace, request, answer(made, None)))
+        noted = _noted(principal, Action.API_KEY_ROTATED, before, after)
+        kept = idempotency.keep(workspace, request, answer(made, None))
+        await execute(connection, [*noted, *kept])
         return answer(made, key)
 
     twin = None if request is None else request.key
@@ -133,7 +136,8 @@ async def revoke_key(
             return
         await connection.execute(access.REVOKE, workspace, key_id)
         after, _ = await access.locked_key(connection, workspace, key_id)
-        await _note(connection, by, Action.API_KEY_REVOKED, before, after)
+        for part in _noted(by, Action.API_KEY_REVOKED, before, after):
+            await execute(connection, [part])
 
     await database.write(workspace, work, role=_role(workspace), lock=Lock.NONE)
 
@@ -157,21 +161,18 @@ def _check_may_grant(principal: Principal, new: NewKey) -> None:
         )
 
 
-async def _note(
-    connection: Connection,
-    by: Principal | str,
-    action: Action,
-    before: KeyRecord | None,
-    after: KeyRecord,
-) -> None:
+def _noted(
+    by: Principal | str, action: Action, before: KeyRecord | None, after: KeyRecord
+) -> list[Part]:
+    """The part that tells of it; none of the platform's, which is in nobody's log."""
     if after.workspace_id is None:
-        return  # there is no workspace whose log would tell of it
-    old, new = (None if key is None else _shown(key) for key in (before, after))
-    if old is not None and new is not None:
-        changed = {name for name in new if new[name] != old[name]}
-        old, new = ({name: side[name] for name in sorted(changed)} for side in (old, new))
+        return []
+    old, new = None if before is None else _shown(before), _shown(after)
+    if old is not None:
+        changed = [name for name in new if new[name] != old[name]]
+        old, new = ({name: side[name] for name in changed} for side in (old, new))
     entry = Entry(action=action, target=after.key_id, before=old, after=new)
-    await execute(connection, [audit_log.append(after.workspace_id, by, entry)])
+    return [audit_log.append(after.workspace_id, by, entry)]
 
 
 def _shown(key: KeyRecord) -> dict[str, Any]:

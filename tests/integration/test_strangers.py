@@ -10,13 +10,12 @@ from typing import Any
 import httpx
 import pytest
 
-from app.actions.manage_keys import issue_key
-from app.domain.access import Principal, RowScope, Scope
+from app.domain.access import Principal, RowScope
 from app.domain.api_key import ApiKey
 from app.main import create_app
 from app.settings import Settings
-from app.storage.access import NewKey
 from app.storage.engine import Database
+from tests.callers import sighted
 from tests.conftest import make_workspace
 from tests.factories import keep_pipeline, move, open_deal
 from tests.feed import events_so_far
@@ -141,7 +140,7 @@ async def test_a_key_that_sees_only_its_owners_deals_is_told_of_no_other(
     row_scope: RowScope,
     team: str | None,
 ) -> None:
-    seller = await sighted(database, principal, service, row_scope, team)
+    seller = service(await sighted(database, principal, row_scope, team))
     mine = await open_deal(seller, name="My deal")
     before = await everything(database, client)
     wrong: dict[str, Any] = {}
@@ -182,22 +181,3 @@ async def everything(database: Database, client: httpx.AsyncClient) -> Any:
     for key in found[0]["items"]:
         key.pop("last_used_at")
     return [event["id"] for event in told if event["type"] != "import.completed"], found
-
-
-async def sighted(
-    database: Database,
-    principal: Principal,
-    service: Service,
-    row_scope: RowScope,
-    team: str | None = None,
-    subject: str = "ada",
-) -> httpx.AsyncClient:
-    """A caller with every scope, who sees only some deals."""
-    new = NewKey(
-        name=subject,
-        subject=subject,
-        scopes=frozenset({Scope.ADMIN}),
-        row_scope=row_scope,
-        team=team,
-    )
-    return service(await issue_key(database, principal.workspace_id, new))

@@ -24,6 +24,10 @@ from app.storage.access import KeyRecord, NewKey, WorkspaceRecord
 
 LONGEST_OVERLAP: Final = timedelta(days=30)
 
+# A body is validated strictly, after its JSON was parsed: there is nothing but text by then.
+AScope = Annotated[Scope, Field(strict=False)]
+ARowScope = Annotated[RowScope, Field(strict=False)]
+
 _WORKSPACE: Final[dict[str, Any]] = {
     "id": "019a8f0e-0a1b-7c2d-8e3f-4a5b6c7d8e9f",
     "key": "default",
@@ -139,8 +143,8 @@ class ApiKeyCreate(Request):
 
     name: Name = Field(description="What it is for; shown in lists.")
     subject: Label = Field(description=_SUBJECT)
-    scopes: Annotated[list[Scope], Field(min_length=1, max_length=len(Scope))]
-    row_scope: RowScope = Field(default=RowScope.ALL, description=_ROW_SCOPE)
+    scopes: Annotated[list[AScope], Field(min_length=1, max_length=len(Scope))]
+    row_scope: ARowScope = Field(default=RowScope.ALL, description=_ROW_SCOPE)
     team: Label | None = Field(default=None, description="Needed where `row_scope` is `team`.")
     expires_at: Instant | None = Field(default=None, description="Null: never.")
 
