@@ -130,9 +130,7 @@ def _refused_by_framework(request: Request, error: HTTPException) -> Response:
             detail = f"No operation has the path {request.url.path}."
             return problem(request, "route_not_found", detail)
         case 405:
-            allowed = _allowed_methods(request)
-            detail = f"{request.method} is not allowed here; allowed: {allowed}."
-            return problem(request, "method_not_allowed", detail, headers={"Allow": allowed})
+            return _not_allowed(request)
         case 413:
             detail = "The body is larger than this operation takes."
             return problem(request, "payload_too_large", detail)
@@ -143,17 +141,28 @@ def _refused_by_framework(request: Request, error: HTTPException) -> Response:
             return _unexpected(request, error)
 
 
-def _allowed_methods(request: Request) -> str:
+def _not_allowed(request: Request) -> Response:
     # The router knows only the first route that has the path; RFC 9110 asks for all its methods.
+    allowed = ", ".join(sorted(_methods(request, word=True) or _methods(request)))
+    detail = f"{request.method} is not allowed here; allowed: {allowed}."
+    return problem(request, "method_not_allowed", detail, headers={"Allow": allowed})
+
+
+def _methods(request: Request, *, word: bool = False) -> set[str]:
+    """The methods of all routes that have the path.
+
+    `word`: of those that have a word where others have an id, as `/transitions/batch`.
+    """
     path = request.scope["path"]
     methods: set[str] = set()
     for route in iter_route_contexts(request.app.routes):
         regex = getattr(route, "path_regex", None)
-        if regex is not None and regex.match(path):
+        last = (route.path_format or "").rpartition("/")[2]
+        if regex is not None and regex.match(path) and not (word and last.startswith("{")):
             methods |= set(route.methods or ())
     if "GET" in methods:
         methods.add("HEAD")  # the middleware answers it
-    return ", ".join(sorted(methods))
+    return methods
 
 
 def _unprocessable(request: Request, error: RequestValidationError) -> Response:
@@ -166,7 +175,9 @@ def _unprocessable(request: Request, error: RequestValidationError) -> Response:
         where = f"at offset {place}" if isinstance(place, int) else f"in the part {place}"
         return problem(request, "malformed", f"The body is not JSON: {reason}, {where}.")
     if any(fault["loc"][0] == "path" for fault in found):
-        # An id that could never have been given belongs to nothing.
+        # An id that could never have been given belongs to nothing, unless it is a word of ours.
+        if _methods(request, word=True):
+            return _not_allowed(request)
         return problem(request, "not_found", "The path names nothing that could exist.")
     body = dict(error.body) if isinstance(error.body, FormData) else error.body
     breaches = [_breach(fault, body) for fault in found]

@@ -283,3 +283,12 @@ async def test_of_many_puts_that_are_to_create_exactly_one_does(
         1,
         next(answer for answer in answers if answer.status_code == 201).json()["name"],
     )
+
+
+@pytest.mark.parametrize("method", ["GET", "PUT"])
+async def test_a_word_where_others_have_an_id_knows_its_own_methods_alone(
+    client: httpx.AsyncClient, method: str
+) -> None:
+    answer = await client.request(method, "/v1/transitions/batch")
+    assert (answer.status_code, answer.json()["code"]) == (405, "method_not_allowed")
+    assert answer.headers["Allow"] == "POST"

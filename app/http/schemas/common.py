@@ -248,9 +248,8 @@ Duration = Annotated[
     # Plain: a validator before the dataclass's own would put its schema into the API's description.
     PlainValidator(_reader(period.Period.parse, period.Period)),
     PlainSerializer(str, return_type=str),
-    WithJsonSchema(
-        {"type": "string", "format": "duration", "pattern": period.PATTERN, "examples": ["P7D"]}
-    ),
+    # Not `format: duration`: RFC 3339 knows no hours with seconds but without minutes.
+    WithJsonSchema({"type": "string", "pattern": period.PATTERN, "examples": ["P7D"]}),
 ]
 """`P7D`, `PT36H`, `P1DT12H` or `P2W`, as definitions write lengths of time."""
 
