@@ -12,7 +12,7 @@ from uuid import UUID
 from app.actions import announcements
 from app.actions.deciding import decide
 from app.actions.move_opportunity import resolving
-from app.domain import audit, opportunity
+from app.domain import agreement, opportunity
 from app.domain.access import WHOLE
 from app.domain.idleness import Resolution
 from app.domain.opportunity import Opportunity
@@ -52,11 +52,11 @@ async def disagreements(database: Database, workspace: UUID) -> AsyncIterator[Di
         if not found:
             return
         for told in found:
-            faults = tuple(audit.faults(told.pipeline, told.log))
+            faults = tuple(agreement.faults(told.pipeline, told.log))
             differences: Differences = {}
             if not faults:
-                remade = audit.remade(told.deal, told.pipeline, told.log, told.done, told.now)
-                differences = audit.differences(told.deal, remade)
+                remade = agreement.remade(told.deal, told.pipeline, told.log, told.done, told.now)
+                differences = agreement.differences(told.deal, remade)
             if faults or differences:
                 yield Disagreement(told.deal.opportunity_id, faults, differences)
         after = found[-1].deal.opportunity_id
@@ -77,11 +77,11 @@ async def rebuild(database: Database, workspace: UUID, opportunity_id: UUID) -> 
         deal, now = found.deal, found.now
         pipeline = await pipelines.load(connection, workspace, deal.pipeline_id, found.revision)
         log = projection.log_of(await transitions.whole(connection, workspace, opportunity_id))
-        if any(audit.faults(pipeline, log)):
+        if any(agreement.faults(pipeline, log)):
             return False
         done = await activities.last_by_kind(connection, workspace, opportunity_id)
-        remade = audit.remade(deal, pipeline, log, done, now)
-        if not (differences := audit.differences(deal, remade)):
+        remade = agreement.remade(deal, pipeline, log, done, now)
+        if not (differences := agreement.differences(deal, remade)):
             return False
         after, cause = _with_flag_set_right(deal, remade, pipeline)
         await execute(

@@ -14,7 +14,7 @@ from uuid import UUID
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.domain.audit import Log
+from app.domain.agreement import Log
 from app.domain.journey import TransitionKind
 from app.domain.opportunity import Opportunity
 from app.domain.pipeline import Pipeline
