@@ -35,11 +35,13 @@ class Part:
 
 
 async def execute(connection: Connection, parts: Sequence[Part]) -> None:
-    """Do all parts or, by raising inside the transaction, none.
+    """Do all parts or, by raising inside the transaction, none. Without any there is nothing to do.
 
     Raises LostRace when a guarded part found no row, a twin appended the same seq first or what a
     part refers to is gone, and AlreadyExists when a name that must be unique is taken.
     """
+    if not parts:
+        return
     sql = _composed(tuple((part.sql, part.guarded) for part in parts))
     try:
         touched = await connection.fetchval(sql, *(arg for part in parts for arg in part.args))
