@@ -12,6 +12,7 @@ from app.http.broadcast import Broadcast
 from app.http.routes import (
     access,
     activities,
+    audit_log,
     definitions,
     digest,
     events,
@@ -63,6 +64,7 @@ ROUTERS = (
     events.router,
     webhooks.router,
     access.router,
+    audit_log.router,
     system.router,
 )
 

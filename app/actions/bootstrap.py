@@ -7,11 +7,13 @@ workspace's key is unique: one service makes both, the others find them made.
 from app.actions.manage_keys import new_key
 from app.domain.access import Scope
 from app.domain.api_key import ApiKey
+from app.domain.audit_log import Action, Entry
 from app.settings import SettingsError
-from app.storage import access
+from app.storage import access, audit_log
 from app.storage.access import NewKey
 from app.storage.engine import Connection, Database, Lock, Role
 from app.storage.ids import new_id
+from app.storage.statement import execute
 
 WORKSPACE = "default"
 
@@ -47,6 +49,9 @@ async def bootstrap(database: Database, chosen: ApiKey | None = None) -> ApiKey 
         new = NewKey(name="bootstrap", subject="admin", scopes=frozenset({Scope.ADMIN}))
         if not await access.add_key(connection, workspace, key, new):
             raise SettingsError("SLUICE_BOOTSTRAP_KEY: belongs to another workspace already.")
+        told = {"name": "Default", "api_key": key.key_id, "subject": new.subject}
+        entry = Entry.of(Action.WORKSPACE_CREATED, WORKSPACE, None, told)
+        await execute(connection, [audit_log.append(workspace, audit_log.SERVICE, entry)])
         return key
 
     return await database.write(workspace, work, lock=Lock.NONE)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from app.actions import announcements, rearrange_deals
+from app.actions import announcements, audit_entries, rearrange_deals
 from app.actions.deciding import VersionCheck
 from app.domain import restructuring
 from app.domain.access import Principal
@@ -63,6 +63,7 @@ async def create_pipeline(
             connection,
             [
                 announcements.pipeline_updated(workspace, revision, None),
+                audit_entries.pipeline_changed(workspace, principal, None, revision.pipeline),
                 *idempotency.keep(workspace, request, answered),
             ],
         )
@@ -103,7 +104,13 @@ async def put_pipeline(
                 raise InvalidDefinition("The key is not that of the path.", [breach]) from None
             revision = await _begin(connection, principal, definition)
             rearrange_deals.routes(revision.pipeline, revision.pipeline, move_open_to)
-            await execute(connection, [announcements.pipeline_updated(workspace, revision, None)])
+            await execute(
+                connection,
+                [
+                    announcements.pipeline_updated(workspace, revision, None),
+                    audit_entries.pipeline_changed(workspace, principal, None, revision.pipeline),
+                ],
+            )
             return created(revision)
         check(before.pipeline.revision)
         asked = Restructuring(definition=definition, move_open_to=move_open_to, places=AS_SENT)
@@ -167,7 +174,11 @@ async def archive_pipeline(
         )
         after = await _save(connection, principal, archived, instant, before.created_at)
         await execute(
-            connection, [announcements.pipeline_updated(workspace, after, before.pipeline)]
+            connection,
+            [
+                announcements.pipeline_updated(workspace, after, before.pipeline),
+                audit_entries.pipeline_changed(workspace, principal, before.pipeline, archived),
+            ],
         )
         await rearrange_deals.rearrange(connection, principal, before.pipeline, after, ())
 
@@ -207,7 +218,8 @@ async def _revise(
         raise type(refused)(refused.detail, errors) from None
     after = await _save(connection, principal, new, instant, before.created_at)
     updated = announcements.pipeline_updated(principal.workspace_id, after, old)
-    await execute(connection, [updated])
+    noted = audit_entries.pipeline_changed(principal.workspace_id, principal, old, new)
+    await execute(connection, [updated, noted])
     await rearrange_deals.rearrange(connection, principal, old, after, routes)
     return after
 

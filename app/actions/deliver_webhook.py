@@ -14,6 +14,7 @@ from uuid import UUID
 
 import structlog
 
+from app.actions import audit_entries
 from app.actions.manage_webhooks import disabling
 from app.domain import webhook_retries
 from app.domain.access import WHOLE
@@ -140,7 +141,9 @@ async def note(database: Database, claimed: Claim, reply: Reply, draw: float) ->
         parts = [settled, webhook_deliveries.note(claimed, reply)]
         if endpoint.disabled_at is None and (reply.is_gone or streak.is_hopeless(now)):
             reason = Disabling.GONE if reply.is_gone else Disabling.FAILING
-            await execute(connection, disabling(workspace, endpoint, streak, reason, now))
+            noted = audit_entries.endpoint_given_up(workspace, endpoint, reason, now)
+            told = disabling(workspace, endpoint, streak, reason, now)
+            await execute(connection, [*told, noted])
         else:
             parts.append(webhooks.failed(workspace, endpoint_id, streak))
         await execute(connection, parts)

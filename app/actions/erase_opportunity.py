@@ -7,10 +7,10 @@ answered when they were told of it is forgotten.
 
 from uuid import UUID
 
-from app.actions import announcements
+from app.actions import announcements, audit_entries
 from app.actions.deciding import VersionCheck, decide
 from app.domain.access import Principal
-from app.storage import opportunities, webhook_deliveries
+from app.storage import opportunities, pipelines, webhook_deliveries
 from app.storage.engine import Connection, Database
 from app.storage.opportunities import Reading
 from app.storage.statement import Part, execute
@@ -29,14 +29,15 @@ async def erase_opportunity(
         )
         assert isinstance(found, Reading)  # no idempotency key was given
         check(found.deal.version)
-        await erase(connection, workspace, found, principal.subject)
+        await erase(connection, principal, found)
 
     await decide(database, workspace, None, work)
 
 
-async def erase(connection: Connection, workspace: UUID, found: Reading, actor: str) -> None:
-    """Erase the locked deal, leaving its tombstone and its event."""
-    deal = found.deal
+async def erase(connection: Connection, principal: Principal, found: Reading) -> None:
+    """Erase the locked deal, leaving its tombstone, its event and an entry of the audit log."""
+    workspace, actor, deal = principal.workspace_id, principal.subject, found.deal
+    pipeline = await pipelines.load(connection, workspace, deal.pipeline_id, found.revision)
     forgetting = webhook_deliveries.forget(workspace, deal.opportunity_id)
     await connection.execute(forgetting.sql, *forgetting.args)
     await connection.execute("SELECT erase_opportunity($1)", deal.opportunity_id)
@@ -48,5 +49,6 @@ async def erase(connection: Connection, workspace: UUID, found: Reading, actor: 
                 (workspace, deal.opportunity_id, deal.pipeline_id, found.now, actor),
             ),
             announcements.deleted(workspace, deal, found.now, actor),
+            audit_entries.deleted(principal, deal.opportunity_id, pipeline),
         ],
     )

@@ -15,7 +15,7 @@ from random import Random
 from typing import Final
 from uuid import UUID
 
-from app.actions import announcements
+from app.actions import announcements, audit_entries
 from app.actions.amend_opportunity import kept_changes
 from app.actions.specimen import Specimen, specimens
 from app.domain import opportunity
@@ -172,7 +172,9 @@ async def _save(
 ) -> None:
     await pipelines.save(connection, workspace, pipeline, actor=ACTOR, instant=since)
     made = Revision(pipeline, ACTOR, in_force_at=since, created_at=since)
-    await execute(connection, [announcements.pipeline_updated(workspace, made, None)])
+    told = announcements.pipeline_updated(workspace, made, None)
+    noted = audit_entries.pipeline_changed(workspace, ACTOR, None, pipeline)
+    await execute(connection, [told, noted])
 
 
 async def _add(written: Histories, connection: Connection) -> int:

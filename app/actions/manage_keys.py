@@ -167,11 +167,8 @@ def _noted(
     """The part that tells of it; none of the platform's, which is in nobody's log."""
     if after.workspace_id is None:
         return []
-    old, new = None if before is None else _shown(before), _shown(after)
-    if old is not None:
-        changed = [name for name in new if new[name] != old[name]]
-        old, new = ({name: side[name] for name in changed} for side in (old, new))
-    entry = Entry(action=action, target=after.key_id, before=old, after=new)
+    old = None if before is None else _shown(before)
+    entry = Entry.of(action, after.key_id, old, _shown(after))
     return [audit_log.append(after.workspace_id, by, entry)]
 
 

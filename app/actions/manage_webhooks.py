@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+from app.actions import audit_entries
 from app.actions.announcements import plain
 from app.actions.deciding import VersionCheck
 from app.domain.access import Principal
@@ -75,6 +76,7 @@ async def create_endpoint(
         await execute(connection, [adding])
         await execute(connection, [webhooks.add_secret(workspace, endpoint_id, secret)])
         made, _, _ = await webhooks.read(connection, workspace, principal.sight, endpoint_id)
+        await execute(connection, audit_entries.endpoint_changed(principal, None, made))
         answered = answer(made, secret)
         for part in idempotency.keep(workspace, request, answered):
             await execute(connection, [part])
@@ -128,6 +130,7 @@ async def amend_endpoint(
             await execute(connection, [webhooks.end_streak(workspace, endpoint_id)])
             await execute(connection, [webhook_deliveries.hasten(workspace, endpoint_id)])
         changed, _, _ = await webhooks.read(connection, workspace, principal.sight, endpoint_id)
+        await execute(connection, audit_entries.endpoint_changed(principal, before, changed))
         return changed
 
     if "url" in values:  # a name is looked up outside of any transaction, but not for a stranger
@@ -168,7 +171,8 @@ async def rotate_secret(
             )
         answered = answer(secret, until)
         adding = webhooks.add_secret(workspace, endpoint_id, secret)
-        await execute(connection, [adding, *idempotency.keep(workspace, request, answered)])
+        noted = audit_entries.secret_rotated(principal, endpoint_id, until)
+        await execute(connection, [adding, noted, *idempotency.keep(workspace, request, answered)])
         return answered
 
     return await database.write(workspace, work, key=None if request is None else request.key)
@@ -188,6 +192,7 @@ async def delete_endpoint(
         check(found.version)
         await connection.execute(webhooks.DELETE_SECRETS, workspace, endpoint_id)
         await connection.execute(webhooks.DELETE, workspace, endpoint_id)
+        await execute(connection, audit_entries.endpoint_changed(principal, found, None))
 
     await database.write(workspace, work)
 

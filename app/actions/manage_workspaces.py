@@ -42,11 +42,8 @@ async def create_workspace(
         secret = new_key()
         first = NewKey(name="first", subject=subject, scopes=frozenset({Scope.ADMIN}))
         record = await add_key(connection, workspace, secret, first)
-        entry = Entry(
-            action=Action.WORKSPACE_CREATED,
-            target=key,
-            after={"name": name, "api_key": record.key_id, "subject": subject},
-        )
+        told = {"name": name, "api_key": record.key_id, "subject": subject}
+        entry = Entry.of(Action.WORKSPACE_CREATED, key, None, told)
         kept = idempotency.keep(workspace, request, answer(made, record, None))
         await execute(connection, [audit_log.append(workspace, operator, entry), *kept])
         return answer(made, record, secret)

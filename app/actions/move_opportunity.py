@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from uuid import UUID
 
-from app.actions import announcements
+from app.actions import announcements, audit_entries
 from app.actions.deciding import VersionCheck, decide
 from app.domain import guards, opportunity, transition
 from app.domain.access import Principal, Scope
@@ -89,6 +89,7 @@ async def move_opportunity(
                 transitions.append(workspace, entry),
                 announcements.transitioned(workspace, after, entry, pipeline),
                 *resolving(workspace, deal, resolution, after),
+                *audit_entries.overridden(principal, entry, pipeline, seen),
                 *idempotency.keep(workspace, request, answered),
             ],
         )

@@ -7,11 +7,13 @@ from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
 from uuid import UUID
 
+from app.actions import audit_entries
 from app.actions.import_mapping import LongMapping, WideMapping
 from app.actions.read_records import check_head
 from app.actions.read_rows import Meaning
 from app.domain.access import Principal
 from app.domain.errors import PipelineArchived
+from app.domain.pipeline import Pipeline
 from app.storage import idempotency, imports, pipelines
 from app.storage.engine import Connection, Database, Lock
 from app.storage.idempotency import Answer, Repeatable
@@ -32,6 +34,7 @@ async def receive_import(
     mapping: LongMapping | WideMapping,
     chunks: AsyncIterator[bytes],
     *,
+    file_name: str | None = None,
     on_error: str,
     on_conflict: str,
     request: Repeatable | None,
@@ -39,14 +42,14 @@ async def receive_import(
 ) -> Answer:
     """Store the file and queue its import.
 
-    `chunks` are the file's bytes, about a MiB each. Raises NotFound and PipelineArchived for the
-    pipeline, Invalid for a mapping that does not fit it or the file's first line,
-    IdempotencyKeyReused.
+    `file_name` is what the sender calls it, for the audit log; `chunks` are the file's bytes, about
+    a MiB each. Raises NotFound and PipelineArchived for the pipeline, Invalid for a mapping that
+    does not fit it or the file's first line, IdempotencyKeyReused.
     """
     workspace = principal.workspace_id
     first = await anext(chunks, b"")
 
-    async def begin(connection: Connection) -> ImportJob | Answer:
+    async def begin(connection: Connection) -> tuple[ImportJob, Pipeline] | Answer:
         if kept := await idempotency.find(connection, workspace, request):
             return kept
         found = await pipelines.current(connection, workspace, pipeline)
@@ -65,20 +68,22 @@ async def receive_import(
             created_at=now.astimezone(UTC),
         )
         await imports.add(connection, workspace, job)
-        return job
+        return job, found
 
     begun = await database.write(workspace, begin, lock=Lock.NONE)
     if isinstance(begun, Answer):
         return begun
-    size = await _store(database, workspace, begun.import_id, first, chunks)
+    receiving, into = begun
+    size = await _store(database, workspace, receiving.import_id, first, chunks)
 
     async def end(connection: Connection) -> Answer:
         if kept := await idempotency.find(connection, workspace, request):
-            await imports.discard(connection, workspace, begun.import_id, TWICE)
+            await imports.discard(connection, workspace, receiving.import_id, TWICE)
             return kept
-        job = await imports.received(connection, workspace, begun, size)
+        job = await imports.received(connection, workspace, receiving, size)
         answered = answer(job)
-        if parts := idempotency.keep(workspace, request, answered):
+        noted = audit_entries.rewriting(principal, job, into, file_name)
+        if parts := [*noted, *idempotency.keep(workspace, request, answered)]:
             await execute(connection, parts)
         return answered
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 from datetime import datetime
 from uuid import UUID
 
-from app.actions import announcements
+from app.actions import announcements, audit_entries
 from app.actions.deciding import decide
 from app.actions.erase_opportunity import erase
 from app.actions.move_opportunity import Moved, resolving
@@ -72,7 +72,7 @@ async def void_transition(
         entry = _voidable(log, transition_id)
         _check_place(pipeline, log[-2])
         if entry.transition.kind is TransitionKind.HANDED_OFF:
-            external_id = await _take_back(connection, workspace, entry, principal.subject)
+            external_id = await _take_back(connection, principal, entry)
             deal = replace(found.deal, external_id=external_id, continued_as=None)
             found = replace(found, deal=deal)
         after, parts = await _remade(connection, workspace, found, pipeline, log[:-1])
@@ -86,6 +86,7 @@ async def void_transition(
                 opportunities.save(workspace, after),
                 transitions.void(workspace, entry, found.now, principal.subject, reason),
                 announcements.voided(workspace, after, voided, pipeline),
+                audit_entries.voided(principal, entry, pipeline, found.now),
                 *parts,
                 *idempotency.keep(workspace, request, answered),
             ],
@@ -177,14 +178,13 @@ def reopening(
     ]
 
 
-async def _take_back(
-    connection: Connection, workspace: UUID, entry: LogEntry, actor: str
-) -> str | None:
+async def _take_back(connection: Connection, principal: Principal, entry: LogEntry) -> str | None:
     """Erase the deal that the hand-off opened, if it stands untouched; gives its external id.
 
     Where it was deleted there is nothing to take back, and the external id went with it.
     """
     assert entry.linked_id is not None  # a hand-off names the deal that it opened
+    workspace = principal.workspace_id
     try:
         new = await opportunities.read(
             connection, workspace, entry.linked_id, sight=WHOLE, erasing=True
@@ -202,5 +202,5 @@ async def _take_back(
             f"The opportunity {entry.linked_id} that it was handed off to has been worked on;"
             " taking it back would erase what was recorded there."
         )
-    await erase(connection, workspace, new, actor)
+    await erase(connection, principal, new)
     return new.deal.external_id

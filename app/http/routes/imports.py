@@ -92,6 +92,7 @@ async def create_import(
         pipeline,
         form.mapping,
         _chunks(form.file),
+        file_name=form.file.filename,
         on_error=options.on_error,
         on_conflict=options.on_conflict,
         request=repeatable,
