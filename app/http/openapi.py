@@ -50,6 +50,10 @@ _RESPONSE_NAMES: Final = {
 _HEADERS: Final = {
     "Accept": ("The media types that are read here.", "application/json"),
     "Accept-Encoding": ("`identity`, where the body's coding is refused.", "identity"),
+    "Content-Disposition": (
+        "The name that the file may be given.",
+        'attachment; filename="audit-log.ndjson"',
+    ),
     "ETag": ("The version of the answer, for `If-Match` and `If-None-Match`.", '"1"'),
     "Idempotent-Replayed": ("`true`: this is the first answer, told again.", "true"),
     "Link": ('The next page, as `<…>; rel="next"`; absent on the last.', '</v1/…>; rel="next"'),

@@ -71,7 +71,7 @@ def holds(document: dict[str, Any], answer: httpx.Response, status: int) -> http
         return answer
     media = answer.headers["content-type"].partition(";")[0]
     schema = described["content"][media]["schema"]
-    body = answer.json() if media.endswith("json") else answer.text
+    body = answer.json() if media.endswith(("/json", "+json")) else answer.text
     validator = Draft202012Validator({**schema, "components": document["components"]})
     assert [error.message for error in validator.iter_errors(body)] == []
     return answer
@@ -102,6 +102,25 @@ async def test_deals_are_answered_as_described(
     holds(document, await client.get(f"{one}/changes"), 200)
     holds(document, await client.delete(one, headers=ANY), 204)
     holds(document, await client.get(one), 404)
+
+
+async def test_the_audit_log_is_answered_as_described(
+    client: httpx.AsyncClient, document: dict[str, Any]
+) -> None:
+    for key in ("sales", "hiring"):
+        await client.post("/v1/pipelines", json={"key": key, "template": "b2b"})
+    first = holds(document, await client.get("/v1/audit-log", params={"limit": 1}), 200)
+    assert 'rel="next"' in first.headers["Link"]
+    (entry,) = first.json()["items"]
+    holds(document, await client.get(f"/v1/audit-log/{entry['id']}"), 200)
+    holds(document, await client.get("/v1/audit-log/export"), 200)
+    holds(document, await client.get(f"/v1/audit-log/{uuid4()}"), 404)
+    holds(document, await client.get("/v1/audit-log", params={"cursor": "x"}), 400)
+    holds(document, await client.get("/v1/audit-log/export", params={"limit": 1}), 422)
+    body = {"name": "n", "subject": "s", "scopes": ["audit:read"], "row_scope": "own"}
+    key = (await client.post("/v1/api-keys", json=body)).json()["key"]
+    narrow = {"Authorization": f"Bearer {key}"}
+    holds(document, await client.get("/v1/audit-log/export", headers=narrow), 403)
 
 
 async def test_a_pipeline_that_a_body_or_a_query_names_is_described_as_not_found(

@@ -10,6 +10,7 @@ from uuid import UUID
 
 import httpx
 import pytest
+from sqlalchemy import text
 
 from app.actions import define_pipeline
 from app.actions.import_mapping import parse_mapping
@@ -245,6 +246,21 @@ async def test_an_override_is_told_with_what_was_missing_and_without_what_was_sa
         "/overridden": ["/amount"],
     }
     assert "CANARY" not in json.dumps(await entries(client))
+
+
+async def test_an_override_is_told_by_the_statement_that_moves(
+    client: httpx.AsyncClient, database: Database, principal: Principal
+) -> None:
+    await guarded_sales(database, principal)
+    deal = await open_deal(client)
+    await move(client, deal["id"], "talks", override={"reason": "The board said so."})
+    async with database.read(principal.workspace_id) as connection:
+        written = [
+            # Rows of one statement bear one transaction and one command of it.
+            (await connection.execute(text(f"SELECT xmin::text, cmin::text FROM {row}"))).one()
+            for row in ("transition WHERE override_reason IS NOT NULL", "audit_entry")
+        ]
+    assert written[0] == written[1]
 
 
 async def test_a_move_that_needs_no_override_leaves_no_entry(

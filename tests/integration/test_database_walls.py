@@ -206,6 +206,35 @@ async def test_a_transition_is_refused_every_change_but_its_void_stamp(
             await database.write(principal.workspace_id, rewrite)
 
 
+async def test_the_audit_log_is_only_ever_written_on(
+    database: Database, principal: Principal, client: httpx.AsyncClient
+) -> None:
+    workspace = principal.workspace_id
+    answer = await client.post("/v1/pipelines", json={"key": "sales", "template": "b2b"})
+    assert answer.status_code == 201
+    other, _ = await make_workspace(database)
+    columns = "workspace_id, entry_id, recorded_at, actor, action, target"
+    forged = f"'{other.workspace_id}', gen_random_uuid(), now(), 'me', 'pipeline.created', 'x'"
+    for statement in (
+        "DELETE FROM audit_entry",
+        "TRUNCATE audit_entry",
+        "UPDATE audit_entry SET actor = 'somebody'",
+        "UPDATE audit_entry SET after = NULL",
+        "ALTER TABLE audit_entry DISABLE ROW LEVEL SECURITY",
+        f"INSERT INTO audit_entry ({columns}) VALUES ({forged})",
+    ):
+
+        async def rewrite(connection: Connection, statement: str = statement) -> None:
+            await connection.execute(statement)
+
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            await database.write(workspace, rewrite)
+    for one, count in ((workspace, 1), (other.workspace_id, 0)):
+        async with database.read(one) as connection:
+            found = await connection.execute(text("SELECT count(*) FROM audit_entry"))
+            assert found.scalar_one() == count  # the query forgets the workspace, the wall does not
+
+
 async def test_jobs_see_of_a_deal_no_more_than_when_it_is_due_and_whether_it_is_folded(
     database: Database, principal: Principal, client: httpx.AsyncClient
 ) -> None:

@@ -73,6 +73,7 @@ async def list_audit_entries(
             "description": "An `AuditEntry` a line, the oldest first. Every entry is there whose "
             "change was committed when the export began.",
             "content": {NDJSON: {"schema": {"type": "string"}}},
+            "headers": {"Content-Disposition": {}},
         }
     },
 )
