@@ -23,6 +23,12 @@ LOG = "/v1/audit-log"
 Told = dict[str, Any]
 
 
+def ok(answer: httpx.Response) -> Any:
+    """What a request that must succeed was answered."""
+    assert answer.is_success, answer.text
+    return answer.json() if answer.content else None
+
+
 async def entries(client: httpx.AsyncClient, **query: Any) -> list[Told]:
     """The log, the newest entry first, page by page."""
     found: list[Told] = []

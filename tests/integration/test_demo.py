@@ -14,6 +14,7 @@ from app.domain.idleness import idle_state
 from app.domain.journey import Status
 from app.storage import opportunities, pipelines, transitions
 from app.storage.engine import Connection, Database
+from tests.audit import entries
 from tests.commands import sluice
 
 
@@ -36,6 +37,14 @@ async def test_an_empty_workspace_gets_as_many_deals_as_asked_for(
 ) -> None:
     assert await load_demo(database, workspace, deals=30) == 30
     assert await count(database, workspace, "opportunity") == 30
+
+
+async def test_its_definition_is_told_of_in_the_audit_log(
+    client: httpx.AsyncClient, database: Database, workspace: UUID
+) -> None:
+    await load_demo(database, workspace, deals=3)
+    (entry,) = await entries(client)
+    assert (entry["action"], entry["target"], entry["actor"]) == ("pipeline.created", KEY, "demo")
 
 
 async def test_more_deals_than_a_batch_are_loaded_whole(

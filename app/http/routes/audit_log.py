@@ -26,7 +26,7 @@ from app.storage.queries.audit_log import Recorded
 
 router = APIRouter(route_class=StrictRoute, prefix="/v1/audit-log", tags=["access"])
 
-AT_ONCE: Final = 200
+AT_ONCE: Final = 100
 """Entries of an export that are held at a time; one may be as long as a pipeline's definition."""
 NDJSON: Final = "application/x-ndjson"
 

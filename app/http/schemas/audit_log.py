@@ -31,7 +31,10 @@ class AuditEntry(Response):
     recorded_at: Instant
     actor: str = Field(description="The `subject` of who did it; `sluice`: the service itself.")
     key_id: str | None = Field(description="The API key that it was done with; null: without one.")
-    action: Action = Field(description="Of what kind of thing, and what was done to it.")
+    action: str = Field(
+        description="What was done to what kind of thing: one of those that `action` filters by, "
+        "or one that a later version tells of."
+    )
     target: str = Field(description="The key or id of what was changed.")
     before: dict[str, Any] | None = Field(
         description=f"What stood there and does not any more, {_POINTERS}; null: nothing was there."
@@ -47,7 +50,7 @@ class AuditEntry(Response):
             recorded_at=entry.recorded_at,
             actor=entry.actor,
             key_id=entry.key_id,
-            action=Action(entry.action),
+            action=entry.action,
             target=entry.target,
             before=entry.before,
             after=entry.after,
