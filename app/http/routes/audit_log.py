@@ -5,11 +5,10 @@ from dataclasses import asdict
 from typing import Annotated, Final
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Path, Query, Request, Response
+from fastapi import APIRouter, Depends, Path, Query, Response
 from fastapi.responses import StreamingResponse
 
 from app.domain.access import Principal, Scope
-from app.domain.errors import Forbidden
 from app.http.deps import Allowed, DatabaseDep
 from app.http.paging import PagesDep
 from app.http.schemas.audit_log import (
@@ -31,20 +30,7 @@ AT_ONCE: Final = 100
 NDJSON: Final = "application/x-ndjson"
 
 
-class AllowedToSeeAll(Allowed):
-    """A dependency: the caller, who has the scopes and sees every deal. Raises Forbidden."""
-
-    async def __call__(self, request: Request) -> Principal:
-        principal = await super().__call__(request)
-        if not principal.sight.is_whole:
-            raise Forbidden(
-                "The audit log tells of everybody's opportunities and keys: it is read with the"
-                f" row scope all, and yours is {principal.row_scope.value}."
-            )
-        return principal
-
-
-Reader = Annotated[Principal, Depends(AllowedToSeeAll(Scope.AUDIT_READ))]
+Reader = Annotated[Principal, Depends(Allowed(Scope.AUDIT_READ, whole=True))]
 
 
 @router.get("")
