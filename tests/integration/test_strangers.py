@@ -41,6 +41,7 @@ OF_ALL_DEALS = frozenset(
     {
         *("createImport", "listImports", "getImport", "listImportErrors"),
         *("listIdleScans", "createIdleScan", "prometheusMetrics"),
+        *("listAuditEntries", "exportAuditEntries", "getAuditEntry"),
     }
 )
 """They tell of all deals, or change any: who sees only some is refused."""
@@ -74,7 +75,9 @@ async def ids(
     assert tested.status_code == 201
     taken = await client.post("/v1/pipelines/sales/imports", **HISTORY)
     assert taken.status_code == 202, taken.text
+    (entry, *_) = (await client.get("/v1/audit-log")).json()["items"]
     return {
+        "entry_id": entry["id"],
         "opportunity_id": deal["id"],
         "transition_id": moved["transition"]["id"],
         "activity_id": done.json()["id"],
@@ -105,7 +108,7 @@ async def asked(client: httpx.AsyncClient, operation: Operation) -> httpx.Respon
 def tells(answer: httpx.Response, operation: Operation, ids: Mapping[str, object]) -> bool:
     """Whether the answer says more than its own question did."""
     question = f"{operation.path}{operation.body}"
-    secrets = [str(ids[name]) for name in (*OF_DEALS, "endpoint_id", "import_id")]
+    secrets = [str(ids[name]) for name in (*OF_DEALS, "endpoint_id", "import_id", "entry_id")]
     return any(
         secret in answer.text and secret not in question for secret in (*secrets, "Secret deal")
     )
