@@ -2,13 +2,18 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, nullcontext
+from functools import partial
+from pathlib import Path
 
 from fastapi import FastAPI
 from prometheus_client import CollectorRegistry, Gauge
 
+from app.domain.access import RowScope
 from app.http import docs, middleware, openapi, problems
 from app.http.authentication import Authentication
 from app.http.broadcast import Broadcast
+from app.http.claims import ClaimNames
+from app.http.issuer_keys import FRESH_OF_FILE, IssuerKeys, read_file
 from app.http.routes import (
     access,
     activities,
@@ -34,8 +39,10 @@ from app.http.routes import (
     transitions,
     webhooks,
 )
+from app.http.tokens import Tokens
 from app.jobs.deliver_webhooks import WebhookMetrics, delivering
 from app.jobs.scheduler import scheduled
+from app.outbound.fetching import fetch
 from app.outbound.sending import Outbound
 from app.settings import Settings
 from app.storage.engine import Database
@@ -110,6 +117,8 @@ def create_app(settings: Settings) -> FastAPI:
                 yield
                 leave(app)
         finally:
+            if app.state.tokens is not None:
+                await app.state.tokens.keys.close()
             await app.state.database.close()
 
     app = FastAPI(
@@ -126,6 +135,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.leaving = False
     app.state.registry = CollectorRegistry()
     app.state.outbound = Outbound(allow_loopback=settings.webhooks_allow_loopback)
+    app.state.tokens = _tokens(settings)
     webhook_metrics = WebhookMetrics(app.state.registry)
     open_streams = Gauge(
         "sluice_event_streams", "Event streams that are open.", registry=app.state.registry
@@ -148,3 +158,29 @@ def leave(app: FastAPI) -> None:
     app.state.leaving = True
     if (broadcast := getattr(app.state, "broadcast", None)) is not None:  # it has started
         broadcast.leave()
+
+
+def _tokens(settings: Settings) -> Tokens | None:
+    """What verifies the tokens of the issuer that is configured, if one is."""
+    issuer, audience, location = settings.jwt_issuer, settings.jwt_audience, settings.jwt_jwks
+    if issuer is None or audience is None or location is None:  # all three or none
+        return None
+    if location.startswith("https://"):
+        keys = IssuerKeys(partial(fetch, location))
+    else:
+        keys = IssuerKeys(partial(read_file, Path(location)), fresh=FRESH_OF_FILE)
+    return Tokens(
+        keys,
+        issuer=issuer,
+        audience=audience,
+        algorithms=settings.jwt_algorithms,
+        leeway=settings.jwt_leeway.total_seconds(),
+        names=ClaimNames(
+            workspace=settings.jwt_workspace_claim,
+            subject=settings.jwt_subject_claim,
+            team=settings.jwt_team_claim,
+            row_scope=settings.jwt_row_scope_claim,
+            scopes=settings.jwt_scopes_claim,
+            rows=RowScope(settings.jwt_default_row_scope),
+        ),
+    )

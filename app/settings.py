@@ -20,10 +20,11 @@ from pydantic import (
     model_validator,
 )
 from pydantic_core import PydanticCustomError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 _PREFIX = "SLUICE_"
 _SECONDS = re.compile(r"\d+(?:\.\d+)?")
+_CLAIM = r"^[\x21-\x7e]{1,200}$"
 _URL = re.compile(r"postgres(?:ql)?(?:\+asyncpg)?://(?P<rest>.+)")
 
 
@@ -53,6 +54,18 @@ def _seconds_or_iso(value: object) -> object:
     return value
 
 
+def _jwks_location(text: str) -> str:
+    """An https URL, or a path; what looks like another URL is neither."""
+    scheme, separator, rest = text.partition("://")
+    if separator and (scheme != "https" or not rest.strip("/")):
+        raise PydanticCustomError("jwks", "is neither an https URL nor a path")
+    return text
+
+
+def _words(value: object) -> object:
+    return tuple(re.split(r"[\s,]+", value.strip(" ,"))) if isinstance(value, str) else value
+
+
 def _default_data_dir() -> Path:
     # As root the database runs under an unprivileged account, to which root's own folders are
     # closed.
@@ -60,6 +73,13 @@ def _default_data_dir() -> Path:
 
 
 DatabaseUrl = Annotated[str, AfterValidator(_with_driver)]
+Algorithms = Annotated[
+    tuple[Literal["RS256", "ES256", "EdDSA"], ...],
+    NoDecode,
+    BeforeValidator(_words),
+    Field(min_length=1),
+]
+ClaimName = Annotated[str, Field(pattern=_CLAIM)]
 Interval = Annotated[timedelta, BeforeValidator(_seconds_or_iso)]
 
 
@@ -148,6 +168,53 @@ class Settings(BaseSettings):
         description="1 or 0: whether webhooks may go to this machine itself, by http too; for "
         "development alone",
     )
+    jwt_issuer: str | None = Field(
+        default=None,
+        min_length=1,
+        description="the issuer whose tokens (JWT) are taken beside API keys, as their claim iss "
+        "has it; unset: tokens are refused",
+    )
+    jwt_audience: str | None = Field(
+        default=None, min_length=1, description="what the claim aud of a token must be or hold"
+    )
+    jwt_jwks: Annotated[str, AfterValidator(_jwks_location)] | None = Field(
+        default=None,
+        min_length=1,
+        description="where the issuer's public keys (JWKS) are: an https URL, or the path of a "
+        "file",
+    )
+    jwt_algorithms: Algorithms = Field(
+        default=("RS256", "ES256", "EdDSA"),
+        description="the algorithms that a token may be signed with: some of RS256, ES256, EdDSA",
+    )
+    jwt_leeway: Interval = Field(
+        default=timedelta(seconds=10),
+        ge=timedelta(0),
+        le=timedelta(seconds=30),
+        description="how far the issuer's clock may be off, an ISO 8601 duration (PT10S) or "
+        "seconds (10), at most 30 seconds",
+    )
+    jwt_workspace_claim: ClaimName = Field(
+        default="workspace", description="the claim that holds the key of the workspace"
+    )
+    jwt_subject_claim: ClaimName = Field(
+        default="sub", description="the claim that holds the caller's name, the actor in the log"
+    )
+    jwt_team_claim: ClaimName = Field(
+        default="team", description="the claim that holds the caller's team"
+    )
+    jwt_row_scope_claim: ClaimName = Field(
+        default="row_scope", description="the claim that holds the row scope: own, team or all"
+    )
+    jwt_scopes_claim: ClaimName = Field(
+        default="scope",
+        description="the claim that holds the scopes, a text of words or a list; others than ours "
+        "are passed over",
+    )
+    jwt_default_row_scope: Literal["own", "team", "all"] = Field(
+        default="own",
+        description="own, team or all: the row scope of a token that names none",
+    )
     workers: int = Field(
         default=1, ge=1, le=64, description="the number of worker processes, from 1 to 64"
     )
@@ -165,6 +232,19 @@ class Settings(BaseSettings):
                 raise PydanticCustomError(
                     "database_url", "{name} needs DATABASE_URL beside it", {"name": name.upper()}
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _one_issuer(self) -> Self:
+        together = ("jwt_issuer", "jwt_audience", "jwt_jwks")
+        given = [variable(name) for name in together if getattr(self, name) is not None]
+        lacking = [variable(name) for name in together if getattr(self, name) is None]
+        if given and lacking:
+            raise PydanticCustomError(
+                "jwt",
+                "{given} needs {lacking} beside it: tokens need all three or none",
+                {"given": " and ".join(given), "lacking": " and ".join(lacking)},
+            )
         return self
 
     @property

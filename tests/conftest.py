@@ -183,8 +183,13 @@ def workspace(principal: Principal) -> object:
 
 
 @asynccontextmanager
-async def running(url: str) -> AsyncIterator[Callable[[ApiKey | None], httpx.AsyncClient]]:
-    """The application on a database, in this process; gives a maker of clients."""
+async def running(
+    url: str, **others: object
+) -> AsyncIterator[Callable[[ApiKey | str | None], httpx.AsyncClient]]:
+    """The application on a database, in this process; gives a maker of clients.
+
+    `others` are further settings; a client may bear a token instead of a key.
+    """
     # Scans are asked for by the tests that mean them: one in between would flag deals first.
     # Webhooks are sent by the tests that mean them, too, and stay on this machine.
     app = create_app(
@@ -193,12 +198,13 @@ async def running(url: str) -> AsyncIterator[Callable[[ApiKey | None], httpx.Asy
             idle_scan=False,
             webhooks=False,
             webhooks_allow_loopback=True,
+            **others,
         )
     )
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     clients: list[httpx.AsyncClient] = []
 
-    def connect(key: ApiKey | None = None) -> httpx.AsyncClient:
+    def connect(key: ApiKey | str | None = None) -> httpx.AsyncClient:
         headers = {} if key is None else {"Authorization": f"Bearer {key}"}
         clients.append(
             httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1", headers=headers)

@@ -1,9 +1,11 @@
 """Who calls: the credential of a request, checked before anything else is looked at.
 
-A pure ASGI layer inside `RequestMiddleware`, because FastAPI parses a body before it runs a
-dependency. It stores the caller in the request's state; what the caller may do is asked by each
-route (`deps.Allowed`). A key found good is believed for `BELIEVED` seconds, so that a stream of
-requests costs one look-up; a revoked key is refused by every worker after that time at the latest.
+It is an API key or, where an issuer is configured, a token (`http.tokens`); their forms have
+nothing in common. A pure ASGI layer inside `RequestMiddleware`, because FastAPI parses a body
+before it runs a dependency. It stores the caller in the request's state; what the caller may do is
+asked by each route (`deps.Allowed`). A key found good is believed for `BELIEVED` seconds, so that a
+stream of requests costs one look-up; a revoked key is refused by every worker after that time at
+the latest.
 """
 
 import hmac
@@ -17,6 +19,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from app.domain.access import Operator, Principal
 from app.domain.api_key import ApiKey
 from app.domain.errors import Unauthenticated
+from app.http.tokens import Tokens, is_token
 from app.storage import access
 from app.storage.access import KeyRecord
 from app.storage.engine import Database, Lock, Role
@@ -49,10 +52,16 @@ class Authentication:
         if given is None:
             raise Unauthenticated("Send Authorization: Bearer <API key>.")
         scheme, _, text = given.decode("latin-1").partition(" ")
-        key = ApiKey.parse(text.strip()) if scheme.lower() == "bearer" else None
+        text = text.strip() if scheme.lower() == "bearer" else ""
+        state = scope["app"].state
+        if state.tokens is not None and is_token(text):
+            tokens: Tokens = state.tokens
+            return await tokens.caller(text, state.database)
+        key = ApiKey.parse(text)
         if key is None:
-            raise Unauthenticated("The credential is no API key: mistyped, or cut off?")
-        record = await self._record(scope["app"].state.database, key)
+            kind = "API key" if state.tokens is None else "API key and no token"
+            raise Unauthenticated(f"The credential is no {kind}: mistyped, or cut off?")
+        record = await self._record(state.database, key)
         if record is None:
             raise Unauthenticated("The API key is unknown, revoked or expired.")
         return record.caller

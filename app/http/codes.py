@@ -33,7 +33,7 @@ ADVICE: Final[Mapping[str, str]] = MappingProxyType(
         "invalid_cursor": "Begin the list anew without `cursor`, and keep the filters the same"
         " while following `next_cursor`.",
         "unauthenticated": "Send `Authorization: Bearer <API key>` with a key that is neither"
-        " expired nor revoked.",
+        " expired nor revoked, or a good token of the issuer that is configured.",
         "forbidden": "Use a credential that has the scope which the operation declares.",
         "not_found": "Check the id or key. What belongs to another workspace is not found either.",
         "route_not_found": "Check the path against the API's description at `/openapi.json`.",

@@ -309,9 +309,10 @@ def _complete_components(components: dict[str, Any]) -> None:
         SECURITY_SCHEME: {
             "type": "http",
             "scheme": "bearer",
-            "bearerFormat": "slc_live_<id>_<secret>",
-            "description": "An API key of the workspace. What it must be allowed to do stands"
-            " beside each operation.",
+            "bearerFormat": "slc_live_<id>_<secret> or JWT",
+            "description": "An API key of the workspace or, where the service is configured for"
+            " an issuer, a token (JWT) of it. What it must be allowed to do stands beside each"
+            " operation.",
         }
     }
 

@@ -33,7 +33,7 @@ KEPT_BYTES: Final = 1024
 
 
 _LATE: Final = (TimeoutError, httpcore.TimeoutException)
-_BROKEN_OFF: Final = (*_LATE, httpcore.NetworkError, httpcore.ProtocolError, OSError)
+BROKEN_OFF: Final = (*_LATE, httpcore.NetworkError, httpcore.ProtocolError, OSError)
 
 
 class Outbound:
@@ -86,7 +86,7 @@ class Outbound:
         except httpcore.ConnectError as failed:
             tls = isinstance(failed.__cause__, ssl.SSLError)
             failure = Failure.TLS_FAILED if tls else Failure.CONNECT_FAILED
-        except _BROKEN_OFF:
+        except BROKEN_OFF:
             failure = Failure.CONNECTION_LOST
         else:
             return Reply(_since(began), status, None, retry_after, text)
@@ -97,21 +97,14 @@ class Outbound:
     ) -> tuple[int, str | None, str]:
         """Status, Retry-After and the beginning of the body."""
         ends = asyncio.get_running_loop().time() + self._timeout
-        url = httpcore.URL(
-            scheme=target.scheme.encode(),
-            host=target.host.encode(),
-            port=target.port,
-            target=target.path.encode(),
-        )
+        url = url_of(target)
         connection = httpcore.AsyncHTTPConnection(
             url.origin,
             ssl_context=self._tls if target.scheme == "https" else None,
             network_backend=backend,
         )
-        host = f"[{target.host}]" if ":" in target.host else target.host
-        usual = target.port == (443 if target.scheme == "https" else 80)
         sent = [
-            ("Host", host if usual else f"{host}:{target.port}"),
+            ("Host", host_of(target)),
             ("Content-Length", str(len(body))),
             ("Connection", "close"),
             *headers.items(),
@@ -146,10 +139,27 @@ class Outbound:
         return self._given_tls
 
 
+def url_of(target: Target) -> httpcore.URL:
+    """What is asked of the target's host."""
+    return httpcore.URL(
+        scheme=target.scheme.encode(),
+        host=target.host.encode(),
+        port=target.port,
+        target=target.path.encode(),
+    )
+
+
+def host_of(target: Target) -> str:
+    """What the header Host says."""
+    host = f"[{target.host}]" if ":" in target.host else target.host
+    usual = target.port == (443 if target.scheme == "https" else 80)
+    return host if usual else f"{host}:{target.port}"
+
+
 async def _beginning(response: httpcore.Response, ends: float) -> bytes:
     """What is kept of the body; one that breaks off or has no end is read as far as it goes."""
     kept, read = b"", 0
-    with suppress(*_BROKEN_OFF):
+    with suppress(*BROKEN_OFF):
         async with asyncio.timeout_at(ends):
             async for chunk in response.aiter_stream():
                 kept += chunk[: KEPT_BYTES - len(kept)]

@@ -20,6 +20,8 @@ def settings_table() -> str:
         written = {True: "1", False: "0"}.get(default, str(default))
         if isinstance(default, timedelta):
             written = to_jsonable_python(default)
+        if isinstance(default, tuple):
+            written = " ".join(default)
         rows.append(
             f"| `{variable(name)}` | {f'`{written}`' if written else ''} | {field.description} |"
         )

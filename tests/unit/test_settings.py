@@ -82,6 +82,17 @@ def test_an_empty_variable_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
         ("SLUICE_IDLE_SCAN_INTERVAL", "PT0S"),
         ("SLUICE_IDLE_SCAN_INTERVAL", "P1M"),
         ("SLUICE_IDLE_SCAN_INTERVAL", "-5"),
+        ("SLUICE_JWT_JWKS", "http://issuer.example/keys"),
+        ("SLUICE_JWT_JWKS", "file:///etc/keys.json"),
+        ("SLUICE_JWT_JWKS", "https://"),
+        ("SLUICE_JWT_ALGORITHMS", "HS256"),
+        ("SLUICE_JWT_ALGORITHMS", "RS256 none"),
+        ("SLUICE_JWT_ALGORITHMS", "rs256"),
+        ("SLUICE_JWT_ALGORITHMS", ","),
+        ("SLUICE_JWT_LEEWAY", "31"),
+        ("SLUICE_JWT_LEEWAY", "PT1M"),
+        ("SLUICE_JWT_SUBJECT_CLAIM", "user name"),
+        ("SLUICE_JWT_DEFAULT_ROW_SCOPE", "some"),
         ("DATABASE_URL", "mysql://user@host/db"),
         ("DATABASE_URL", "postgresql+psycopg://user@host/db"),
     ],
@@ -115,6 +126,40 @@ def test_a_url_beside_the_embedded_database_is_refused(
 ) -> None:
     monkeypatch.setenv(name, "postgresql://user@host/db")
     with pytest.raises(SettingsError, match=f"{name} needs DATABASE_URL"):
+        load_settings()
+
+
+@pytest.mark.parametrize("text", ["ES256 RS256", "ES256,RS256", " ES256, RS256 "])
+def test_algorithms_are_words(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    monkeypatch.setenv("SLUICE_JWT_ALGORITHMS", text)
+    assert load_settings().jwt_algorithms == ("ES256", "RS256")
+
+
+TOGETHER = {
+    "SLUICE_JWT_ISSUER": "https://issuer.example/",
+    "SLUICE_JWT_AUDIENCE": "sluice",
+    "SLUICE_JWT_JWKS": "/etc/sluice/jwks.json",
+}
+
+
+def test_an_issuer_is_configured_with_its_audience_and_its_keys(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert load_settings().jwt_issuer is None
+    for name, value in TOGETHER.items():
+        monkeypatch.setenv(name, value)
+    settings = load_settings()
+    assert settings.jwt_issuer == TOGETHER["SLUICE_JWT_ISSUER"]
+    assert settings.jwt_default_row_scope == "own"
+
+
+@pytest.mark.parametrize("lacking", TOGETHER)
+def test_an_issuer_without_its_audience_or_keys_is_refused(
+    monkeypatch: pytest.MonkeyPatch, lacking: str
+) -> None:
+    for name in TOGETHER.keys() - {lacking}:
+        monkeypatch.setenv(name, TOGETHER[name])
+    with pytest.raises(SettingsError, match=f"needs {lacking} beside"):
         load_settings()
 
 

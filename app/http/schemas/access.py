@@ -121,7 +121,7 @@ class Me(Response):
     subject: str = Field(description=_SUBJECT)
     team: str | None
     row_scope: RowScope = Field(description=_ROW_SCOPE)
-    key_id: str | None = Field(description="The id of the API key, which is no secret.")
+    key_id: str | None = Field(description="The API key's id, no secret; null: a token.")
     scopes: list[Scope] = Field(description="`admin` holds all the others.")
 
     @classmethod
