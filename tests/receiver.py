@@ -59,7 +59,7 @@ class Receiver:
                 name.lower(): value.strip()
                 for name, _, value in (line.partition(":") for line in head[1:] if line)
             }
-            body = await reader.readexactly(int(headers["content-length"]))
+            body = await reader.readexactly(int(headers.get("content-length", 0)))
             async with self._more:
                 self.received.append(Received(head[0].split()[1], headers, body))
                 self._more.notify_all()

@@ -108,7 +108,7 @@ class IssuerKeys:
 
     async def _renew(self) -> None:
         try:
-            keys = usable_keys(await self._fetch())
+            keys = await asyncio.to_thread(usable_keys, await self._fetch())
         except (FetchFailed, OSError, ValueError) as failed:
             self._is_away = True
             log.warning("issuer.away", reason=str(failed))
