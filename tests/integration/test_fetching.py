@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 from cryptography import x509
@@ -14,6 +15,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from app.outbound.fetching import MOST_BYTES, FetchFailed, fetch
+from tests.conftest import running
+from tests.issuer import AUDIENCE, ISSUER, claims, key_set, signer
 from tests.receiver import Receiver, receiving, saying
 
 
@@ -111,3 +114,30 @@ async def test_where_nobody_listens_nothing_is_fetched(trusting: ssl.SSLContext)
 async def test_what_is_no_https_url_is_not_tried(url: str) -> None:
     with pytest.raises(FetchFailed):
         await fetch(url)
+
+
+async def test_the_keys_of_the_issuer_are_fetched_once_for_all_its_tokens(
+    receiver: Receiver,
+    certificate: Path,
+    login_url: str,
+    workspace: UUID,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    key = signer("ES256")
+    receiver.answers = [saying(200, key_set(key).decode())]
+    settings = {"jwt_issuer": ISSUER, "jwt_audience": AUDIENCE, "jwt_jwks": receiver.url}
+    async with running(login_url, **settings) as connect:
+        clients = [
+            connect(key.sign(claims(workspace=workspace.hex, sub=f"caller-{number}")))
+            for number in range(5)
+        ]
+        answers = await asyncio.gather(*(client.get("/v1/me") for client in clients))
+        assert [answer.status_code for answer in answers] == [200] * 5
+        assert {answer.json()["subject"] for answer in answers} == {
+            f"caller-{number}" for number in range(5)
+        }
+        for number in range(5):
+            unknown = key.sign(claims(workspace=workspace.hex), kid=f"unknown-{number}")
+            assert (await connect(unknown).get("/v1/me")).status_code == 401
+    assert receiver.connections == 1

@@ -9,6 +9,8 @@ from time import time
 import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
+from cryptography.hazmat.primitives.hashes import SHA256
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -52,6 +54,12 @@ def hmac_signed(secret: bytes, **header: object) -> str:
     """Signed with a public key as if it were a secret, which PyJWT itself would refuse to do."""
     text = f"{part({'alg': 'HS256', 'typ': 'JWT', **header})}.{part(claims())}"
     return f"{text}.{part(hmac.digest(secret, text.encode(), hashlib.sha256))}"
+
+
+def rsa_signed(header: dict[str, object]) -> str:
+    """With a header that PyJWT would not write."""
+    text = f"{part(header)}.{part(claims())}"
+    return f"{text}.{part(RSA.private.sign(text.encode(), PKCS1v15(), SHA256()))}"
 
 
 @pytest.mark.parametrize("key", [RSA, EC, ED], ids=lambda key: key.algorithm)
@@ -149,8 +157,8 @@ BAD_TOKENS = {
     "kid no text": (unsigned({"alg": "RS256", "kid": 1}), "cannot be read"),
     "crit": (RSA.sign(claims(), crit=["exp"], exp=1), "header unknown"),
     "crit that the library knows": (
-        RSA.sign(claims(), crit=["b64"], b64=True),
-        r"demands an extension|header unknown",
+        rsa_signed({"alg": "RS256", "kid": RSA.kid, "crit": ["b64"], "b64": True}),
+        "demands an extension",
     ),
     "payload not encoded": (
         unsigned({"alg": "RS256", "kid": RSA.kid, "b64": False, "crit": ["b64"]}),
