@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, nullcontext
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from fastapi import FastAPI
 from prometheus_client import CollectorRegistry, Gauge
@@ -13,7 +14,6 @@ from app.http import docs, middleware, openapi, problems
 from app.http.authentication import Authentication
 from app.http.broadcast import Broadcast
 from app.http.claims import ClaimNames
-from app.http.issuer_keys import FRESH_OF_FILE, IssuerKeys, read_file
 from app.http.routes import (
     access,
     activities,
@@ -39,13 +39,15 @@ from app.http.routes import (
     transitions,
     webhooks,
 )
-from app.http.tokens import Tokens
 from app.jobs.deliver_webhooks import WebhookMetrics, delivering
 from app.jobs.scheduler import scheduled
 from app.outbound.fetching import fetch
 from app.outbound.sending import Outbound
 from app.settings import Settings
 from app.storage.engine import Database
+
+if TYPE_CHECKING:
+    from app.http.tokens import Tokens
 
 # Routes are tried in this order: the most frequent request, a move, comes first.
 ROUTERS = (
@@ -160,11 +162,15 @@ def leave(app: FastAPI) -> None:
         broadcast.leave()
 
 
-def _tokens(settings: Settings) -> Tokens | None:
+def _tokens(settings: Settings) -> "Tokens | None":
     """What verifies the tokens of the issuer that is configured, if one is."""
     issuer, audience, location = settings.jwt_issuer, settings.jwt_audience, settings.jwt_jwks
     if issuer is None or audience is None or location is None:  # all three or none
         return None
+    # Cryptography takes 10 MB, which a worker that takes no tokens need not have.
+    from app.http.issuer_keys import FRESH_OF_FILE, IssuerKeys, read_file  # noqa: PLC0415
+    from app.http.tokens import Tokens  # noqa: PLC0415
+
     if location.startswith("https://"):
         keys = IssuerKeys(partial(fetch, location))
     else:

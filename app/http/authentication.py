@@ -9,9 +9,10 @@ the latest.
 """
 
 import hmac
+import re
 from datetime import UTC, datetime, timedelta
 from time import monotonic
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import structlog
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -19,15 +20,18 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from app.domain.access import Operator, Principal
 from app.domain.api_key import ApiKey
 from app.domain.errors import Unauthenticated
-from app.http.tokens import Tokens, is_token
 from app.storage import access
 from app.storage.access import KeyRecord
 from app.storage.engine import Database, Lock, Role
+
+if TYPE_CHECKING:
+    from app.http.tokens import Tokens
 
 BELIEVED: Final = 5.0
 MOST_BELIEVED: Final = 10_000
 USE_NOTED: Final = timedelta(minutes=1)
 """So often is it written down that a key is in use."""
+_TOKEN: Final = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*")
 OPEN: Final = ("/livez", "/readyz", "/openapi.json", "/openapi-client.json", "/docs")
 
 
@@ -89,6 +93,11 @@ class Authentication:
 def is_open(path: str) -> bool:
     """Whether anyone may ask for the path: health, the API's description and documentation."""
     return path in OPEN or path.startswith("/docs/")
+
+
+def is_token(text: str) -> bool:
+    """Whether the credential has the form of a token (JWT). That of an API key has no dots."""
+    return _TOKEN.fullmatch(text) is not None
 
 
 def _is_right(record: KeyRecord, key: ApiKey) -> bool:

@@ -9,7 +9,6 @@ A token found good is believed for `BELIEVED` seconds, and never past its `exp`:
 finding its workspace anew would cost more than all the rest of a small request.
 """
 
-import re
 from collections.abc import Collection
 from hashlib import sha256
 from time import monotonic, time
@@ -19,7 +18,6 @@ import jwt
 from jwt import exceptions
 
 from app.domain.access import Principal
-from app.domain.api_key import PREFIX
 from app.domain.errors import Unauthenticated
 from app.http.claims import ClaimNames, bearer_of
 from app.http.issuer_keys import IssuerKeys
@@ -31,7 +29,6 @@ LONGEST: Final = 8_192
 BELIEVED: Final = 5.0
 MOST_BELIEVED: Final = 10_000
 
-_WRITTEN: Final = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*")
 _FAULTS: Final[tuple[tuple[type[Exception], str], ...]] = (
     (exceptions.ExpiredSignatureError, "The token has expired."),
     (exceptions.ImmatureSignatureError, "The token is not valid yet: its nbf or iat lies ahead."),
@@ -116,11 +113,6 @@ class Tokens:
             if type(claims.get(name, 0)) not in {int, float}:
                 raise Unauthenticated(f"The token's {name} is no number.")
         return claims
-
-
-def is_token(text: str) -> bool:
-    """Whether the credential has the form of a token. That of an API key has no dots."""
-    return not text.startswith(PREFIX) and _WRITTEN.fullmatch(text) is not None
 
 
 def _refusal(error: exceptions.PyJWTError) -> Unauthenticated:

@@ -17,9 +17,10 @@ from hypothesis import strategies as st
 from app.domain.access import RowScope, Scope
 from app.domain.api_key import ApiKey
 from app.domain.errors import Unauthenticated
+from app.http.authentication import is_token
 from app.http.claims import ClaimNames, bearer_of
 from app.http.issuer_keys import IssuerKeys
-from app.http.tokens import Tokens, is_token
+from app.http.tokens import Tokens
 from tests.issuer import AUDIENCE, ISSUER, Signer, claims, key_set, signer
 
 RSA, EC, ED = signer("RS256"), signer("ES256"), signer("EdDSA")
