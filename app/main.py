@@ -7,13 +7,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fastapi import FastAPI
-from prometheus_client import CollectorRegistry, Gauge
+from prometheus_client import CollectorRegistry
 
 from app.domain.access import RowScope
 from app.http import docs, middleware, openapi, problems
 from app.http.authentication import Authentication
 from app.http.broadcast import Broadcast
 from app.http.claims import ClaimNames
+from app.http.guard import Guard, Places, Refusals
+from app.http.limits import RateLimits, Rates, WrongKeys
 from app.http.routes import (
     access,
     activities,
@@ -107,7 +109,6 @@ def create_app(settings: Settings) -> FastAPI:
                 heartbeat=settings.stream_heartbeat.total_seconds(),
                 lifetime=settings.stream_lifetime.total_seconds(),
             )
-            open_streams.set_function(lambda: len(broadcast.streams))
             async with (
                 app.state.database.notices.sent_and_heard(),
                 broadcast.running(),
@@ -139,10 +140,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.outbound = Outbound(allow_loopback=settings.webhooks_allow_loopback)
     app.state.tokens = _tokens(settings)
     webhook_metrics = WebhookMetrics(app.state.registry)
-    open_streams = Gauge(
-        "sluice_event_streams", "Event streams that are open.", registry=app.state.registry
-    )
-    app.add_middleware(Authentication)
+    _add_limits(app, settings)
     middleware.install(app, middleware.RequestMetrics(app.state.registry))
     problems.install(app)
     for router in ROUTERS:
@@ -150,6 +148,29 @@ def create_app(settings: Settings) -> FastAPI:
     openapi.install(app)
     docs.install(app)
     return app
+
+
+def _add_limits(app: FastAPI, settings: Settings) -> None:
+    """The layers that hold requests off, each inside of the one that is added after it."""
+    refusals = Refusals(app.state.registry)
+    burst = settings.rate_limit_burst.total_seconds()
+    rates = Rates(
+        key=settings.rate_limit_key,
+        workspace=settings.rate_limit_workspace,
+        costly_key=settings.rate_limit_costly_key,
+        costly_workspace=settings.rate_limit_costly_workspace,
+        burst=burst,
+    )
+    wrong_keys = WrongKeys(settings.rate_limit_wrong_keys, burst, refusals)
+    places = Places(
+        app.state.registry,
+        refusals,
+        requests=settings.requests_at_once,
+        streams=settings.streams_at_once,
+    )
+    app.add_middleware(RateLimits, rates=rates, refusals=refusals)
+    app.add_middleware(Authentication, wrong_keys=wrong_keys)
+    app.add_middleware(Guard, places=places)
 
 
 def leave(app: FastAPI) -> None:

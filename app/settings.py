@@ -215,6 +215,66 @@ class Settings(BaseSettings):
         default="own",
         description="own, team or all: the row scope of a token that names none",
     )
+    rate_limit_key: float = Field(
+        default=1000,
+        ge=0,
+        le=1_000_000,
+        allow_inf_nan=False,
+        description="requests a second that a worker takes with one credential, up to 1000000; 0: "
+        "any number",
+    )
+    rate_limit_workspace: float = Field(
+        default=4000,
+        ge=0,
+        le=1_000_000,
+        allow_inf_nan=False,
+        description="requests a second that a worker takes for one workspace, up to 1000000; 0: "
+        "any number",
+    )
+    rate_limit_costly_key: float = Field(
+        default=100,
+        ge=0,
+        le=1_000_000,
+        allow_inf_nan=False,
+        description="the same of costly requests with one credential, which count by themselves: "
+        "metrics, idle thresholds tried and suggested, batches, imports",
+    )
+    rate_limit_costly_workspace: float = Field(
+        default=400,
+        ge=0,
+        le=1_000_000,
+        allow_inf_nan=False,
+        description="the same of costly requests for one workspace",
+    )
+    rate_limit_wrong_keys: float = Field(
+        default=20,
+        ge=0,
+        le=1_000_000,
+        allow_inf_nan=False,
+        description="wrong API keys a second that a worker looks up for one client address, up to "
+        "1000000; 0: any number",
+    )
+    rate_limit_burst: Interval = Field(
+        default=timedelta(seconds=10),
+        ge=timedelta(seconds=1),
+        le=timedelta(hours=1),
+        description="what may come in this time may come at once, an ISO 8601 duration (PT10S) or "
+        "seconds (10), from a second to an hour",
+    )
+    requests_at_once: int = Field(
+        default=256,
+        ge=0,
+        le=100_000,
+        description="requests that a worker has in progress before it answers 503 to more, up to "
+        "100000; 0: any number",
+    )
+    streams_at_once: int = Field(
+        default=512,
+        ge=0,
+        le=100_000,
+        description="event streams that a worker has open before it answers 503 to more, up to "
+        "100000; 0: any number. Each needs an open file",
+    )
     workers: int = Field(
         default=1, ge=1, le=64, description="the number of worker processes, from 1 to 64"
     )

@@ -16,8 +16,9 @@
     │   ├── InvalidDefinition · MoveNotAllowed · RequirementsMissing · LossReasonRequired
     │   ├── UnknownStage · TimeOutOfRange · IdempotencyKeyReused · CurrencyMissing
     │   └── NotVoidable · UrlRefused
+    ├── RateLimited           more than a caller may ask for; `wait` says when to come back
     └── Unavailable           not now; worth trying again
-        └── DatabaseUnavailable
+        └── DatabaseUnavailable · Overloaded
 
 The classes say what happened in the field's terms; which HTTP status a branch answers is
 `http.problems`' business. `tests/contract` holds every code against the documentation.
@@ -218,6 +219,16 @@ class UrlRefused(Invalid):
     title = "Webhooks are not sent to such a URL"
 
 
+class RateLimited(SluiceError):
+    code = "rate_limited"
+    title = "Too many requests in too short a time"
+
+    def __init__(self, detail: str, errors: Iterable[Breach] = (), *, wait: int = 1) -> None:
+        """`wait`: whole seconds until it is worth asking again, at least one."""
+        super().__init__(detail, errors)
+        self.wait = wait
+
+
 class Unavailable(SluiceError):
     code = "unavailable"
     title = "Not available at the moment"
@@ -226,3 +237,8 @@ class Unavailable(SluiceError):
 class DatabaseUnavailable(Unavailable):
     code = "database_unavailable"
     title = "The database is not available at the moment"
+
+
+class Overloaded(Unavailable):
+    code = "overloaded"
+    title = "More is asked at once than the service takes"

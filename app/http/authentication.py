@@ -18,8 +18,9 @@ import structlog
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.domain.access import Operator, Principal
-from app.domain.api_key import ApiKey
+from app.domain.api_key import PREFIX, ApiKey
 from app.domain.errors import Unauthenticated
+from app.http.limits import WrongKeys
 from app.storage import access
 from app.storage.access import KeyRecord
 from app.storage.engine import Database, Lock, Role
@@ -38,8 +39,9 @@ OPEN: Final = ("/livez", "/readyz", "/openapi.json", "/openapi-client.json", "/d
 class Authentication:
     """Lets a request through with its caller, or raises Unauthenticated."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, wrong_keys: WrongKeys) -> None:
         self.app = app
+        self._wrong_keys = wrong_keys
         self._believed: dict[str, tuple[float, KeyRecord]] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -65,25 +67,31 @@ class Authentication:
         if key is None:
             kind = "API key" if state.tokens is None else "API key and no token"
             raise Unauthenticated(f"The credential is no {kind}: mistyped, or cut off?")
-        record = await self._record(state.database, key)
+        record = await self._record(scope, key)
         if record is None:
             raise Unauthenticated("The API key is unknown, revoked or expired.")
         return record.caller
 
-    async def _record(self, database: Database, key: ApiKey) -> KeyRecord | None:
+    async def _record(self, scope: Scope, key: ApiKey) -> KeyRecord | None:
         """What is known of the key, if its secret is the right one."""
         now = monotonic()
         kept = self._believed.get(key.key_id)
         if kept is not None and now - kept[0] < BELIEVED:
             return kept[1] if _is_right(kept[1], key) else None
+        if kept is None or not _is_right(kept[1], key):  # what was good is looked up at any time
+            self._wrong_keys.check(scope)
+        database: Database = scope["app"].state.database
         async with database.read(None) as connection:
             record = await access.find_key(connection, key.key_id)
-        if record is None or not _is_right(record, key):
+        if record is None:
             self._believed.pop(key.key_id, None)
+        else:  # a wrong secret makes nobody forget the right one
+            if len(self._believed) >= MOST_BELIEVED:
+                self._believed.clear()
+            self._believed[key.key_id] = (now, record)
+        if record is None or not _is_right(record, key):
+            self._wrong_keys.count(scope)
             return None
-        if len(self._believed) >= MOST_BELIEVED:
-            self._believed.clear()
-        self._believed[key.key_id] = (now, record)
         used, wall = record.last_used_at, datetime.now(UTC)
         if used is None or not timedelta(0) <= wall - used < USE_NOTED:
             await _note_use(database, record)
@@ -97,7 +105,7 @@ def is_open(path: str) -> bool:
 
 def is_token(text: str) -> bool:
     """Whether the credential has the form of a token (JWT). That of an API key has no dots."""
-    return _TOKEN.fullmatch(text) is not None
+    return not text.startswith(PREFIX) and _TOKEN.fullmatch(text) is not None
 
 
 def _is_right(record: KeyRecord, key: ApiKey) -> bool:

@@ -28,6 +28,7 @@ from starlette.types import Receive, Scope, Send
 
 from app.domain.access import WHOLE, Sight
 from app.domain.errors import DatabaseUnavailable
+from app.http.guard import Place
 from app.storage import events
 from app.storage.engine import Database
 from app.storage.events import Event, Position
@@ -327,6 +328,8 @@ class EventStream(EventSourceResponse):
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        place: Place = scope["state"]["place"]
+        place.begin_stream()  # before the answer begins: a refusal is a problem still
         scope["state"]["streams_since"] = perf_counter()  # for the log and the figures
         async with aclosing(self._frames):
             await super().__call__(scope, receive, send)

@@ -22,6 +22,7 @@ STATUS_OF_BRANCH: Final[Mapping[type[errors.SluiceError], int]] = MappingProxyTy
         errors.Stale: 412,
         errors.Invalid: 422,
         errors.VersionRequired: 428,
+        errors.RateLimited: 429,
         errors.Unavailable: 503,
     }
 )
@@ -71,10 +72,13 @@ ADVICE: Final[Mapping[str, str]] = MappingProxyType(
         "url_refused": "Use an https URL whose host has public addresses only; `errors` says what"
         " is wrong with this one.",
         "if_match_required": "Send the `ETag` of the version that you read in `If-Match`, or `*`.",
+        "rate_limited": "Wait `Retry-After` seconds; `detail` names the limit, and `RateLimit` says"
+        " what is left of each.",
         "internal_error": "Our mistake. Report it with the `request_id`; nothing was changed unless"
         " a later read says so.",
         "unavailable": "Send the request again after `Retry-After` seconds.",
         "database_unavailable": "Send the request again after `Retry-After` seconds.",
+        "overloaded": "Send the request again after `Retry-After` seconds.",
     }
 )
 

@@ -1,9 +1,10 @@
 """What happens to every request, once, in one pure ASGI class: it is on the path of all of them.
 
 From the outside in: CORS, where it is configured → `RequestMiddleware` (request id, log line,
-counters, headers, body limit, the last net for errors) → authentication, which binds `principal`
-and `workspace` to the log's context and may simply raise `Unauthenticated` → FastAPI. `install`
-adds the first two, so whatever is to stand inside them is added to the application before.
+counters, headers, body limit, the last net for errors) → the guard on requests at once →
+authentication, which binds `principal` and `workspace` to the log's context → rate limits →
+FastAPI. `install` adds the first two, so whatever is to stand inside them is added to the
+application before; it may simply raise a refusal.
 
 Not here: who the caller is, and what a single route needs.
 """
@@ -50,6 +51,8 @@ _EXPOSED_HEADERS: Final = (
     "Idempotent-Replayed",
     "Link",
     "Location",
+    "RateLimit",
+    "RateLimit-Policy",
     "Retry-After",
     "X-Request-Id",
 )
@@ -157,7 +160,16 @@ class RequestMiddleware:
 class _Exchange:
     """One request on its way through: what was read of it, and what was answered."""
 
-    __slots__ = ("_left", "_receive", "_request_id", "_send", "method", "started", "status")
+    __slots__ = (
+        "_left",
+        "_receive",
+        "_request_id",
+        "_send",
+        "_state",
+        "method",
+        "started",
+        "status",
+    )
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.started = perf_counter()
@@ -174,7 +186,8 @@ class _Exchange:
                 self._left = -1  # refused when it is first read, which is after authentication
         request_id = request_id or os.urandom(12).hex()
         self._request_id = request_id.encode()
-        scope.setdefault("state", {})["request_id"] = request_id
+        self._state = scope.setdefault("state", {})
+        self._state["request_id"] = request_id
         structlog.contextvars.clear_contextvars()
         structlog.contextvars.bind_contextvars(request_id=request_id)
 
@@ -193,6 +206,7 @@ class _Exchange:
             chosen = {name for name, _ in headers}
             headers += (pair for pair in _DEFAULT_HEADERS if pair[0] not in chosen)
             headers += _HEADERS
+            headers += self._state.get("limits", ())  # of the caller's requests, see http.limits
             headers.append((b"x-request-id", self._request_id))
         await self._send(message)
 

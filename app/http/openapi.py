@@ -44,6 +44,7 @@ _RESPONSE_NAMES: Final = {
     415: "UnsupportedMediaType",
     422: "Invalid",
     428: "IfMatchRequired",
+    429: "RateLimited",
     500: "InternalError",
     503: "Unavailable",
 }
@@ -58,6 +59,14 @@ _HEADERS: Final = {
     "Idempotent-Replayed": ("`true`: this is the first answer, told again.", "true"),
     "Link": ('The next page, as `<…>; rel="next"`; absent on the last.', '</v1/…>; rel="next"'),
     "Location": ("The path of what was created, or of what was taken on.", "/v1/…"),
+    "RateLimit": (
+        "What is left of each limit that the request drew on: `r` requests, to last `t` seconds.",
+        '"key";r=9999;t=1, "workspace";r=39999;t=1',
+    ),
+    "RateLimit-Policy": (
+        "These limits: `q` requests at once, which come back within `w` seconds.",
+        '"key";q=10000;w=10, "workspace";q=40000;w=10',
+    ),
     "Retry-After": ("How many seconds to wait before asking again.", "1"),
     "WWW-Authenticate": ("Always `Bearer`.", "Bearer"),
 }
@@ -73,9 +82,14 @@ _SUCCESS: Final = {
     "202": "Taken on; it goes on in the background.",
     "204": "Done; there is nothing to say.",
 }
+# Of every answer to a caller who is known, problems included: components, because they are many.
+_LIMITS: Final = {
+    name: {"$ref": f"#/components/headers/{name}"} for name in ("RateLimit", "RateLimit-Policy")
+}
 _HEADERS_OF_PROBLEM: Final = {
     401: ("WWW-Authenticate",),
     415: ("Accept", "Accept-Encoding"),
+    429: ("Retry-After",),
     503: ("Retry-After",),
 }
 
@@ -178,10 +192,12 @@ def _complete(
             special = response.get("headers", {})
             for name in (*special, *_headers_of_success(method, status, names)):
                 response.setdefault("headers", {})[name] = _header(name)
+            if scopes is not None:
+                response.setdefault("headers", {}).update(_LIMITS)
     if "If-None-Match" in names and method == "get":
         unchanged = {
             "description": "What the caller holds is still the answer.",
-            "headers": {"ETag": _header("ETag")},
+            "headers": {"ETag": _header("ETag"), **(_LIMITS if scopes is not None else {})},
         }
         responses.setdefault("304", unchanged)
     if method == "patch":
@@ -192,7 +208,7 @@ def _complete(
     named = names | _fields_of_body(operation, described)
     strict = isinstance(route.original_route, StrictRoute)
     statuses = {400, 500, 503}
-    statuses |= {401, 403} if scopes is not None else set()
+    statuses |= {401, 403, 429} if scopes is not None else set()
     statuses |= {404} if in_path or "pipeline" in named else set()
     statuses |= {409} if method != "get" else set()
     statuses |= {412, 428} if "If-Match" in names and method != "post" else set()
@@ -304,6 +320,7 @@ def _complete_components(components: dict[str, Any]) -> None:
             items = schemas.get(of, {}).get("examples", [])[:1]
             schema.setdefault("examples", [{"items": items, "page": {"next_cursor": None}}])
     components["schemas"] = dict(sorted(schemas.items()))
+    components["headers"] = {name: _header(name) for name in _LIMITS}
     components["responses"] = dict(sorted(_problem_responses()))
     components["securitySchemes"] = {
         SECURITY_SCHEME: {
@@ -351,7 +368,9 @@ def _problem_responses() -> Iterator[tuple[str, dict[str, Any]]]:
                 }
             },
         }
-        if status in _HEADERS_OF_PROBLEM:
-            names = _HEADERS_OF_PROBLEM[status]
-            response["headers"] = {name: _header(name) for name in names}
+        headers = {name: _header(name) for name in _HEADERS_OF_PROBLEM.get(status, ())}
+        if status != 401:
+            headers |= _LIMITS
+        if headers:
+            response["headers"] = headers
         yield _RESPONSE_NAMES[status], response

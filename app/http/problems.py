@@ -19,7 +19,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from app.domain.errors import Breach, SluiceError
+from app.domain.errors import Breach, RateLimited, SluiceError
 from app.http.codes import BREACHES, CODES
 
 MEDIA_TYPE: Final = "application/problem+json"
@@ -70,6 +70,9 @@ def install(app: FastAPI) -> None:
 async def respond(request: Request, error: Exception) -> Response:
     """The problem that answers `error`, whatever it is; the unexpected is logged and kept."""
     match error:
+        case RateLimited():
+            headers = {"Retry-After": str(error.wait)}
+            return problem(request, error.code, error.detail, error.errors, headers)
         case SluiceError():
             return problem(request, error.code, error.detail, error.errors)
         case RequestValidationError():

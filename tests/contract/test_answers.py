@@ -33,6 +33,7 @@ GENERAL = {
     "x-content-type-options",
     "x-request-id",
 }
+LIMITS = {"ratelimit", "ratelimit-policy"}  # of every answer to a caller who is known
 SOMETIMES = {"Link", "Idempotent-Replayed", "Accept-Encoding"}
 
 
@@ -57,13 +58,15 @@ def operation(document: dict[str, Any], request: httpx.Request) -> dict[str, Any
 def holds(document: dict[str, Any], answer: httpx.Response, status: int) -> httpx.Response:
     """Checks an answer against the description; gives it back."""
     assert answer.status_code == status, answer.text
-    described = operation(document, answer.request)["responses"][str(status)]
+    asked = operation(document, answer.request)
+    described = asked["responses"][str(status)]
     if "$ref" in described:
         described = document["components"]["responses"][described["$ref"].rpartition("/")[2]]
 
     headers = {name.lower() for name in described.get("headers", {})}
     assert set(answer.headers) - GENERAL <= headers
-    always = {name.lower() for name in set(described.get("headers", {})) - SOMETIMES}
+    assert (set(answer.headers) >= LIMITS) is bool(asked["security"] and status != 401)
+    always = {name.lower() for name in set(described.get("headers", {})) - SOMETIMES} - LIMITS
     assert always <= set(answer.headers)
 
     if "content" not in described:

@@ -45,8 +45,10 @@ async def test_an_operation_is_described_with_all_that_follows_by_rule(client: C
     read, listed = paths["/v1/gadgets/{gadget}"]["get"], paths["/v1/gadgets"]["get"]
     assert (create["operationId"], create["summary"]) == ("createGadget", "Create gadget")
     assert create["security"] == [{"apiKey": ["gadgets:write"]}]
-    assert set(create["responses"]["201"]["headers"]) == {"ETag", "Location"}
-    assert set(listed["responses"]["200"]["headers"]) == {"Link"}
+    limits = {"RateLimit", "RateLimit-Policy"}
+    assert set(create["responses"]["201"]["headers"]) == {"ETag", "Location"} | limits
+    assert set(listed["responses"]["200"]["headers"]) == {"Link"} | limits
+    assert set(read["responses"]["304"]["headers"]) == {"ETag"} | limits
     assert set(create["responses"]) == {
         "201",
         "400",
@@ -56,11 +58,13 @@ async def test_an_operation_is_described_with_all_that_follows_by_rule(client: C
         "413",
         "415",
         "422",
+        "429",
         "500",
         "503",
     }
     assert {"404", "412", "428"} <= set(amend["responses"])
-    assert set(read["responses"]) == {"200", "304", "400", "401", "403", "404", "422", "500", "503"}
+    refused = {"400", "401", "403", "404", "422", "429", "500", "503"}
+    assert set(read["responses"]) == {"200", "304"} | refused
     (limit, cursor) = listed["parameters"]
     assert limit["schema"] == {"type": "integer", "minimum": 1, "maximum": 200, "default": 50}
     assert cursor["schema"] == {"type": "string", "maxLength": 1024}
