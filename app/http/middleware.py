@@ -22,7 +22,7 @@ from fastapi.routing import iter_route_contexts
 from prometheus_client import CollectorRegistry, Counter, Histogram
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.domain.errors import Malformed
@@ -125,6 +125,8 @@ class RequestMiddleware:
             _check_encoding(scope.get("raw_path") or b"")
             _check_encoding(scope["query_string"])
             await self._app(scope, exchange.receive, exchange.send)
+        except ClientDisconnect:
+            pass  # in the middle of the body; there is nobody to answer, and nothing went wrong
         except Exception as error:
             answer = await problems.respond(Request(scope), error)
             if exchange.status != CLIENT_LEFT:

@@ -183,9 +183,9 @@ def _unprocessable(request: Request, error: RequestValidationError) -> Response:
             return _not_allowed(request)
         return problem(request, "not_found", "The path names nothing that could exist.")
     body = dict(error.body) if isinstance(error.body, FormData) else error.body
-    breaches = [_breach(fault, body) for fault in found]
+    breaches = [_breach(fault, body) for fault in found[:MOST_BREACHES]]
     places = ", ".join(breach.pointer or "the body" for breach in breaches[:3])
-    more = f" and {len(breaches) - 3} more" if len(breaches) > 3 else ""
+    more = f" and {len(found) - 3} more" if len(found) > 3 else ""
     return problem(request, "invalid", f"See errors: {places}{more}.", breaches)
 
 

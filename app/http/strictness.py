@@ -3,12 +3,13 @@
 FastAPI reads what an operation declares and passes over the rest. Whoever sends a second `limit`, a
 mistyped parameter, a body to an operation without one or a compressed body would get an answer to
 another question than the one that was asked. What is declared is checked by its schema; here is
-only what no schema sees.
+only what no schema sees: that, and how much a body may hold before a schema is asked about it.
 """
 
 import json
 from collections.abc import Callable, Coroutine, Iterator
 from email.message import Message
+from itertools import islice
 from typing import Any, Final, get_args, get_origin
 
 from fastapi import Request, Response, params
@@ -19,10 +20,19 @@ from pydantic.fields import FieldInfo
 from starlette.exceptions import HTTPException
 
 from app.domain.errors import Breach, Invalid, Malformed
+from app.http.problems import MOST_BREACHES
 
 JSON: Final = "application/json"
 MERGE_PATCH: Final = "application/merge-patch+json"
 FORM: Final = "multipart/form-data"
+
+LARGE: Final = 64 * 1024
+MOST_MEMBERS: Final = 30_000
+"""So many members may stand in all the objects of a body larger than `LARGE` bytes: each that is
+wrong is a fault that validation writes down, and a mebibyte has room for 80,000: seconds of work.
+"""
+MOST_FIELDS: Final = 8
+MOST_FILES: Final = 1
 
 _USUAL: Final = frozenset({b"application/json", b"application/json; charset=utf-8"})
 
@@ -49,6 +59,10 @@ class StrictRoute(APIRoute):
                 known.check(request)
             if not safe and body is None:
                 _check_empty(await request.body())
+            elif FORM in allowed:
+                await _check_form(request)
+            elif not safe and len(await request.body()) > LARGE:
+                await _check_members(request)
             return await handle(request)
 
         return strictly
@@ -129,5 +143,47 @@ def _check_empty(body: bytes) -> None:
         raise Invalid(detail, [Breach("", "wrong_type", detail)])
     if sent:
         detail = "This operation takes no fields."
-        pointers = ("/" + name.replace("~", "~0").replace("/", "~1")[:100] for name in sent)
-        raise Invalid(detail, [Breach(pointer, "unknown_field", detail) for pointer in pointers])
+        names = islice(sent, MOST_BREACHES)
+        raise Invalid(detail, [Breach(_pointer(name), "unknown_field", detail) for name in names])
+
+
+async def _check_form(request: Request) -> None:
+    """Reads the form, which the framework then finds read. A field is kept in memory, a file not.
+
+    Raises Malformed, and Invalid for a part that comes twice, of which one would be passed over.
+    """
+    try:
+        form = await request.form(max_files=MOST_FILES, max_fields=MOST_FIELDS)
+    except HTTPException as error:
+        if error.status_code != 400:
+            raise
+        raise Malformed(f"The form could not be read: {error.detail}") from error
+    given = [name for name, _ in form.multi_items()]
+    twice = sorted({name for name in given if given.count(name) > 1})
+    if twice:
+        await form.close()
+        detail = "It can be given once only."
+        breaches = [Breach(_pointer(name), "duplicate", detail) for name in twice]
+        raise Invalid(f"See errors: {', '.join(b.pointer for b in breaches)}.", breaches)
+
+
+async def _check_members(request: Request) -> None:
+    try:
+        remaining = [await request.json()]
+    except (ValueError, RecursionError):
+        return  # the framework finds it too, and says where
+    members = 0
+    while remaining:
+        value = remaining.pop()
+        if isinstance(value, dict):
+            members += len(value)
+            remaining += value.values()
+        elif isinstance(value, list):
+            remaining += value
+        if members > MOST_MEMBERS:
+            detail = f"Its objects have more than {MOST_MEMBERS} members together."
+            raise Invalid(detail, [Breach("", "too_long", detail)])
+
+
+def _pointer(name: str) -> str:
+    return "/" + name.replace("~", "~0").replace("/", "~1")[:100]
