@@ -168,4 +168,5 @@ async def test_other_origins_are_let_in_only_when_configured(
             broken = await open_client.get("/v1/broken", headers=origin)
         is_problem(broken, "internal_error")
         assert broken.headers["access-control-allow-origin"] == "https://crm.example"
-        assert "ETag" in broken.headers["access-control-expose-headers"]
+        exposed = broken.headers["access-control-expose-headers"].split(", ")
+        assert {"ETag", "RateLimit", "RateLimit-Policy", "Retry-After"} <= set(exposed)
