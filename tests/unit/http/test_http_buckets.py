@@ -17,6 +17,10 @@ PAUSES = st.one_of(
     st.integers(0, 2_000 * SECOND),
 )
 STEPS = st.lists(st.tuples(st.sampled_from("abc"), PAUSES), max_size=60)
+# Who takes how many tokens after how many eighths of the time in which a bucket fills.
+RUSHES = st.lists(
+    st.tuples(st.sampled_from("abc"), st.integers(0, 12), st.integers(1, 10)), max_size=40
+)
 
 
 class Reference:
@@ -51,6 +55,21 @@ def test_a_bucket_gives_what_an_exact_level_gives(
         if level >= 1:
             buckets.take(name, now)
             reference.levels[name] = level - 1
+
+
+@given(st.sampled_from([1, 2, 5]), RUSHES)
+def test_nothing_that_was_taken_is_forgotten_before_it_has_come_back(
+    rate: float, rushes: list[tuple[str, int, int]]
+) -> None:
+    buckets, reference, now = Buckets(rate, 8), Reference(rate, 8), 0
+    for name, eighths, tokens in rushes:
+        now += eighths * SECOND
+        reference.passes(eighths * SECOND)
+        for each in "abc":
+            assert buckets.left(each, now) == int(reference.level(each))
+        for _ in range(min(tokens, buckets.left(name, now))):
+            buckets.take(name, now)
+            reference.levels[name] = reference.level(name) - 1
 
 
 @given(RATES, BURSTS, STEPS)
