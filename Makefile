@@ -4,7 +4,7 @@ BIN := .venv/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-external check format openapi docs bench mutate lock clean
+.PHONY: help run test test-external check clients format openapi docs bench mutate lock clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -12,7 +12,7 @@ help: ## list the commands
 run: .venv/run ## start the service with its own database, demo data included, on 127.0.0.1:8000
 	@exec $(BIN)/sluice serve
 
-test: check ## everything that decides whether the project is sound
+test: check clients ## everything that decides whether the project is sound
 	$(BIN)/pytest -n 2 --dist loadgroup
 
 test-external: .venv/dev ## the integration tests on the server that DATABASE_URL names
@@ -23,6 +23,8 @@ check: .venv/dev ## format, lint, types and import rules
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+clients: .venv/clients .venv/node ## install what lints openapi.json and makes clients from it (without Node.js their tests are skipped)
 
 format: .venv/dev ## put the code in its format and mend what ruff can
 	$(BIN)/ruff format .
@@ -45,9 +47,10 @@ mutate: .venv/dev ## change the definitions bit by bit, and show the changes tha
 lock: .venv/dev ## pin the dependencies anew, with hashes
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --no-emit-index-url --upgrade pyproject.toml --group build -o requirements.lock
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --no-emit-index-url --upgrade pyproject.toml --group build --group dev -c requirements.lock -o requirements-dev.lock
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --no-emit-index-url --upgrade tests/clients/requirements.in -o tests/clients/requirements.lock
 
 clean: ## remove the environment and every cache (data folders stay)
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis mutants
+	rm -rf .venv tests/clients/node_modules tests/clients/.venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis mutants
 
 # The stamps make a second call free; a changed lock file installs anew.
 .venv/bin/python:
@@ -63,3 +66,15 @@ clean: ## remove the environment and every cache (data folders stay)
 .venv/dev: requirements-dev.lock .venv/run
 	$(BIN)/python -m pip install --quiet --require-hashes -r requirements-dev.lock
 	@touch $@
+
+# The generator of the Python client has needs of its own: an environment of its own.
+.venv/clients: tests/clients/requirements.lock | .venv/bin/python
+	$(PYTHON) -m venv tests/clients/.venv
+	tests/clients/.venv/bin/python -m pip install --quiet --require-hashes -r tests/clients/requirements.lock
+	@touch $@
+
+# Node.js is a tool of the tests alone, so its absence is told and is no fault.
+.venv/node: tests/clients/package-lock.json | .venv/bin/python
+	@if command -v npm >/dev/null; then \
+	  cd tests/clients && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error && cd ../.. && touch $@; \
+	else echo 'No npm here: the tests of openapi.json that need Node.js are skipped.'; fi

@@ -304,7 +304,13 @@ class WideMapping(_Common):
 
 
 ImportMapping = TypeAliasType(
-    "ImportMapping", Annotated[LongMapping | WideMapping, Field(discriminator="shape")]
+    "ImportMapping",
+    Annotated[
+        LongMapping | WideMapping,
+        Field(
+            discriminator="shape", description="How a file is read: a row a move, or a row a deal."
+        ),
+    ],
 )
 """Either shape; by this name the API's description knows it."""
 

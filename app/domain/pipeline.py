@@ -27,6 +27,8 @@ UNKNOWN_LOSS_REASON = "unknown"
 
 
 class StageKind(StrEnum):
+    """What standing in a stage means: under way, won or lost."""
+
     OPEN = "open"
     WON = "won"
     LOST = "lost"

@@ -21,7 +21,7 @@ from fastapi.routing import RouteContext, iter_route_contexts
 from pydantic import BaseModel
 from starlette.responses import Response
 
-from app.http import conditional
+from app.http import conditional, wording
 from app.http.codes import CODES
 from app.http.problems import MEDIA_TYPE
 from app.http.schemas import common
@@ -134,10 +134,9 @@ def document(app: FastAPI) -> dict[str, Any]:
         title=app.title,
         version=app.version,
         summary=app.summary,
-        description=app.description or None,
-        license_info=app.license_info,
         routes=app.routes,
         tags=app.openapi_tags,
+        **wording.info(),
     )
     seen: set[str] = set()
     for route in iter_route_contexts(app.routes):
@@ -179,6 +178,8 @@ def _complete(
     parameters = operation.get("parameters", [])
     for parameter in parameters:
         parameter["schema"] = _parameter(parameter["schema"])
+        if parameter["name"] in wording.PARAMETERS:
+            parameter.setdefault("description", wording.PARAMETERS[parameter["name"]])
     names = {parameter["name"] for parameter in parameters}
     responses = operation["responses"]
     if "HTTPValidationError" in json.dumps(responses.get("422", "")):

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Iterator
+from itertools import combinations, zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from fastapi import FastAPI
 from jsonschema import Draft202012Validator
 
+from app.domain.access import Scope
 from app.http import openapi
 from app.main import create_app
 from app.settings import load_settings
@@ -76,6 +78,24 @@ def test_every_operation_of_the_api_needs_a_credential(document: dict[str, Any])
                 name
             )
             assert {"401", "403"} <= set(operation["responses"]), name
+
+
+def test_every_scope_that_an_operation_needs_is_one_that_a_key_can_have(
+    document: dict[str, Any],
+) -> None:
+    known = {scope.value for scope in Scope}
+    for name, operation in operations(document):
+        for need in operation["security"]:
+            assert set(need[openapi.SECURITY_SCHEME]) <= known, name
+
+
+def test_a_path_that_two_templates_fit_has_each_method_once(document: dict[str, Any]) -> None:
+    paths = document["paths"]
+    for one, other in combinations(paths, 2):
+        parts = list(zip_longest(one.split("/"), other.split("/")))
+        if all(a and b and ("{" in a or "{" in b or a == b) for a, b in parts[1:]):
+            fixed = any("{" not in path for path in (one, other))  # tried first, as OpenAPI says
+            assert fixed or not set(paths[one]) & set(paths[other]), (one, other)
 
 
 def test_no_schema_is_made_by_the_framework_or_split_in_two(document: dict[str, Any]) -> None:

@@ -28,6 +28,8 @@ class DealPopulation(StrEnum):
 
 
 class Outcome(StrEnum):
+    """How closed deals ended: one way, or either."""
+
     WON = "won"
     LOST = "lost"
     ALL = "all"

@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Path, Query, Response
-from pydantic import BeforeValidator
+from pydantic import BeforeValidator, Field
 
 from app.actions import define_pipeline
 from app.domain import restructuring
@@ -199,7 +199,8 @@ async def list_pipeline_revisions(
 @router.get("/pipelines/{pipeline}/revisions/{revision}")
 async def get_pipeline_revision(
     key: PipelineKey,
-    revision: Annotated[int, BeforeValidator(_plain_number), Path(ge=1, le=2**31 - 1)],
+    # The bounds stand before the validator: after it they would not become JSON Schema.
+    revision: Annotated[int, Field(ge=1, le=2**31 - 1), BeforeValidator(_plain_number), Path()],
     response: Response,
     principal: Reader,
     database: DatabaseDep,

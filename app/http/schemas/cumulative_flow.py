@@ -41,6 +41,8 @@ _FIGURES: Final[dict[str, Any]] = {
 
 
 class CumulativeFlowPolicy(PeriodPolicy):
+    """The rules of a cumulative flow, which begins somewhere."""
+
     model_config = example(_POLICY)
 
     from_: Instant = Field(alias="from")

@@ -93,6 +93,8 @@ class SurvivalPoint(Response):
 
 
 class StageCurvePolicy(PeriodPolicy):
+    """The rules of a curve over the visits to one stage."""
+
     model_config = example(_STAGE_POLICY)
 
     stage: str
@@ -161,6 +163,8 @@ class CyclePoint(Response):
 
 
 class CycleCurvePolicy(PeriodPolicy):
+    """The rules of a curve over whole deals."""
+
     model_config = example(POLICY)
 
 

@@ -57,6 +57,8 @@ _CELLS: Final[dict[str, Any]] = {"cells": [_CELL]}
 
 
 class FlowPolicy(PeriodPolicy):
+    """The rules of what flows in and out of stages in a period."""
+
     model_config = example(_FLOW_POLICY)
 
     basis: Literal["period"]

@@ -206,6 +206,8 @@ class PeriodPolicy(MetricPolicy):
 
 
 class FunnelPolicy(PeriodPolicy):
+    """The rules of a funnel: which deals, and what counts as having reached a stage."""
+
     model_config = example({**POLICY, "basis": "cohort", "skip": "implied", "reentry": "first"})
 
     basis: Literal["cohort"]
@@ -214,6 +216,8 @@ class FunnelPolicy(PeriodPolicy):
 
 
 class TimeInStagePolicy(PeriodPolicy):
+    """The rules of a measure of visits to stages."""
+
     model_config = example({**POLICY, "population": "entered", "reentry": "every"})
 
     population: VisitPopulation
@@ -221,12 +225,16 @@ class TimeInStagePolicy(PeriodPolicy):
 
 
 class ClosingsPolicy(PeriodPolicy):
+    """The rules of a metric of deals that closed, or have yet to."""
+
     model_config = example({**POLICY, "population": "closed"})
 
     population: DealPopulation
 
 
 class SnapshotPolicy(MetricPolicy):
+    """The rules of a metric of one instant."""
+
     model_config = example({k: v for k, v in POLICY.items() if k not in ("from", "to")})
 
 
