@@ -4,7 +4,7 @@ BIN := .venv/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-external check clients format openapi docs bench mutate lock clean
+.PHONY: help run test test-external check clients format openapi contract docs bench mutate lock clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,6 +32,9 @@ format: .venv/dev ## put the code in its format and mend what ruff can
 
 openapi: .venv/dev ## write openapi.json anew from the code
 	$(BIN)/sluice openapi > openapi.json
+
+contract: openapi ## keep openapi.json as what clients are promised, which a release does
+	$(BIN)/python -m tests.breakage < openapi.json > docs/contract/openapi.kept.json
 
 docs: .venv/dev ## write the pages of metrics anew from the catalogue
 	$(BIN)/sluice metric-definitions > docs/metrics.md
