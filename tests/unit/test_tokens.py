@@ -74,7 +74,7 @@ async def test_a_token_of_the_issuer_is_good_with_each_algorithm(key: Signer) ->
     [
         {"aud": ["other", AUDIENCE]},
         {"nbf": None, "iat": None},
-        {"exp": time() + 100.5},
+        {"exp": time() + 1e6 + 0.5},
         {"jti": 7},
     ],
 )
@@ -97,12 +97,12 @@ async def test_clocks_may_differ_by_the_leeway_and_no_more() -> None:
 BAD_CLAIMS = {
     "expired": ({"exp": int(time()) - 3600}, "has expired"),
     "without exp": ({"exp": None}, "lacks the claim exp"),
-    "exp a text": ({"exp": str(int(time()) + 300)}, "exp is no number"),
+    "exp a text": ({"exp": str(int(time()) + 10**6)}, "exp is no number"),
     "exp true": ({"exp": True}, "has expired"),
     "exp without end": ({"exp": float("inf")}, "cannot be read"),
     "nbf far ahead": ({"nbf": int(time()) + 10**9}, "not valid yet"),
     "nbf a text": ({"nbf": "0"}, "nbf is no number"),
-    "issued in the future": ({"iat": int(time()) + 3600}, "not valid yet"),
+    "issued in the future": ({"iat": int(time()) + 10**6}, "not valid yet"),
     "iat no number": ({"iat": "then"}, "iat is no number"),
     "another audience": ({"aud": "billing"}, "another audience"),
     "a part of the audience": ({"aud": AUDIENCE[:-1]}, "another audience"),
