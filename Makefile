@@ -4,7 +4,7 @@ BIN := .venv/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-external check clients format openapi contract docs bench mutate lock clean
+.PHONY: help run test test-external check clients format openapi contract docs bench fuzz mutate lock clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,6 +42,10 @@ docs: .venv/dev ## write the pages of metrics anew from the catalogue
 
 bench: .venv/dev ## measure beside yardsticks: a table, and JSON in bench/results (BENCH="moves metrics …", SIZE=100000)
 	$(BIN)/python -m bench $(BENCH)
+
+fuzz: .venv/dev .venv/clients ## attack a running service by its own description (URL=… KEY=… SECONDS=600)
+	tests/clients/.venv/bin/schemathesis --config-file tests/clients/schemathesis.toml run --checks all \
+	  --header "Authorization: Bearer $(KEY)" --max-time $(or $(SECONDS),600) --continue-on-failure $(URL)/openapi-client.json
 
 mutate: .venv/dev ## change the definitions bit by bit, and show the changes that no test notices
 	$(BIN)/mutmut run

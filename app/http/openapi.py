@@ -23,6 +23,7 @@ from starlette.responses import Response
 
 from app.http import conditional, wording
 from app.http.codes import CODES
+from app.http.links import link
 from app.http.problems import MEDIA_TYPE
 from app.http.schemas import common
 from app.http.schemas.events import EVENTS
@@ -154,6 +155,7 @@ def document(app: FastAPI) -> dict[str, Any]:
         path: {method: item[method] for method in _METHODS if method in item}
         for path, item in sorted(described["paths"].items())
     }
+    link(described)
     _complete_components(described.setdefault("components", {}))
     schemas = described["components"]["schemas"]
     if webhooks := dict(_webhook(event) for event in EVENTS if event.__name__ in schemas):

@@ -179,7 +179,8 @@ def _unprocessable(request: Request, error: RequestValidationError) -> Response:
         return problem(request, "malformed", f"The body is not JSON: {reason}, {where}.")
     if any(fault["loc"][0] == "path" for fault in found):
         # An id that could never have been given belongs to nothing, unless it is a word of ours.
-        if _methods(request, word=True):
+        word = _methods(request, word=True)
+        if word and request.method not in word:
             return _not_allowed(request)
         return problem(request, "not_found", "The path names nothing that could exist.")
     body = dict(error.body) if isinstance(error.body, FormData) else error.body

@@ -14,6 +14,7 @@ from jsonschema import Draft202012Validator
 
 from app.domain.access import Scope
 from app.http import openapi
+from app.http.links import SOURCES
 from app.main import create_app
 from app.settings import load_settings
 
@@ -178,3 +179,20 @@ def _uncapped(
         yield from _uncapped(schema["additionalProperties"], document, f"{place}{{}}", seen)
     for field, inner in schema.get("properties", {}).items():
         yield from _uncapped(inner, document, f"{place}.{field}", seen)
+
+
+def test_every_path_with_an_id_is_led_to_by_a_link(document: Any) -> None:
+    operations = {
+        operation["operationId"]: (path, operation)
+        for path, item in document["paths"].items()
+        for operation in item.values()
+    }
+    assert {source.operation for source in SOURCES} <= set(operations)
+    named = {name for name, (path, _) in operations.items() if "{" in path}
+    linked = {
+        link["operationId"]
+        for _, operation in operations.values()
+        for response in operation["responses"].values()
+        for link in response.get("links", {}).values()
+    }
+    assert named <= linked

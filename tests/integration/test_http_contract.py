@@ -292,3 +292,11 @@ async def test_a_word_where_others_have_an_id_knows_its_own_methods_alone(
     answer = await client.request(method, "/v1/transitions/batch")
     assert (answer.status_code, answer.json()["code"]) == (405, "method_not_allowed")
     assert answer.headers["Allow"] == "POST"
+
+
+@pytest.mark.parametrize("path", ["/v1/opportunities/none/changes", "/v1/imports/none/errors"])
+async def test_what_lies_below_an_id_that_cannot_be_is_not_found(
+    client: httpx.AsyncClient, path: str
+) -> None:
+    answer = await client.get(path)
+    assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
