@@ -25,7 +25,7 @@ from app.outbound.addresses import NoRoom
 from app.outbound.sending import TIMEOUT, Outbound
 from app.storage import events, webhook_deliveries, webhooks
 from app.storage.engine import JOB, Connection, Database, Lock, Work
-from app.storage.statement import LostRace, execute
+from app.storage.statement import LostRace, Part, execute
 from app.storage.webhook_deliveries import LEASE, Claim
 
 NOTED_WITHIN: Final = LEASE.total_seconds() - TIMEOUT
@@ -131,14 +131,15 @@ async def note(database: Database, claimed: Claim, reply: Reply, draw: float) ->
 
     async def failed(connection: Connection) -> Outcome:
         endpoint, streak, now = await webhooks.locked(connection, workspace, WHOLE, endpoint_id)
+        noted = webhook_deliveries.note(claimed, reply)
+        if endpoint.url != claimed.url:  # what the old one says is no word of the new one
+            is_last = claimed.number >= webhook_retries.ATTEMPTS
+            outcome, settled = _settling(claimed, None if is_last else timedelta())
+            await execute(connection, [settled, noted])
+            return outcome
+        outcome, settled = _settling(claimed, wait)
         streak = streak.failed(now, for_good=wait is None)
-        if wait is None:
-            outcome = Outcome.FAILED
-            settled = webhook_deliveries.finish(claimed, DeliveryState.FAILED)
-        else:
-            outcome = Outcome.POSTPONED
-            settled = webhook_deliveries.postpone(claimed, wait)
-        parts = [settled, webhook_deliveries.note(claimed, reply)]
+        parts = [settled, noted]
         if endpoint.disabled_at is None and (reply.is_gone or streak.is_hopeless(now)):
             reason = Disabling.GONE if reply.is_gone else Disabling.FAILING
             noted = audit_entries.endpoint_given_up(workspace, endpoint, reason, now)
@@ -150,6 +151,13 @@ async def note(database: Database, claimed: Claim, reply: Reply, draw: float) ->
         return outcome
 
     return await _settled(database, claimed, succeeded if reply.is_success else failed)
+
+
+def _settling(claimed: Claim, wait: timedelta | None) -> tuple[Outcome, Part]:
+    """What a failed attempt comes to, with the part that says so; no wait: it was the last one."""
+    if wait is None:
+        return Outcome.FAILED, webhook_deliveries.finish(claimed, DeliveryState.FAILED)
+    return Outcome.POSTPONED, webhook_deliveries.postpone(claimed, wait)
 
 
 async def _settled(database: Database, claimed: Claim, work: Work[Outcome]) -> Outcome:

@@ -329,6 +329,32 @@ async def test_another_url_is_tried_at_once_and_bears_no_streak(
     assert [each["attempts"] for each in await deliveries(client, made)] == [2, 3, 3]
 
 
+@pytest.mark.parametrize("status", [410, 500])
+async def test_what_the_old_url_answers_late_is_held_against_no_other(
+    client: httpx.AsyncClient,
+    database: Database,
+    workspace: UUID,
+    receiver: Receiver,
+    status: int,
+) -> None:
+    async with receiving() as old:
+        old.answers, old.hold = [saying(status)], asyncio.Event()
+        made = await endpoint(client, old.url)
+        await tell(database, workspace)
+        await fanned_out(database, workspace, made, 1)
+        under_way = asyncio.create_task(send_due(database, workspace, made))
+        await old.keeps_waiting(1)
+        one = f"{ENDPOINTS}/{made['id']}"
+        changed = await client.patch(one, json={"url": receiver.url}, headers=ANY)
+        assert changed.status_code == 200
+        old.hold.set()
+        assert await under_way == [Outcome.POSTPONED]
+    found = await shown(client, made)
+    assert (found["enabled"], found["failing_since"]) == (True, None)
+    assert await send_due(database, workspace, made) == [Outcome.DELIVERED]
+    assert [each["status"] for each in (await delivery(client, made, 1))["log"]] == [status, 204]
+
+
 async def test_another_workspace_sees_nothing_of_it_and_scopes_are_asked_for(
     client: httpx.AsyncClient,
     database: Database,
