@@ -145,8 +145,8 @@ def amending(
     return after, [
         opportunities.save_facts(workspace, after),
         *kept_changes(workspace, deal, changes, now, principal.subject),
-        announcements.updated(workspace, after, changes, now),
-        *resolving(workspace, deal, resolution, after),
+        announcements.updated(workspace, after, pipeline, changes, now),
+        *resolving(workspace, deal, resolution, after, pipeline),
     ]
 
 

@@ -85,10 +85,7 @@ def created(
         workspace,
         deal,
         "opportunity.created",
-        {
-            "pipeline": pipeline.key,
-            "stage": pipeline.by_slot[deal.position.slot].key,
-        },
+        _place(pipeline, deal.position.slot),
         deal.position.opened_at,
         historical=historical,
     )
@@ -97,6 +94,7 @@ def created(
 def updated(
     workspace: UUID,
     deal: Opportunity,
+    pipeline: Pipeline,
     changes: Mapping[str, tuple[Any, Any]],
     at: datetime,
     *,
@@ -108,6 +106,7 @@ def updated(
         deal,
         "opportunity.updated",
         {
+            **_place(pipeline, deal.position.slot),
             "changes": {
                 name: {"old": plain(old), "new": plain(new)} for name, (old, new) in changes.items()
             },
@@ -117,12 +116,18 @@ def updated(
     )
 
 
-def deleted(workspace: UUID, deal: Opportunity, at: datetime, actor: str) -> Part:
-    """`opportunity.deleted`: nothing of the deal but its id."""
+def deleted(
+    workspace: UUID, deal: Opportunity, pipeline: Pipeline, at: datetime, actor: str
+) -> Part:
+    """`opportunity.deleted`: nothing of the deal but its id and where it stood."""
     return events.append(
         workspace,
         "opportunity.deleted",
-        {"opportunity_id": str(deal.opportunity_id), "actor": actor},
+        {
+            "opportunity_id": str(deal.opportunity_id),
+            **_place(pipeline, deal.position.slot),
+            "actor": actor,
+        },
         occurred_at=at,
         pipeline_id=deal.pipeline_id,
         opportunity_id=deal.opportunity_id,
@@ -152,7 +157,7 @@ def voided(
             "reason": entry.void_reason,
             "actor": entry.voided_by,
             "previous_stage": pipeline.by_slot[entry.transition.to_slot].key,
-            "stage": pipeline.by_slot[deal.position.slot].key,
+            **_place(pipeline, deal.position.slot),
         },
         deal.updated_at,
         historical=historical,
@@ -175,8 +180,7 @@ def flag_opened(
         "idle_flag.opened",
         {
             "flag_id": str(flag.flag_id),
-            "pipeline": pipeline.key,
-            "stage": pipeline.by_slot[deal.position.slot].key,
+            **_place(pipeline, deal.position.slot),
             "severity": flag.severity.value,
             "idle_since": flag.idle_since,
             "critical_at": deal.idle.critical_at,
@@ -199,8 +203,7 @@ def flag_escalated(
         "idle_flag.escalated",
         {
             "flag_id": str(flag.flag_id),
-            "pipeline": pipeline.key,
-            "stage": pipeline.by_slot[deal.position.slot].key,
+            **_place(pipeline, deal.position.slot),
             "previous_severity": Severity.WARNING.value,
             "severity": flag.severity.value,
             "idle_since": flag.idle_since,
@@ -210,7 +213,9 @@ def flag_escalated(
     )
 
 
-def flag_acknowledged(workspace: UUID, deal: Opportunity, flag: IdleFlag, at: datetime) -> Part:
+def flag_acknowledged(
+    workspace: UUID, deal: Opportunity, flag: IdleFlag, pipeline: Pipeline, at: datetime
+) -> Part:
     """`idle_flag.acknowledged`, with who saw to it."""
     return _about(
         workspace,
@@ -218,6 +223,7 @@ def flag_acknowledged(workspace: UUID, deal: Opportunity, flag: IdleFlag, at: da
         "idle_flag.acknowledged",
         {
             "flag_id": str(flag.flag_id),
+            **_place(pipeline, deal.position.slot),
             "severity": flag.severity.value,
             "idle_since": flag.idle_since,
             "actor": flag.acknowledged_by,
@@ -227,7 +233,13 @@ def flag_acknowledged(workspace: UUID, deal: Opportunity, flag: IdleFlag, at: da
 
 
 def flag_snoozed(
-    workspace: UUID, deal: Opportunity, flag: IdleFlag, at: datetime, *, before: IdleFlag
+    workspace: UUID,
+    deal: Opportunity,
+    flag: IdleFlag,
+    pipeline: Pipeline,
+    at: datetime,
+    *,
+    before: IdleFlag,
 ) -> Part:
     """`idle_flag.snoozed`, with its end, its reason, who asked for it, and what end it had."""
     return _about(
@@ -236,6 +248,7 @@ def flag_snoozed(
         "idle_flag.snoozed",
         {
             "flag_id": str(flag.flag_id),
+            **_place(pipeline, deal.position.slot),
             "severity": flag.severity.value,
             "idle_since": flag.idle_since,
             "previous_until": before.snoozed_until,
@@ -248,9 +261,14 @@ def flag_snoozed(
 
 
 def flag_resolved(
-    workspace: UUID, before: Opportunity, after: Opportunity, at: datetime, cause: Resolution
+    workspace: UUID,
+    before: Opportunity,
+    after: Opportunity,
+    pipeline: Pipeline,
+    at: datetime,
+    cause: Resolution,
 ) -> Part:
-    """`idle_flag.resolved`: the flag that the deal bore before, with its cause.
+    """`idle_flag.resolved`: the flag that the deal bore before, where it stood, with its cause.
 
     How long it stood open is counted from when it was last opened; a flag that was put aside stood
     open no more.
@@ -262,6 +280,7 @@ def flag_resolved(
         "idle_flag.resolved",
         {
             "flag_id": str(before.flag_id),
+            **_place(pipeline, before.position.slot),
             "resolved_by": cause.value,
             "opened_at": opened_at,
             "open_seconds": opened_at and max((at - opened_at).total_seconds(), 0.0),
@@ -271,7 +290,12 @@ def flag_resolved(
 
 
 def activity_recorded(
-    workspace: UUID, deal: Opportunity, activity: Activity, *, resets_clock: bool
+    workspace: UUID,
+    deal: Opportunity,
+    activity: Activity,
+    pipeline: Pipeline,
+    *,
+    resets_clock: bool,
 ) -> Part:
     """`activity.recorded`: a follow-up, and whether it reset the deal's idle clock."""
     return _about(
@@ -280,6 +304,7 @@ def activity_recorded(
         "activity.recorded",
         {
             "activity_id": str(activity.activity_id),
+            **_place(pipeline, deal.position.slot),
             "kind": activity.kind,
             "outcome": activity.outcome,
             "next_step": activity.next_step,
@@ -326,6 +351,11 @@ def import_completed(workspace: UUID, job: ImportJob, pipeline: Pipeline, at: da
         occurred_at=at,
         pipeline_id=pipeline.pipeline_id,
     )
+
+
+def _place(pipeline: Pipeline, slot: int) -> dict[str, str]:
+    """Where the deal stands or stood: by this an endpoint that asks for stages knows its events."""
+    return {"pipeline": pipeline.key, "stage": pipeline.by_slot[slot].key}
 
 
 def _share(probability: Decimal | None) -> float | None:

@@ -200,7 +200,7 @@ def _continue(setting: Setting, found: KnownDeal, rows: list[StagedRow], piece: 
     workspace = setting.workspace
     piece.changed.append(opportunities.save(workspace, deal))
     if before.flag_id is not None and deal.flag_id is None:
-        ended = resolving(workspace, before, _cause(deal, read), deal)
+        ended = resolving(workspace, before, _cause(deal, read), deal, pipeline)
         piece.flags += [part for part in ended if part.sql == idle_flags.RESOLVE]
         piece.events += [part for part in ended if part.sql != idle_flags.RESOLVE]
     if read.changes:
@@ -208,7 +208,7 @@ def _continue(setting: Setting, found: KnownDeal, rows: list[StagedRow], piece: 
             change.name: (known.facts[change.name], read.facts[change.name])
             for change in read.changes
         }
-        told = announcements.updated(workspace, deal, net, now, historical=True)
+        told = announcements.updated(workspace, deal, pipeline, net, now, historical=True)
         piece.events.append(told)
     by, because = setting.job.actor, VOIDED_BECAUSE
     for entry in reversed(found.log[len(found.log) - len(read.voided) :]):

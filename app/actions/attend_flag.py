@@ -41,7 +41,7 @@ async def acknowledge_flag(
     workspace = principal.workspace_id
 
     def attend(
-        flag: IdleFlag, deal: Opportunity, _: Pipeline, now: datetime
+        flag: IdleFlag, deal: Opportunity, pipeline: Pipeline, now: datetime
     ) -> tuple[IdleFlag, Opportunity, list[Part]]:
         noted = idle_flag.acknowledged(flag, principal.subject, now)
         if noted is flag:
@@ -51,7 +51,7 @@ async def acknowledge_flag(
             deal,
             [
                 idle_flags.acknowledge(workspace, noted),
-                announcements.flag_acknowledged(workspace, deal, noted, now),
+                announcements.flag_acknowledged(workspace, deal, noted, pipeline, now),
             ],
         )
 
@@ -85,7 +85,7 @@ async def snooze_flag(
             [
                 opportunities.save_clock(workspace, after),
                 idle_flags.snooze(workspace, aside),
-                announcements.flag_snoozed(workspace, after, aside, now, before=flag),
+                announcements.flag_snoozed(workspace, after, aside, pipeline, now, before=flag),
             ],
         )
 

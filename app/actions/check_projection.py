@@ -5,7 +5,7 @@ deal, makes its next version, tells an event, and sets the idle flag right.
 """
 
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 from uuid import UUID
 
@@ -84,12 +84,16 @@ async def rebuild(database: Database, workspace: UUID, opportunity_id: UUID) -> 
         if not (differences := agreement.differences(deal, remade)):
             return False
         after, cause = _with_flag_set_right(deal, remade, pipeline)
+        if deal.position.slot not in pipeline.by_slot:  # nobody can be told where it stood
+            deal = replace(deal, position=after.position)
         await execute(
             connection,
             [
                 opportunities.save_position(workspace, after),
-                announcements.updated(workspace, after, _visible(differences, pipeline), now),
-                *resolving(workspace, deal, cause, after),
+                announcements.updated(
+                    workspace, after, pipeline, _visible(differences, pipeline), now
+                ),
+                *resolving(workspace, deal, cause, after, pipeline),
             ],
         )
         return True

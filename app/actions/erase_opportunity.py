@@ -48,7 +48,7 @@ async def erase(connection: Connection, principal: Principal, found: Reading) ->
                 opportunities.BURY,
                 (workspace, deal.opportunity_id, deal.pipeline_id, found.now, actor),
             ),
-            announcements.deleted(workspace, deal, found.now, actor),
+            announcements.deleted(workspace, deal, pipeline, found.now, actor),
             audit_entries.deleted(principal, deal.opportunity_id, pipeline),
         ],
     )

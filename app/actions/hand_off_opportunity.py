@@ -110,7 +110,7 @@ async def hand_off_opportunity(
                 opportunities.save(workspace, after),
                 transitions.append(workspace, entry),
                 announcements.transitioned(workspace, after, entry, pipeline),
-                *resolving(workspace, deal, resolution, after),
+                *resolving(workspace, deal, resolution, after, pipeline),
             ],
         )
         await execute(connection, [*opening_parts, *idempotency.keep(workspace, request, answered)])

@@ -147,7 +147,7 @@ class _Life:
         changes = {change.name: (change.old, change.new)}
         actor = deal.facts.owner or ACTOR
         self._written.changes += kept_changes(self._workspace, deal, changes, at, actor)
-        told = announcements.updated(self._workspace, deal, changes, at)
+        told = announcements.updated(self._workspace, deal, self._pipeline, changes, at)
         self._written.events.append((at, told))
         return deal
 

@@ -88,7 +88,7 @@ async def move_opportunity(
                 opportunities.save_position(workspace, after),
                 transitions.append(workspace, entry),
                 announcements.transitioned(workspace, after, entry, pipeline),
-                *resolving(workspace, deal, resolution, after),
+                *resolving(workspace, deal, resolution, after, pipeline),
                 *audit_entries.overridden(principal, entry, pipeline, seen),
                 *idempotency.keep(workspace, request, answered),
             ],
@@ -99,7 +99,11 @@ async def move_opportunity(
 
 
 def resolving(
-    workspace: UUID, before: Opportunity, resolution: Resolution | None, after: Opportunity
+    workspace: UUID,
+    before: Opportunity,
+    resolution: Resolution | None,
+    after: Opportunity,
+    pipeline: Pipeline,
 ) -> list[Part]:
     """The parts that end the idle episode, where something has ended it."""
     if resolution is None or before.flag_id is None:
@@ -107,5 +111,5 @@ def resolving(
     at = after.updated_at
     return [
         idle_flags.resolve(workspace, before.flag_id, at, resolution),
-        announcements.flag_resolved(workspace, before, after, at, resolution),
+        announcements.flag_resolved(workspace, before, after, pipeline, at, resolution),
     ]

@@ -141,7 +141,9 @@ async def _clock_all(
             for each in found
         ]
         await stage_deals.save_clocks(connection, workspace, changed, instant)
-        told = [part for each in changed for part in _flag_ended(workspace, each, instant)]
+        told = [
+            part for each in changed for part in _flag_ended(workspace, each, pipeline, instant)
+        ]
         await events.append_all(connection, workspace, told)
 
 
@@ -184,12 +186,14 @@ async def _move_all(
         told: list[Part] = []
         for each_changed, entry in zip(changed, entries, strict=True):
             told.append(announcements.transitioned(workspace, each_changed.after, entry, pipeline))
-            told += _flag_ended(workspace, each_changed, instant)
+            told += _flag_ended(workspace, each_changed, pipeline, instant)
         await events.append_all(connection, workspace, told)
 
 
-def _flag_ended(workspace: UUID, changed: Changed, instant: datetime) -> list[Part]:
+def _flag_ended(
+    workspace: UUID, changed: Changed, pipeline: Pipeline, instant: datetime
+) -> list[Part]:
     before, after, cause = changed.before, changed.after, changed.resolution
     if before.flag_id is None or cause is None:
         return []
-    return [announcements.flag_resolved(workspace, before, after, instant, cause)]
+    return [announcements.flag_resolved(workspace, before, after, pipeline, instant, cause)]

@@ -88,8 +88,10 @@ async def record_activity(
             [
                 *([] if after is deal else [opportunities.save_clock(workspace, after)]),
                 activities.append(workspace, activity),
-                announcements.activity_recorded(workspace, after, activity, resets_clock=resets),
-                *resolving(workspace, deal, resolution, after),
+                announcements.activity_recorded(
+                    workspace, after, activity, pipeline, resets_clock=resets
+                ),
+                *resolving(workspace, deal, resolution, after, pipeline),
                 *idempotency.keep(workspace, request, answered),
             ],
         )

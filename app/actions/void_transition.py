@@ -145,8 +145,8 @@ async def _remade(
     if after.idle.clock_started_at == before.idle.clock_started_at:
         after = opportunity.clocked(remade, pipeline, now)
         after, cause = opportunity.settled(after, pipeline, now)
-        return after, resolving(workspace, before, cause, after)
-    parts = resolving(workspace, before, Resolution.NOT_DUE, after)
+        return after, resolving(workspace, before, cause, after, pipeline)
+    parts = resolving(workspace, before, Resolution.NOT_DUE, after, pipeline)
     after = opportunity.unflagged(after)
     episode = await idle_flags.episode(
         connection, workspace, after.opportunity_id, after.idle.clock_started_at

@@ -14,8 +14,10 @@ from app.actions.fan_out_webhooks import PAGE, fan_out
 from app.storage.engine import Connection, Database
 from tests.factories import keep_pipeline, move, open_deal, sales_pipeline
 from tests.feed import events_so_far
+from tests.idle import ago, only_flag, scan, watched_pipeline
 from tests.receiver import Receiver, receiving
 from tests.webhooks import (
+    ANY,
     deliveries,
     endpoint,
     fanned_out,
@@ -87,6 +89,37 @@ async def test_an_endpoint_is_told_of_what_it_asks_for_alone(
     await send_due(database, workspace, made["manager"])
     (got,) = receiver.received
     assert json.loads(got.body)["data"]["to_stage"] == "talks"
+
+
+async def test_an_endpoint_that_asks_for_a_stage_is_told_whatever_happens_to_deals_there(
+    client: httpx.AsyncClient, database: Database, workspace: UUID, receiver: Receiver
+) -> None:
+    await keep_pipeline(database, workspace, watched_pipeline())
+    asked = {"pipeline": "sales", "stages": ["lead"]}
+    made = await endpoint(client, receiver.url, **asked)
+    deal = await open_deal(client, opened_at=ago(days=8))
+    one = f"/v1/opportunities/{deal['id']}"
+    assert await scan(client) == 1
+    flag = f"/v1/idle-flags/{(await only_flag(client))['id']}"
+    snooze = {"until": ago(days=-1), "reason": "Later."}
+    for path, body in (("acknowledgement", None), ("snooze", snooze)):
+        assert (await client.post(f"{flag}/{path}", json=body)).is_success
+    assert (await client.post(f"{one}/activities", json={"kind": "note"})).is_success
+    assert (await client.patch(one, json={"name": "B"}, headers=ANY)).is_success
+    told = [
+        *("opportunity.created", "idle_flag.opened", "idle_flag.acknowledged"),
+        *("idle_flag.snoozed", "activity.recorded", "opportunity.updated"),
+    ]
+    await fanned_out(database, workspace, made, len(told))
+    await move(client, deal["id"], "offer")  # of this only the end of the flag is told
+    assert (await client.patch(one, json={"name": "C"}, headers=ANY)).is_success
+    await move(client, deal["id"], "lead")
+    told += ["idle_flag.resolved", "opportunity.transitioned"]
+    await fanned_out(database, workspace, made, 2)
+    assert (await client.delete(one, headers=ANY)).is_success
+    await fanned_out(database, workspace, made, 1)
+    told.append("opportunity.deleted")
+    assert [each["event_type"] for each in reversed(await deliveries(client, made))] == told
 
 
 async def test_an_endpoint_is_told_of_what_happens_from_its_making_on(

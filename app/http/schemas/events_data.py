@@ -23,8 +23,10 @@ _DEAL: Final[dict[str, Any]] = {
     "owner": "mia",
     "team": "north",
 }
+_PLACE: Final = {"pipeline": "sales", "stage": "quote"}
 _FLAG: Final[dict[str, Any]] = {
     "flag_id": "019a8f0e-7d4c-7a10-9d41-6e7f8a9b0c1d",
+    **_PLACE,
     "severity": "warning",
     "idle_since": "2026-11-16T14:30:00Z",
 }
@@ -60,19 +62,24 @@ class EventOpportunity(Response):
     team: str | None
 
 
+class PlacedData(Response):
+    """Where the deal stands; of one that is deleted, or whose flag is resolved, where it stood."""
+
+    pipeline: Key
+    stage: Key
+
+
 class ErasedData(Response):
     """Nothing: the deal was deleted, and what events had said of it with it."""
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{}]})
 
 
-class OpportunityCreatedData(Response):
+class OpportunityCreatedData(PlacedData):
     """The stage in which the deal opened; the one it stands in, if it was imported."""
 
     model_config = _example(pipeline="sales", stage="prospect", opportunity=_DEAL)
 
-    pipeline: Key
-    stage: Key
     opportunity: EventOpportunity
 
 
@@ -85,19 +92,21 @@ class FieldChange(Response):
     new: Any
 
 
-class OpportunityUpdatedData(Response):
+class OpportunityUpdatedData(PlacedData):
     """Which of the deal's fields changed, by name."""
 
-    model_config = _example(changes={"owner": {"old": "mia", "new": "tom"}}, opportunity=_DEAL)
+    model_config = _example(
+        **_PLACE, changes={"owner": {"old": "mia", "new": "tom"}}, opportunity=_DEAL
+    )
 
     changes: dict[str, FieldChange]
     opportunity: EventOpportunity
 
 
-class OpportunityDeletedData(Response):
-    """Nothing is left of the deal but its id."""
+class OpportunityDeletedData(PlacedData):
+    """Nothing is left of the deal but its id, and where it stood."""
 
-    model_config = _example(opportunity_id=_DEAL["id"], actor="crm-sync")
+    model_config = _example(opportunity_id=_DEAL["id"], **_PLACE, actor="crm-sync")
 
     opportunity_id: Id
     actor: str
@@ -148,7 +157,7 @@ class OpportunityTransitionedData(Response):
     opportunity: EventOpportunity
 
 
-class TransitionVoidedData(Response):
+class TransitionVoidedData(PlacedData):
     """An undo: the move that does not stand any more, and where the deal stands again."""
 
     model_config = _example(
@@ -158,6 +167,7 @@ class TransitionVoidedData(Response):
         reason="Wrong deal.",
         actor="mia",
         previous_stage="quote",
+        pipeline="sales",
         stage="contact",
         opportunity=_DEAL,
     )
@@ -168,15 +178,15 @@ class TransitionVoidedData(Response):
     reason: str
     actor: str
     previous_stage: Key = Field(description="Where the voided move had led.")
-    stage: Key
     opportunity: EventOpportunity
 
 
-class ActivityRecordedData(Response):
+class ActivityRecordedData(PlacedData):
     """A follow-up, without its content: that is read from the deal's activities."""
 
     model_config = _example(
         activity_id="019a8f0e-6a3b-7e20-9c11-4b5c6d7e8f90",
+        **_PLACE,
         kind="call",
         outcome="interested",
         next_step="Send the quote",
@@ -198,13 +208,11 @@ class ActivityRecordedData(Response):
     opportunity: EventOpportunity
 
 
-class IdleFlagOpenedData(Response):
+class IdleFlagOpenedData(PlacedData):
     """A deal has gone idle: since when, and by which clock."""
 
     model_config = _example(
         **_FLAG,
-        pipeline="sales",
-        stage="quote",
         critical_at="2026-11-23T14:30:00Z",
         clock="stage_age",
         clock_started_at="2026-11-09T14:30:00Z",
@@ -214,8 +222,6 @@ class IdleFlagOpenedData(Response):
     )
 
     flag_id: Id
-    pipeline: Key
-    stage: Key
     severity: FlagSeverity
     idle_since: Instant
     critical_at: Instant | None = Field(
@@ -228,21 +234,17 @@ class IdleFlagOpenedData(Response):
     opportunity: EventOpportunity
 
 
-class IdleFlagEscalatedData(Response):
+class IdleFlagEscalatedData(PlacedData):
     """A flag has stood for so long that it is critical."""
 
     model_config = _example(
         **{**_FLAG, "severity": "critical"},
         previous_severity="warning",
-        pipeline="sales",
-        stage="quote",
         critical_at="2026-11-23T14:30:00Z",
         opportunity=_DEAL,
     )
 
     flag_id: Id
-    pipeline: Key
-    stage: Key
     previous_severity: FlagSeverity
     severity: FlagSeverity
     idle_since: Instant
@@ -250,7 +252,7 @@ class IdleFlagEscalatedData(Response):
     opportunity: EventOpportunity
 
 
-class IdleFlagAcknowledgedData(Response):
+class IdleFlagAcknowledgedData(PlacedData):
     """Somebody has seen to the flag."""
 
     model_config = _example(**_FLAG, actor="mia", opportunity=_DEAL)
@@ -262,7 +264,7 @@ class IdleFlagAcknowledgedData(Response):
     opportunity: EventOpportunity
 
 
-class IdleFlagSnoozedData(Response):
+class IdleFlagSnoozedData(PlacedData):
     """The flag was put aside until an instant."""
 
     model_config = _example(
@@ -286,11 +288,12 @@ class IdleFlagSnoozedData(Response):
     opportunity: EventOpportunity
 
 
-class IdleFlagResolvedData(Response):
+class IdleFlagResolvedData(PlacedData):
     """The deal is not idle any more."""
 
     model_config = _example(
         flag_id=_FLAG["flag_id"],
+        **_PLACE,
         resolved_by="moved",
         opened_at="2026-11-16T14:30:00.412Z",
         open_seconds=66872.5,
