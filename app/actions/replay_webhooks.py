@@ -105,19 +105,21 @@ async def replay_stretch(
     """Send what the endpoint asks for of a stretch of the feed, whether or not it was sent before.
 
     At most `AT_ONCE` events at a time: the answer is given how many deliveries were added and the
-    `after` to go on with, None at the stretch's end. Raises NotFound, EndpointDisabled, Conflict.
+    `after` to go on with, None at the stretch's end. Raises NotFound, EndpointDisabled, Conflict,
+    InvalidCursor.
     """
     workspace = principal.workspace_id
     async with database.read(workspace) as reading:
         endpoint = await webhooks.one(reading, workspace, principal.sight, endpoint_id)
         wanted = endpoint.subscription
         horizon = await events.horizon(reading)
+        begins = await events.begin(reading, stretch.after, horizon)
         if stretch.until is not None:
             horizon = min(horizon, events.behind(stretch.until))
         happened = await events.after(
             reading,
             workspace,
-            stretch.after,
+            begins,
             horizon,
             limit=AT_ONCE,
             sight=endpoint.sight,

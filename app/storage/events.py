@@ -19,6 +19,7 @@ from sqlalchemy import ColumnElement, Select, or_, select, text, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.domain.access import Sight
+from app.domain.errors import InvalidCursor
 from app.storage.engine import Connection
 from app.storage.ids import new_id
 from app.storage.sight import seen
@@ -174,6 +175,19 @@ HORIZON: Final = text(
 )
 
 
+NEXT: Final = text(
+    """
+    SELECT max(epoch) AS epoch,
+           pg_snapshot_xmax(pg_current_snapshot())::text::bigint AS xmax
+    FROM epoch
+    """
+)
+
+TAKEN_BACK: Final = 10_000
+"""Transaction ids that a crash may at most have taken back: they were given in its last moments,
+to transactions that left nothing behind, and positions may tell of them.
+"""
+
 SNAPSHOT: Final = text("SELECT max(epoch) || '.' || pg_current_snapshot() FROM epoch")
 
 
@@ -249,6 +263,23 @@ async def horizon(connection: AsyncConnection) -> Position:
     """
     row = (await connection.execute(HORIZON)).one()
     return row.epoch, row.xmin, 0
+
+
+async def begin(
+    connection: AsyncConnection, position: Position | None, horizon: Position
+) -> Position:
+    """Where a reader begins: at the position that it was given before, else at the horizon.
+
+    What was given may lie behind this horizon: that of another reader was a later one, and an
+    event that is not settled has its position already. It never lies behind the next transaction;
+    who waited there would hear of nothing for good. Raises InvalidCursor.
+    """
+    if position is None or position <= horizon:
+        return horizon if position is None else position
+    row = (await connection.execute(NEXT)).one()
+    if position > (row.epoch, row.xmax + TAKEN_BACK, 0):
+        raise InvalidCursor("The position lies in the future: this feed has never given it.")
+    return position
 
 
 async def nth(

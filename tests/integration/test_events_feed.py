@@ -11,8 +11,9 @@ import pytest
 
 from app.domain.access import Principal, Scope
 from app.storage import events
-from app.storage.engine import Connection, Database
+from app.storage.engine import Connection, Database, Lock
 from app.storage.statement import execute
+from app.storage.webhook_deliveries import append_event
 from tests.conftest import make_workspace
 from tests.factories import keep_pipeline, move, open_deal, sales_pipeline
 from tests.feed import events_so_far
@@ -225,12 +226,35 @@ async def test_only_the_events_of_the_pipeline_asked_for_are_told(
     assert (await client.get("/v1/events?pipeline=nowhere")).status_code == 404
 
 
-@pytest.mark.parametrize("after", ["7", "1-2", "1-2-3-4", "a-b-c", "1-2-3 ", "-1-2-3", "9" * 60])
+NEVER = ["7", "1-2", "1-2-3-4", "a-b-c", "1-2-3 ", "-1-2-3", "9" * 60]
+FUTURE = ["1-999999999999999999-0", "99-1-0"]
+
+
+@pytest.mark.parametrize("after", [*NEVER, *FUTURE])
 async def test_a_position_that_was_never_given_is_no_cursor(
     client: httpx.AsyncClient, after: str
 ) -> None:
     refused = await client.get("/v1/events", params={"after": after})
     assert (refused.status_code, refused.json()["code"]) == (400, "invalid_cursor")
+
+
+async def test_the_place_of_an_event_that_is_not_settled_is_a_place_to_go_on_from(
+    client: httpx.AsyncClient, database: Database, principal: Principal
+) -> None:
+    async def told(connection: Connection) -> tuple[int, int, int]:
+        part = events.append(
+            principal.workspace_id, "test.written", {}, occurred_at=datetime.now(UTC)
+        )
+        return (await append_event(connection, part))[1]
+
+    async def older(connection: Connection) -> None:
+        await connection.execute("SELECT pg_current_xact_id()")
+        position = events.written(await database.write(principal.workspace_id, told))
+        page = await client.get("/v1/events", params={"after": position})
+        assert (page.status_code, page.json()["items"]) == (200, [])
+        assert page.json()["next"] == position  # and not the horizon, which lies before it
+
+    await database.write(principal.workspace_id, older, lock=Lock.NONE)
 
 
 @pytest.mark.parametrize(

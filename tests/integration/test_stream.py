@@ -318,7 +318,7 @@ async def test_imported_history_is_left_out_unless_it_is_asked_for(
         assert await numbers(present, 1) == [2]
 
 
-@pytest.mark.parametrize("last", ["7", "1-2", "a-b-c", "", "9" * 60])
+@pytest.mark.parametrize("last", ["7", "1-2", "a-b-c", "", "9" * 60, "1-999999999999999999-0"])
 async def test_a_place_that_was_never_given_is_refused_before_the_stream_begins(
     caller: httpx.AsyncClient, last: str
 ) -> None:

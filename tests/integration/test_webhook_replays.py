@@ -136,8 +136,9 @@ async def test_a_stretch_of_the_feed_is_replayed_in_pieces_to_its_last_event(
     assert sum(counts) == 5
     found = await deliveries(client, made)
     assert [each["event_id"] for each in found[::-1]] == [each["id"] for each in feed[1:6]]
-    nonsense = await client.post(path, json={"after": "now"})
-    assert (nonsense.status_code, nonsense.json()["code"]) == (400, "invalid_cursor")
+    for never in ("now", "1-999999999999999999-0"):
+        nonsense = await client.post(path, json={"after": never})
+        assert (nonsense.status_code, nonsense.json()["code"]) == (400, "invalid_cursor")
 
 
 async def test_what_a_stretch_sends_again_says_what_it_repeats_and_what_waits_is_not_doubled(

@@ -50,10 +50,11 @@ async def list_events(
         horizon = await events.horizon(connection)
         if query.after == "now":
             return _page([], horizon)
+        begins = await events.begin(connection, position or events.START, horizon)
         happened = await events.after(
             connection,
             workspace,
-            position or events.START,
+            begins,
             horizon,
             limit=query.limit,
             sight=principal.sight,
@@ -62,7 +63,7 @@ async def list_events(
         )
     # A page that is not full: all that is settled was looked at, also what the filters left out.
     is_full = len(happened) == query.limit
-    return _page(happened, happened[-1].position if is_full else max(position or horizon, horizon))
+    return _page(happened, happened[-1].position if is_full else max(begins, horizon))
 
 
 @router.get(
@@ -101,8 +102,7 @@ async def stream_events(
     position = _begins(query.after, last_event_id)
     async with database.read(workspace) as connection:
         pipeline_id = await _pipeline_id(connection, workspace, query.pipeline)
-        if position is None:
-            position = await events.horizon(connection)
+        begins = await events.begin(connection, position, await events.horizon(connection))
     wanted = Wanted(
         workspace=workspace,
         types=tuple(query.types),
@@ -111,7 +111,7 @@ async def stream_events(
         historical=query.historical,
         sight=principal.sight,
     )
-    return EventStream(broadcast, Follower(wanted, position))
+    return EventStream(broadcast, Follower(wanted, begins))
 
 
 def _begins(after: str | None, last_event_id: str | None) -> events.Position | None:
