@@ -133,7 +133,7 @@ def _run_workers(
         partial(_application, settings, os.getpid()),
         factory=True,
         loop="uvloop",
-        http="httptools",
+        http="app.http.connection:Connection",
         ws="none",
         lifespan="on",
         log_config=logs.log_config(settings.log_level),

@@ -18,6 +18,7 @@ from fastapi import FastAPI
 
 from app.domain.api_key import ApiKey
 from app.http.broadcast import Broadcast
+from app.http.connection import Connection
 from app.main import create_app, leave
 from app.settings import Settings
 
@@ -52,7 +53,7 @@ async def serving(url: str, **settings: Any) -> AsyncIterator[Serving]:
     asked = {"idle_scan_interval": timedelta(hours=1), **settings}
     app = create_app(Settings(database_url=url, **asked))
     listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
-    config = uvicorn.Config(app, http="httptools", ws="none", log_config=None, access_log=False)
+    config = uvicorn.Config(app, http=Connection, ws="none", log_config=None, access_log=False)
     server = _Server(config)
     running = asyncio.create_task(server.serve([listener]))
     async with asyncio.timeout(20):

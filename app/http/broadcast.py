@@ -8,8 +8,9 @@ moment while something is committed but not settled.
 read for alone, page by page when its socket takes more, until it has caught up. So a slow reader
 costs a full hand at most, holds nobody up and loses nothing: its own position is the only memory.
 
-A stream ends after its lifetime, as its key was looked at when it began, and when the service
-leaves; whoever comes back with the last `id` goes on from there.
+A stream ends after its lifetime, as its key was looked at when it began, when its client takes
+nothing for long, and when the service leaves; whoever comes back with the last `id` goes on from
+there.
 """
 
 import asyncio
@@ -18,16 +19,19 @@ from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from math import inf
 from time import perf_counter
 from typing import Final
 from uuid import UUID
 
 import structlog
 from fastapi.sse import EventSourceResponse, format_sse_event
-from starlette.types import Receive, Scope, Send
+from starlette.requests import ClientDisconnect
+from starlette.types import Message, Receive, Scope, Send
 
 from app.domain.access import WHOLE, Sight
 from app.domain.errors import DatabaseUnavailable
+from app.http.connection import BREAK_OFF
 from app.http.guard import Place
 from app.storage import events
 from app.storage.engine import Database
@@ -49,6 +53,10 @@ LATER: Final = 0.1
 """Seconds until what is not settled is looked at again: at first, and at the most."""
 AWAY: Final = 0.5
 """Seconds until a database that is away is asked again."""
+TAKEN_WITHIN: Final = 30.0
+"""Seconds in which a client takes what it is sent, or is broken off."""
+PARTING: Final = 1.0
+"""Seconds that it has for that when the stream is to end."""
 RETRY: Final = 1000
 """Milliseconds that a client is to wait before it comes back."""
 
@@ -84,6 +92,8 @@ class Follower:
         self.gap_ends: Position | None = None
         """Where what is handed begins; between here and there the stream reads for itself."""
         self.is_live = False
+        self.until = inf
+        """When the stream ends, by the loop's clock."""
         self._hand: deque[tuple[Position, bytes]] = deque()
         self._news = asyncio.Event()
 
@@ -149,6 +159,7 @@ class Broadcast:
         self._followed = asyncio.Event()
         self._wake: Wake | None = None
         self._leaving = False
+        self._sending: set[asyncio.Timeout] = set()
 
     @property
     def is_leaving(self) -> bool:
@@ -176,6 +187,22 @@ class Broadcast:
         self._leaving = True
         for follower in self.streams:
             follower.rouse()
+        parted = asyncio.get_running_loop().time() + PARTING
+        for sending in self._sending:
+            if not sending.expired():
+                sending.reschedule(min(sending.when() or parted, parted))
+
+    @asynccontextmanager
+    async def sending(self, follower: Follower) -> AsyncIterator[None]:
+        """Send the follower something meanwhile; raises TimeoutError where it is not taken."""
+        now = asyncio.get_running_loop().time()
+        ends = now if self._leaving else max(follower.until, now)
+        async with asyncio.timeout_at(min(now + TAKEN_WITHIN, ends + PARTING)) as sending:
+            self._sending.add(sending)
+            try:
+                yield
+            finally:
+                self._sending.discard(sending)
 
     async def stream(self, follower: Follower) -> AsyncGenerator[bytes, None]:
         """The stream as it is sent. Its first message is the position alone: a place to come back
@@ -183,7 +210,8 @@ class Broadcast:
         """
         now = asyncio.get_running_loop().time
         # All that were opened after a restart would come back at once.
-        until = now() + self._lifetime * random.uniform(0.9, 1)  # noqa: S311 -- jitter
+        lifetime = self._lifetime * random.uniform(0.9, 1)  # noqa: S311 -- jitter
+        until = follower.until = now() + lifetime
         told = follower.position
         self.streams.add(follower)
         try:
@@ -319,9 +347,14 @@ class Broadcast:
 
 
 class EventStream(EventSourceResponse):
-    """The answer that a stream is; however it ends, its follower is parted with at once."""
+    """The answer that a stream is; however it ends, its follower is parted with at once.
+
+    A client that takes nothing more is broken off; when the service leaves, also one that has not
+    taken the last of it.
+    """
 
     def __init__(self, broadcast: Broadcast, follower: Follower) -> None:
+        self._broadcast, self._follower = broadcast, follower
         self._frames = broadcast.stream(follower)
         super().__init__(
             self._frames, headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
@@ -331,8 +364,25 @@ class EventStream(EventSourceResponse):
         place: Place = scope["state"]["place"]
         place.begin_stream()  # before the answer begins: a refusal is a problem still
         scope["state"]["streams_since"] = perf_counter()  # for the log and the figures
+        break_off = scope.get("extensions", {}).get(BREAK_OFF, _nothing)
+
+        async def sent(message: Message) -> None:
+            try:
+                async with self._broadcast.sending(self._follower):
+                    await send(message)
+            except TimeoutError:
+                break_off()
+                raise ClientDisconnect from None
+
         async with aclosing(self._frames):
-            await super().__call__(scope, receive, send)
+            with suppress(ClientDisconnect):
+                await super().__call__(scope, receive, sent)
+        if self._broadcast.is_leaving:
+            asyncio.get_running_loop().call_later(PARTING, break_off)
+
+
+def _nothing() -> None:
+    """Break nothing off: the server has no way to."""
 
 
 def _frame(event: Event) -> bytes:

@@ -4,6 +4,7 @@ import asyncio
 import random
 import socket
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, get_args
@@ -14,6 +15,7 @@ import pytest
 
 from app.domain.access import WHOLE, Principal, Scope
 from app.domain.api_key import ApiKey
+from app.http import broadcast
 from app.http.broadcast import MOST_HANDED
 from app.http.schemas.events import EventName
 from app.main import leave
@@ -404,7 +406,7 @@ async def test_a_stream_ends_after_its_lifetime_and_is_gone_on_with(
 ) -> None:
     workspace = identity[0].workspace_id
     async with (
-        serving(login_url, stream_lifetime=timedelta(seconds=1)) as service,
+        serving(login_url, stream_lifetime=timedelta(seconds=3)) as service,
         service.client(identity[1]) as client,
     ):
         async with stream(client) as following:
@@ -421,7 +423,59 @@ async def test_a_stream_ends_after_its_lifetime_and_is_gone_on_with(
         for line in figures.splitlines()
         if line.startswith('sluice_http_request_seconds_sum{method="GET",route="/v1/events/stream"')
     )
-    assert float(answered.split()[-1]) < 2  # how long they took to begin: they lasted a second each
+    assert (
+        float(answered.split()[-1]) < 2
+    )  # how long they took to begin: they lasted three seconds each
+
+
+@asynccontextmanager
+async def stuck(served: Serving, key: ApiKey) -> AsyncIterator[socket.socket]:
+    """A client that has begun a stream of what it was told and takes nothing of it any more."""
+    host, port = served.url.removeprefix("http://").split(":")
+    deaf = socket.socket()
+    deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+    deaf.setblocking(False)  # noqa: FBT003 - its only name
+    loop = asyncio.get_running_loop()
+    await loop.sock_connect(deaf, (host, int(port)))
+    asked = "GET /v1/events/stream?after=0-0-0 HTTP/1.1"
+    request = f"{asked}\r\nHost: x\r\nAuthorization: Bearer {key}\r\n\r\n"
+    await loop.sock_sendall(deaf, request.encode())
+    try:
+        async with asyncio.timeout(20):
+            while all(each.position == events.START for each in served.broadcast.streams):  # noqa: ASYNC110 - nothing tells of it
+                await asyncio.sleep(0.01)
+        yield deaf
+    finally:
+        deaf.close()
+
+
+@pytest.mark.parametrize("why", ["patience", "lifetime", "leaving"])
+async def test_who_takes_nothing_more_is_broken_off(
+    login_url: str,
+    database: Database,
+    identity: tuple[Principal, ApiKey],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    why: str,
+) -> None:
+    monkeypatch.setattr(broadcast, "PARTING", 0.1)
+    if why == "patience":
+        monkeypatch.setattr(broadcast, "TAKEN_WITHIN", 0.1)
+    for first in range(0, 1_000, 100):  # more than the sockets between them hold
+        await tell(database, identity[0].workspace_id, *range(first, first + 100), size=10_000)
+    lifetime = timedelta(seconds=1 if why == "lifetime" else 3600)
+    async with (
+        serving(login_url, stream_lifetime=lifetime) as service,
+        stuck(service, identity[1]) as deaf,
+    ):
+        if why == "leaving":
+            leave(service.app)
+        await closed(service)
+        async with asyncio.timeout(10):
+            with suppress(ConnectionResetError):
+                while await asyncio.get_running_loop().sock_recv(deaf, 1 << 20):
+                    pass  # what the system still held of it, and then the end
+    assert [record for record in caplog.records if record.levelname == "ERROR"] == []
 
 
 async def test_who_leaves_ends_its_streams_and_begins_no_others(
