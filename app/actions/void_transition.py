@@ -157,25 +157,35 @@ async def _remade(
         holds = replace(after.holds, snoozed_until=episode.snoozed_until)
         after = opportunity.clocked(replace(remade, holds=holds), pipeline, now)
         after = replace(after, flag_id=episode.flag_id, escalated_at=episode.escalated_at)
+        tell = asleep_again
     elif after.idle.goes_idle_at is not None and after.idle.goes_idle_at <= now:
         after = replace(
             after, flag_id=episode.flag_id, flagged_at=now, escalated_at=episode.escalated_at
         )
+        tell = open_again
     else:
         return after, parts
     stage = pipeline.by_slot[after.position.slot]
     episode = replace(episode, slot=stage.slot, clock=stage.idle.clock)
-    return after, [*parts, *reopening(workspace, after, episode, pipeline, now)]
+    told = tell(workspace, after, episode, pipeline, now)
+    return after, [*parts, idle_flags.reopen(workspace, episode, now), told]
 
 
-def reopening(
+def open_again(
     workspace: UUID, deal: Opportunity, flag: IdleFlag, pipeline: Pipeline, now: datetime
-) -> list[Part]:
-    """The parts by which a flag that a move had resolved is open again."""
-    return [
-        idle_flags.reopen(workspace, flag, now),
-        announcements.flag_opened(workspace, deal, flag, pipeline, now, reopened=True),
-    ]
+) -> Part:
+    """Tells that a flag that a move had resolved is open again."""
+    return announcements.flag_opened(workspace, deal, flag, pipeline, now, reopened=True)
+
+
+def asleep_again(
+    workspace: UUID, deal: Opportunity, flag: IdleFlag, pipeline: Pipeline, now: datetime
+) -> Part:
+    """Tells that it is put aside again, and until when: who was told that it is resolved had
+    forgotten that. It is open when it comes back.
+    """
+    forgotten = replace(flag, snoozed_until=None)
+    return announcements.flag_snoozed(workspace, deal, flag, pipeline, now, before=forgotten)
 
 
 async def _take_back(connection: Connection, principal: Principal, entry: LogEntry) -> str | None:

@@ -84,7 +84,7 @@ async def test_a_snoozed_flag_comes_back_as_the_same_flag(
 
 
 async def test_a_move_ends_a_snooze_and_voiding_it_restores_the_snooze(
-    client: httpx.AsyncClient, sales: None
+    client: httpx.AsyncClient, database: Database, sales: None
 ) -> None:
     deal = await open_deal(client, opened_at=ago(days=10))
     await scan(client)
@@ -103,6 +103,19 @@ async def test_a_move_ends_a_snooze_and_voiding_it_restores_the_snooze(
     assert back["snoozed"]["until"] == until
     idle = (await client.get(f"/v1/opportunities/{deal['id']}")).json()["idle"]
     assert (idle["goes_idle_at"], idle["flag_id"]) == (until, flag["id"])
+    of_flag = [
+        (type_, said)
+        for type_, said in await told(
+            database,
+            client,
+            *("idle_flag.opened", "idle_flag.snoozed", "idle_flag.resolved"),
+        )
+        if said["flag_id"] == flag["id"]
+    ]
+    types = [type_.removeprefix("idle_flag.") for type_, _ in of_flag]
+    assert types == ["opened", "snoozed", "resolved", "snoozed"]  # it sleeps: it is not opened
+    _, again = of_flag[-1]
+    assert (again["previous_until"], again["until"][:19]) == (None, until[:19])
 
 
 @pytest.mark.parametrize(
