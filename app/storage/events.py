@@ -183,9 +183,9 @@ NEXT: Final = text(
     """
 )
 
-TAKEN_BACK: Final = 10_000
-"""Transaction ids that a crash may at most have taken back: they were given in its last moments,
-to transactions that left nothing behind, and positions may tell of them.
+AHEAD: Final = 100_000
+"""Transactions by which a position may lie ahead of who is asked for it: a replica lags, and a crash
+takes back the ids that were given in its last moments to what has left nothing behind.
 """
 
 SNAPSHOT: Final = text("SELECT max(epoch) || '.' || pg_current_snapshot() FROM epoch")
@@ -277,7 +277,7 @@ async def begin(
     if position is None or position <= horizon:
         return horizon if position is None else position
     row = (await connection.execute(NEXT)).one()
-    if position > (row.epoch, row.xmax + TAKEN_BACK, 0):
+    if position > (row.epoch, row.xmax + AHEAD, 0):
         raise InvalidCursor("The position lies in the future: this feed has never given it.")
     return position
 
