@@ -79,7 +79,7 @@ async def record_activity(
             actor=principal.subject,
         )
         after, resolution = opportunity.followed_up(
-            deal, pipeline, done.kind, occurred_at, now, _planned(done, occurred_at)
+            deal, pipeline, done.kind, occurred_at, now, next_step_of(done, occurred_at)
         )
         resets = after.idle.clock_started_at != deal.idle.clock_started_at
         answered = answer(activity)
@@ -100,8 +100,8 @@ async def record_activity(
     return await decide(database, workspace, request, work)
 
 
-def _planned(done: FollowUp, occurred_at: datetime) -> NextStep | None:
-    """The next step that was agreed. Raises TimeOutOfRange where it is to be done before."""
+def next_step_of(done: FollowUp | Activity, occurred_at: datetime) -> NextStep | None:
+    """The next step that was agreed there. Raises TimeOutOfRange where it is to be done before."""
     if done.next_step_at is None:
         return None
     if done.next_step_at <= occurred_at:

@@ -13,6 +13,7 @@ from app.actions import announcements, audit_entries
 from app.actions.deciding import decide
 from app.actions.erase_opportunity import erase
 from app.actions.move_opportunity import Moved, resolving
+from app.actions.record_activity import next_step_of
 from app.domain import journey, opportunity
 from app.domain.access import WHOLE, Principal
 from app.domain.errors import (
@@ -25,7 +26,7 @@ from app.domain.errors import (
 )
 from app.domain.idle_flag import IdleFlag
 from app.domain.idleness import Resolution
-from app.domain.journey import TransitionKind
+from app.domain.journey import Status, TransitionKind
 from app.domain.opportunity import Opportunity
 from app.domain.pipeline import Pipeline
 from app.storage import activities, idempotency, idle_flags, opportunities, pipelines, transitions
@@ -75,7 +76,7 @@ async def void_transition(
             external_id = await _take_back(connection, principal, entry)
             deal = replace(found.deal, external_id=external_id, continued_as=None)
             found = replace(found, deal=deal)
-        after, parts = await _remade(connection, workspace, found, pipeline, log[:-1])
+        after, parts = await _remade(connection, workspace, found, pipeline, log)
         voided = replace(
             entry, voided_at=found.now, voided_by=principal.subject, void_reason=reason
         )
@@ -125,18 +126,22 @@ async def _remade(
     workspace: UUID,
     found: Reading,
     pipeline: Pipeline,
-    standing: list[LogEntry],
+    log: list[LogEntry],
 ) -> tuple[Opportunity, list[Part]]:
-    """The deal as the standing log makes it, and the parts that set its flags right.
+    """The deal as the log makes it without its last entry, and the parts that set its flags right.
 
     The seq goes on counting from the voided row: numbers are never used again.
     """
     before, now = found.deal, found.now
-    moves = [entry.transition for entry in standing]
+    moves = [entry.transition for entry in log[:-1]]
     position = replace(journey.position(pipeline, moves), seq=before.position.seq)
     kinds = pipeline.by_slot[position.slot].idle.qualifying
     last = await activities.last_of(connection, workspace, before.opportunity_id, kinds)
     before = replace(before, last_activity_at=last)
+    if before.position.status is not Status.OPEN:  # what was agreed meanwhile has planned nothing
+        there = replace(before, position=position)
+        there = await _planned(connection, workspace, there, pipeline, log[-1])
+        before = replace(before, holds=there.holds)
     closing = next(move for move in reversed(moves) if not journey.is_link(move))
     remade = opportunity.recalled(replace(before, position=position), closing)
     after = opportunity.clocked(
@@ -169,6 +174,23 @@ async def _remade(
     episode = replace(episode, slot=stage.slot, clock=stage.idle.clock)
     told = tell(workspace, after, episode, pipeline, now)
     return after, [*parts, idle_flags.reopen(workspace, episode, now), told]
+
+
+async def _planned(
+    connection: Connection,
+    workspace: UUID,
+    deal: Opportunity,
+    pipeline: Pipeline,
+    closing: LogEntry,
+) -> Opportunity:
+    """The deal with the next step that was agreed since its close, as if there had been none."""
+    for done in await activities.recorded_since(
+        connection, workspace, deal.opportunity_id, closing.recorded_at
+    ):
+        step = next_step_of(done, done.occurred_at)
+        step = opportunity.agreed(deal, pipeline, done.kind, done.occurred_at, step)
+        deal = replace(deal, holds=replace(deal.holds, next_step=step))
+    return deal
 
 
 def open_again(

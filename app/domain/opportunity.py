@@ -233,11 +233,9 @@ def followed_up(
     """
     if deal.position.status is not Status.OPEN:
         return deal, None
+    known = deal.last_activity_at
+    planned = agreed(deal, pipeline, kind, occurred_at, next_step)
     qualifies = kind in pipeline.by_slot[deal.position.slot].idle.qualifying
-    known, planned = deal.last_activity_at, deal.holds.next_step
-    settled_at = (known, None if planned is None else planned.planned_at)
-    if all(at is None or occurred_at >= at for at in settled_at):  # else it was settled since
-        planned = next_step or (None if qualifies else planned)
     if qualifies and (known is None or occurred_at > known):
         known = occurred_at
     if (known, planned) == (deal.last_activity_at, deal.holds.next_step):
@@ -248,6 +246,22 @@ def followed_up(
         return settled(after, pipeline, now)
     free = unflagged(replace(deal, last_activity_at=known, holds=holds))
     return clocked(free, pipeline, now), None if deal.flag_id is None else Resolution.ACTIVITY
+
+
+def agreed(
+    deal: Opportunity,
+    pipeline: Pipeline,
+    kind: str,
+    occurred_at: datetime,
+    next_step: NextStep | None,
+) -> NextStep | None:
+    """What is planned after an activity: see `followed_up`."""
+    planned = deal.holds.next_step
+    settled_at = (deal.last_activity_at, None if planned is None else planned.planned_at)
+    if any(at is not None and occurred_at < at for at in settled_at):
+        return planned  # it was settled since
+    qualifies = kind in pipeline.by_slot[deal.position.slot].idle.qualifying
+    return next_step or (None if qualifies else planned)
 
 
 def unflagged(deal: Opportunity) -> Opportunity:

@@ -32,6 +32,12 @@ SELECT kind, max(occurred_at) AS last_at FROM activity
 WHERE workspace_id = $1 AND opportunity_id = $2 GROUP BY kind
 """
 
+RECORDED_SINCE: Final = """
+SELECT * FROM activity
+WHERE workspace_id = $1 AND opportunity_id = $2 AND recorded_at >= $3
+ORDER BY recorded_at, activity_id
+"""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Activity:
@@ -90,6 +96,14 @@ async def last_of(
     """When the deal's last activity of these kinds occurred; None: there is none."""
     found: datetime | None = await connection.fetchval(LAST, workspace, opportunity_id, kinds)
     return found
+
+
+async def recorded_since(
+    connection: Connection, workspace: UUID, opportunity_id: UUID, since: datetime
+) -> list[Activity]:
+    """The deal's activities that were recorded then and later, in the order of their recording."""
+    rows = await connection.fetch(RECORDED_SINCE, workspace, opportunity_id, since)
+    return [Activity(**{name: row[name] for name in Activity.__dataclass_fields__}) for row in rows]
 
 
 async def one(

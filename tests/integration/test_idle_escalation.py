@@ -184,6 +184,31 @@ async def test_a_planned_next_step_holds_the_flag_back_but_not_for_ever(
     assert (await only_flag(client))["clock_started_at"] == ago(days=8)
 
 
+async def test_what_was_agreed_while_a_deal_was_closed_is_planned_when_its_close_is_undone(
+    client: httpx.AsyncClient, sales: None
+) -> None:
+    deal = await open_deal(client, opened_at=ago(days=6))
+    one = f"/v1/opportunities/{deal['id']}"
+    lost = await move(client, deal["id"], "lost", loss_reason="price")
+    for said in (
+        {"kind": "call", "next_step": "Meet their board", "next_step_at": ago(days=-2)},
+        {"kind": "call", "occurred_at": ago(days=1), "next_step_at": ago(days=-9)},  # before it
+        {"kind": "note"},
+    ):
+        assert (await client.post(f"{one}/activities", json=said)).is_success
+    assert (await client.get(one)).json()["idle"]["next_step"] is None
+    void = f"/v1/transitions/{lost['transition']['id']}/void"
+    assert (await client.post(void, json={"reason": "A slip."})).is_success
+    planned = (await client.get(one)).json()["idle"]["next_step"]
+    assert planned["what"] == "Meet their board"
+    assert (await client.post(f"{one}/activities", json={"kind": "call"})).is_success
+    assert (await client.get(one)).json()["idle"]["next_step"] is None
+    lost = await move(client, deal["id"], "lost", loss_reason="price")
+    void = f"/v1/transitions/{lost['transition']['id']}/void"
+    assert (await client.post(void, json={"reason": "A slip."})).is_success
+    assert (await client.get(one)).json()["idle"]["next_step"] is None  # that is done
+
+
 async def test_a_next_step_comes_after_what_was_done(
     client: httpx.AsyncClient, sales: None
 ) -> None:
