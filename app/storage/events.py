@@ -184,8 +184,8 @@ NEXT: Final = text(
 )
 
 AHEAD: Final = 100_000
-"""Transactions by which a position may lie ahead of who is asked for it: a replica lags, and a crash
-takes back the ids that were given in its last moments to what has left nothing behind.
+"""Transactions by which a position may lie ahead of who is asked for it: a replica lags, and a
+crash takes back the ids that were given in its last moments to what has left nothing behind.
 """
 
 SNAPSHOT: Final = text("SELECT max(epoch) || '.' || pg_current_snapshot() FROM epoch")

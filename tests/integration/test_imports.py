@@ -123,6 +123,28 @@ def counted(job: Any) -> dict[str, int]:
     return {name: number for name, number in job["counts"].items() if number}
 
 
+async def test_a_mapping_may_be_sent_as_a_file_as_the_documentation_does(
+    client: httpx.AsyncClient, database: Database, pipeline: Pipeline
+) -> None:
+    documented = Path(__file__).parents[2] / "docs" / "import.md"
+    assert "-F mapping=@mapping.json -F file=@deals.csv" in documented.read_text()
+
+    async def sent(mapping: bytes) -> httpx.Response:
+        return await client.post(
+            "/v1/pipelines/sales/imports",
+            files={
+                "mapping": ("mapping.json", mapping, "application/json"),
+                "file": ("deals.csv", HEAD + TALE, "text/csv"),
+            },
+        )
+
+    job = await done(client, database, await sent(json.dumps(LONG).encode()))
+    assert (job["state"], job["counts"]["rejected"]) == ("completed", 0)
+    for nonsense in (b"", b"\xff\xfe", b"{", b"[" * (1 << 21)):
+        refused = await sent(nonsense)
+        assert (refused.status_code, refused.json()["code"]) == (400, "malformed")
+
+
 async def test_an_import_opens_deals_in_the_past_and_moves_them(
     client: httpx.AsyncClient, database: Database, pipeline: Pipeline
 ) -> None:

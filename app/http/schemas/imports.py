@@ -1,9 +1,10 @@
 """Imports, as callers ask for them and watch them."""
 
-from typing import Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 from fastapi import UploadFile
-from pydantic import BaseModel, ConfigDict, Field, Json
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, Json
+from starlette.datastructures import UploadFile as SentFile
 
 from app.actions.import_mapping import ImportMapping
 from app.http.schemas.common import Id, Instant, Key, Page, Query, Rate, Response
@@ -11,6 +12,8 @@ from app.http.schemas.transitions import PageQuery
 from app.storage import imports
 from app.storage.imports import ImportJob, Remark
 
+_LONGEST_MAPPING: Final = 1 << 20
+"""Bytes of one that is sent as a file; as a text the form itself allows no more."""
 _COUNTS: Final[dict[str, Any]] = {
     "records": 15214,
     "rejected": 0,
@@ -51,6 +54,14 @@ _REMARK: Final[dict[str, Any]] = {
 }
 
 
+def _text(sent: Any) -> Any:
+    """What a part of the form says, also where it was sent as a file (`-F mapping=@mapping.json`).
+
+    The rest of what is far too long is left unread, and is then no JSON.
+    """
+    return sent.file.read(_LONGEST_MAPPING) if isinstance(sent, SentFile) else sent
+
+
 class ImportForm(BaseModel):
     """A file of history, and what it means."""
 
@@ -67,8 +78,8 @@ class ImportForm(BaseModel):
         },
     )
 
-    mapping: Json[ImportMapping] = Field(
-        description="Which column is what, and what its values mean: JSON."
+    mapping: Annotated[Json[ImportMapping], BeforeValidator(_text)] = Field(
+        description="Which column is what, and what its values mean: JSON, as a text or as a file."
     )
     file: UploadFile = Field(description="CSV or NDJSON in UTF-8, at most 256 MiB.")
 
