@@ -138,6 +138,11 @@ def warnings(pipeline: Pipeline) -> Iterator[Breach]:
             "many_open_stages" if many else "few_open_stages",
             f"{count} open stages; five to seven serve most sales processes best.",
         )
+    in_use = [stage for stage in pipeline.stages if stage.archived_at is None]
+    for number, stage in enumerate(in_use):
+        if stage.idle.opens_critical:
+            detail = "No longer than the deal is let sit: its flag is critical as it opens."
+            yield Breach(f"/stages/{number}/critical_after", "critical_at_once", detail)
     if pipeline.flow is Flow.GRAPH:
         yield from _warnings_of_graph(pipeline)
 

@@ -110,6 +110,20 @@ class IdleRule:
         threshold = self.threshold(priority)
         return None if threshold is None else self.critical_after or threshold.doubled()
 
+    @property
+    def opens_critical(self) -> bool:
+        """Whether a flag of some deal is critical as it opens, by what the rule says.
+
+        Days and clock seconds of a calendar are not measured against each other.
+        """
+        critical = self.critical_after
+        return critical is not None and any(
+            critical.length <= after.length
+            and (self.calendar is None or bool(critical.seconds) == bool(after.seconds))
+            for after in (self.after, *self.after_by_priority.values())
+            if after is not None
+        )
+
     def treats_alike(self, other: "IdleRule", priority: str | None) -> bool:
         """Whether a deal of this priority goes idle by the one when it does by the other."""
         return (

@@ -207,6 +207,32 @@ def test_few_or_many_open_stages_are_warned_of(count: int, codes: list[str]) -> 
     assert [each.code for each in warnings(made(*(f"s{n}" for n in range(count))))] == codes
 
 
+@pytest.mark.parametrize(
+    ("rule", "warned"),
+    [
+        ({"after": Period(days=7), "critical_after": Period(days=3)}, True),
+        ({"after": Period(days=7), "critical_after": Period(weeks=1)}, True),
+        ({"after": Period(days=7), "critical_after": Period(days=8)}, False),
+        ({"after": Period(days=7)}, False),
+        ({"critical_after": Period(days=7)}, False),
+        (
+            {
+                "after": Period(days=7),
+                "after_by_priority": {"high": None, "low": Period(days=30)},
+                "critical_after": Period(days=14),
+            },
+            True,
+        ),
+    ],
+)
+def test_a_flag_that_would_be_critical_as_it_opens_is_warned_of(
+    rule: dict[str, Any], warned: bool
+) -> None:
+    quick = stage("s1", idle=IdleRule(**rule))
+    found = [(each.pointer, each.code) for each in warnings(made("s0", quick, "s2"))]
+    assert found == [("/stages/1/critical_after", "critical_at_once")] * warned
+
+
 def test_archived_stages_do_not_count_as_many() -> None:
     many = made(*(f"s{n}" for n in range(10)))
     assert [each.code for each in warnings(many)] == ["many_open_stages"]
