@@ -25,6 +25,7 @@ _MOST: Final = ("exclusiveMaximum", "maximum", "maxItems", "maxLength", "maxProp
 _EXACT: Final = ("format", "multipleOf", "pattern", "uniqueItems", "readOnly")
 # What programs read by: a change of it is one of the type.
 _READ_BY: Final = ("format", "contentEncoding", "contentMediaType")
+_UNIONS: Final = frozenset({"anyOf", "oneOf"})
 _INNER: Final = ("items", "contentSchema", "propertyNames")
 WORDS: Final = ("$comment", "deprecated", "description", "example", "examples", "title")
 _LOOKED_AT: Final = frozenset(
@@ -72,6 +73,9 @@ def compared(old: Schema, new: Schema, place: str, ways: Ways) -> Iterator[Break
         new.get("discriminator", {}).get("propertyName")
     ):
         yield Breakage(place, "another field says which kind it is")
+    if _UNIONS & set(old) and _UNIONS & set(new):  # what is said beside the alternatives
+        beside = ({k: v for k, v in each.items() if k not in _UNIONS} for each in (old, new))
+        yield from _same_kind(*beside, place, ways)
     for kind, schema in before.items():
         if kind in after and "$ref" not in schema:
             yield from _same_kind(schema, after[kind], place, ways)

@@ -33,9 +33,18 @@ def document() -> dict[str, Any]:
 
 
 def undeclared(found: list[Breakage], changes: str) -> list[str]:
-    """What breaks and is not named; each as the line that would declare it."""
-    named = {place for names in DECLARED.findall(changes) for place in re.findall("`(.+?)`", names)}
-    return [str(each) for each in found if each.place not in named]
+    """What breaks and is not named; each as the line that would declare it.
+
+    A name that ends in `*` declares every place that begins so.
+    """
+    named = [place for names in DECLARED.findall(changes) for place in re.findall("`(.+?)`", names)]
+    exact = set(named)
+    begun = tuple(place[:-1] for place in named if place.endswith("*"))
+    return [
+        str(each)
+        for each in found
+        if each.place not in exact and not (begun and each.place.startswith(begun))
+    ]
 
 
 def unreleased(changelog: str) -> str:
@@ -96,6 +105,7 @@ def test_a_declaration_names_places_and_says_what_has_changed() -> None:
     assert undeclared(found, "") == lines
     assert undeclared(found, "\n".join(lines)) == []
     assert undeclared(found, "- **Breaking** `GET /v1/me`, `Deal.name`: both are gone.") == []
+    assert undeclared(found, "- **Breaking** `GET /v1/*`: gone.") == lines[1:]
     assert undeclared(found, "- **Breaking** `Deal`: all of it.") == lines
     assert undeclared(found, "- **Breaking** `GET /v1/me`:\n- `Deal.name`: gone.") == lines
     log = "# Changelog\n\n## [Unreleased]\n\nnew\n\n## [0.1.0] - 2026-03-01\n\nold\n"

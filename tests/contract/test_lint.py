@@ -87,6 +87,7 @@ def test_each_rule_of_our_own_finds_what_it_is_for(tmp_path: Path) -> None:
     body = {"content": {"application/json": {"schema": described}}}
     parameter = {"name": "dealId", "in": "query", "schema": {"type": "string"}}
     operation = {"operationId": "make_deal", "tags": [], "responses": answer}
+    properties = {"closedAt": {"anyOf": [{"format": "date"}, {"format": "date-time"}]}}
     breaking = {
         "openapi": "3.1.0",
         "info": {"title": "Breaks every rule", "version": "1"},
@@ -98,7 +99,7 @@ def test_each_rule_of_our_own_finds_what_it_is_for(tmp_path: Path) -> None:
         },
         "components": {
             "schemas": {
-                "bad_deal": {"type": "object", "properties": {"closedAt": {}}, "examples": []},
+                "bad_deal": {"type": "object", "properties": properties, "examples": []},
                 "DealPage": {**described, "properties": {"deals": {}}},
             }
         },

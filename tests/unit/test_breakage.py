@@ -148,6 +148,7 @@ BREAKING: list[tuple[str, Change, str]] = [
     ("sent null refused", lambda d: field(sent(d), "owner", anyOf=[WORD]), "DealCreate.owner"),
     ("sent value gone", lambda d: field(sent(d), "kind", enum=["a"]), "DealCreate.kind"),
     ("sent list closed", lambda d: field(sent(d), "name", enum=["a"]), "DealCreate.name"),
+    ("beside sent kinds", lambda d: field(sent(d), "owner", maxLength=9), "DealCreate.owner"),
     ("sent type", lambda d: field(sent(d), "name", type="integer"), "DealCreate.name"),
     ("sent length", lambda d: field(sent(d), "name", maxLength=9), "DealCreate.name"),
     ("sent least", lambda d: field(sent(d), "name", minLength=1), "DealCreate.name"),

@@ -19,7 +19,7 @@ from app.domain.measures.ranking import Ranking
 from app.domain.measures.selection import Attribution, Selection
 from app.domain.pipeline import MAX_STAGES, IdleRule, Pipeline, Stage
 from app.http.schemas.common import Duration, Instant, Key, Rate, Request, Response, Update
-from app.http.schemas.metric_queries import Edge, instant_of, present_minute
+from app.http.schemas.metric_queries import EDGE, Edge, instant_of, present_minute
 from app.http.schemas.metrics import SHARE, example, naming, seconds
 from app.http.schemas.stages import Clock, IdleTime, Priority, StageUpdate
 
@@ -70,7 +70,7 @@ _Edge = Annotated[
         {
             "type": "string",
             "maxLength": 64,
-            "anyOf": [{"format": "date"}, {"format": "date-time"}],
+            "pattern": EDGE,
             "examples": ["2026-01-01"],
         }
     ),
