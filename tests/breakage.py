@@ -129,6 +129,12 @@ def _shared_answers(old: Schema, new: Schema) -> Iterator[Breakage]:
     for name, answer in old["components"].get("responses", {}).items():
         if name in after:  # one that is gone shows at the operations that named it
             yield from _answer(name, answer, after[name], "the answer")
+    headers = new["components"].get("headers", {})
+    for name, header in old["components"].get("headers", {}).items():
+        if name not in headers:
+            yield Breakage(name, "the header is gone")
+            continue
+        yield from compared(header.get("schema", {}), headers[name].get("schema", {}), name, TOLD)
 
 
 def _answer(place: str, old: Schema, new: Schema, words: str) -> Iterator[Breakage]:

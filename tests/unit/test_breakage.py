@@ -69,6 +69,7 @@ def document() -> dict[str, Any]:
                 "Part": {"type": "object", "properties": {"a": WORD}},
             },
             "responses": {"NotFound": {"content": {"application/problem+json": problem}}},
+            "headers": {"RateLimit": {"schema": {"type": "string"}}},
             "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}},
         },
     }
@@ -136,6 +137,12 @@ BREAKING: list[tuple[str, Change, str]] = [
             "examples"
         ].clear(),
         "not_found",
+    ),
+    ("shared header gone", lambda d: d["components"]["headers"].clear(), "RateLimit"),
+    (
+        "shared header of another type",
+        lambda d: d["components"]["headers"]["RateLimit"]["schema"].update(type="integer"),
+        "RateLimit",
     ),
     ("webhook gone", lambda d: d["webhooks"].clear(), "deal.made"),
     ("sent field gone", lambda d: sent(d)["properties"].pop("owner"), "DealCreate.owner"),
