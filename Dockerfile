@@ -7,6 +7,7 @@ COPY requirements.lock ./
 RUN /opt/sluice/bin/python -m pip install --require-hashes -r requirements.lock
 COPY pyproject.toml README.md LICENSE ./
 COPY migrations migrations
+COPY docs docs
 COPY app app
 RUN /opt/sluice/bin/python -m pip install --no-deps --no-build-isolation .
 

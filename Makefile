@@ -36,9 +36,10 @@ openapi: .venv/dev ## write openapi.json anew from the code
 contract: openapi ## keep openapi.json as what clients are promised, which a release does
 	$(BIN)/python -m tests.breakage < openapi.json > docs/contract/openapi.kept.json
 
-docs: .venv/dev ## write the pages of metrics anew from the catalogue
+docs: .venv/dev ## write the pages on metrics and the reference anew from the code
 	$(BIN)/sluice metric-definitions > docs/metrics.md
 	$(BIN)/sluice metric-definitions --language zh > docs/metrics.zh.md
+	$(BIN)/sluice reference > docs/reference.md
 
 bench: .venv/dev ## measure beside yardsticks: a table, and JSON in bench/results (BENCH="moves metrics …", SIZE=100000)
 	$(BIN)/python -m bench $(BENCH)

@@ -72,8 +72,9 @@ def commands(first: str | None) -> typer.Typer:
     from app.cli.doctor import doctor  # noqa: PLC0415
     from app.cli.history import import_  # noqa: PLC0415
     from app.cli.keys import keys  # noqa: PLC0415
+    from app.cli.reference import reference  # noqa: PLC0415
 
-    for command in (migrate, demo, doctor, openapi, metric_definitions):
+    for command in (migrate, demo, doctor, openapi, metric_definitions, reference):
         line.command()(command)
     line.command(name="import")(import_)
     line.add_typer(keys)

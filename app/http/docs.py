@@ -1,16 +1,13 @@
-"""The documentation that the service serves itself: /docs, and /docs/errors for every code.
+"""The reference that the service serves itself: /docs, and /docs/errors for every code.
 
-Plain HTML made from the OpenAPI document at the first request: no script, nothing from elsewhere,
-readable on a phone, in the dark and on a machine without a network. It shows; trying things out is
-what the `curl` line of each operation is for.
+Made from the OpenAPI document at the first request. It shows; trying things out is what the `curl`
+line of each operation is for. How things hang together is told by the guide (`http.guide`).
 """
 
 import json
 import re
-from base64 import b64encode
 from collections.abc import Iterator, Mapping
 from functools import cache
-from hashlib import sha256
 from html import escape
 from itertools import groupby
 from typing import Any, Final
@@ -18,45 +15,9 @@ from typing import Any, Final
 from fastapi import FastAPI
 from starlette.responses import HTMLResponse
 
+from app.http import guide
 from app.http.codes import BREACHES, CODES
-
-_STYLE: Final = """
-:root { color-scheme: light dark; --ink: light-dark(#1c2330, #dfe5ef);
-  --dim: light-dark(#5b6577, #93a0b5); --paper: light-dark(#fff, #12161d);
-  --panel: light-dark(#f4f6f9, #1b212b); --line: light-dark(#dde2ea, #2c3442);
-  --link: light-dark(#0b5cad, #7db8f5); --get: light-dark(#0b6b3a, #5fd39b);
-  --write: light-dark(#8a4b00, #f0b35f); --delete: light-dark(#a3182b, #ff8795); }
-* { box-sizing: border-box; }
-body { margin: 0; font: 16px/1.55 system-ui, sans-serif; color: var(--ink);
-  background: var(--paper); }
-a { color: var(--link); text-decoration: none; } a:hover { text-decoration: underline; }
-nav { padding: 1rem; background: var(--panel); border-bottom: 1px solid var(--line); }
-nav ul { list-style: none; margin: 0; padding: 0; columns: 2; } nav b { display: block; }
-main { padding: 1rem; max-width: 60rem; }
-h2 { margin-top: 3rem; border-bottom: 1px solid var(--line); text-transform: capitalize; }
-h3 { font-size: 1rem; margin: 1.2rem 0 .3rem; }
-details { margin: .6rem 0; padding: .5rem .8rem; border: 1px solid var(--line);
-  border-radius: 8px; background: var(--panel); overflow-wrap: anywhere; }
-summary { cursor: pointer; } summary small { color: var(--dim); margin-left: .5rem; }
-code, pre { font: .86em/1.5 ui-monospace, monospace; }
-pre { padding: .7rem; border-radius: 6px; background: var(--paper); overflow-x: auto;
-  border: 1px solid var(--line); }
-.table { overflow-x: auto; } table { border-collapse: collapse; width: 100%; font-size: .92rem; }
-th, td { text-align: left; vertical-align: top; padding: .35rem .6rem .35rem 0;
-  border-bottom: 1px solid var(--line); }
-th { color: var(--dim); font-weight: 600; } td p, summary p { margin: 0; }
-.method { display: inline-block; min-width: 4.2em; font-weight: 700; color: var(--write); }
-.get { color: var(--get); } .delete { color: var(--delete); } .dim { color: var(--dim); }
-:target { outline: 2px solid var(--link); outline-offset: 3px; scroll-margin-top: 4rem; }
-@media (min-width: 64rem) { body { display: grid; grid-template-columns: 19rem 1fr; }
-  nav { position: sticky; top: 0; height: 100vh; overflow-y: auto; border-right: 1px solid
-  var(--line); border-bottom: 0; } nav ul { columns: 1; } main { padding: 1rem 2.5rem 4rem; } }
-"""
-_STYLE_HASH: Final = b64encode(sha256(_STYLE.encode()).digest()).decode()
-_HEADERS: Final = {
-    "Content-Security-Policy": f"default-src 'none'; style-src 'sha256-{_STYLE_HASH}';"
-    " base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-}
+from app.http.pages import HEADERS, page
 
 _BOUNDS: Final = {
     "minimum": "at least",
@@ -71,29 +32,21 @@ Schema = Mapping[str, Any]
 
 
 def install(app: FastAPI) -> None:
-    """Serve /docs and /docs/errors."""
+    """Serve /docs, /docs/errors and the guide."""
 
     @cache
     def reference() -> str:
         return _reference(app.openapi())
 
     async def docs() -> HTMLResponse:
-        return HTMLResponse(reference(), headers=_HEADERS)
+        return HTMLResponse(reference(), headers=HEADERS)
 
     async def docs_errors() -> HTMLResponse:
-        return HTMLResponse(_errors(app.title), headers=_HEADERS)
+        return HTMLResponse(_errors(app.title), headers=HEADERS)
 
     app.add_api_route("/docs", docs, include_in_schema=False)
     app.add_api_route("/docs/errors", docs_errors, include_in_schema=False)
-
-
-def _page(title: str, navigation: str, content: str) -> str:
-    return (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{escape(title)}</title><style>{_STYLE}</style></head>"
-        f"<body><nav>{navigation}</nav><main>{content}</main></body></html>"
-    )
+    guide.install(app)
 
 
 def _errors(title: str) -> str:
@@ -114,7 +67,7 @@ def _errors(title: str) -> str:
         " body, <code>?name</code> for a query parameter, or a header's name. Rules of the domain"
         " add codes of their own to these.</p>" + _table(("Code", "Means"), breaches)
     )
-    return _page(f"Errors · {title}", '<a href="/docs">← API reference</a>', content)
+    return page(f"Errors · {title}", '<a href="/docs">← API reference</a>', content)
 
 
 def _reference(document: Schema) -> str:
@@ -144,9 +97,10 @@ def _reference(document: Schema) -> str:
     head = (
         f"<h1>{escape(info['title'])} {escape(info['version'])}</h1>"
         f"{_prose(info.get('description', ''))}"
-        '<p><a href="/openapi.json">openapi.json</a> · <a href="/docs/errors">errors</a></p>'
+        '<p><a href="/docs/guide">guide</a> · <a href="/docs/errors">errors</a> ·'
+        ' <a href="/openapi.json">openapi.json</a></p>'
     )
-    return _page(
+    return page(
         f"{info['title']} API",
         navigation
         + '<b><a href="#schemas">schemas</a></b><b><a href="/docs/errors">errors</a></b>',
