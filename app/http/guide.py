@@ -29,6 +29,7 @@ PAGES: Final = (
     "requests",
     "access",
     "errors",
+    "kanban",
     "events",
     "webhooks",
     "import",
