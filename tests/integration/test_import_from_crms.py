@@ -1,16 +1,22 @@
 """The mapping files of the guide, on samples made in the form of each export."""
 
+import asyncio
 import json
+import os
+import shutil
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+from app.domain.access import Principal
+from app.domain.api_key import ApiKey
 from app.http.guide import FOLDER, mappings
 from app.jobs.run_imports import run_pending_imports
 from app.storage.engine import Database
-from tests.guide import fence
+from tests.guide import fence, fences
+from tests.streams import serving
 
 SAMPLES = Path(__file__).parents[1] / "samples"
 
@@ -185,6 +191,25 @@ async def logs(client: httpx.AsyncClient) -> dict[str, Log]:
             (row["kind"], row["to_stage"], row["occurred_at"]) for row in answer.json()["items"]
         ]
     return found
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not here")
+async def test_the_commands_of_the_page_run_as_they_stand(
+    login_url: str, identity: tuple[Principal, ApiKey], tmp_path: Path
+) -> None:
+    (commands, *_) = (block.code for block in fences("sh") if block.page == "import-from-crms")
+    shutil.copy(SAMPLES / "hubspot-deals.csv", tmp_path / "deals.csv")
+    async with serving(login_url, webhooks=False, idle_scan=False) as service:
+        process = await asyncio.create_subprocess_exec(
+            *("bash", "-euc", commands.replace("curl ", "curl --silent --show-error --fail ")),
+            cwd=tmp_path,
+            env={**os.environ, "BASE": service.url, "KEY": str(identity[1])},
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        answered, said = await process.communicate()
+    assert (process.returncode, said) == (0, b"")
+    assert b'"state":"pending"' in answered
 
 
 def test_every_mapping_file_has_a_sample_to_be_tried_on() -> None:
