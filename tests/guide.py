@@ -70,11 +70,23 @@ def links(page: str) -> Iterator[str]:
                 yield str(part.attrGet("href"))
 
 
-def curls() -> Iterator[tuple[Fence, list[str]]]:
-    """Each `curl` of the pages, in its words."""
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A `curl` of a page, in its words."""
+
+    block: Fence
+    number: int
+    words: list[str]
+
+    def __str__(self) -> str:
+        return f"{self.block}-{self.number}"
+
+
+def curls() -> Iterator[Command]:
+    """Every `curl` of the pages."""
     for block in fences("sh"):
         whole = block.code.replace("\\\n", " ")
-        for command in re.split(r"^(?=[a-z]+ |[A-Z]+=)", whole, flags=re.MULTILINE):
-            found = re.search(r"\bcurl .*", command, re.DOTALL)
-            if found:
-                yield block, shlex.split(found[0].rstrip().rstrip(")"))
+        commands = re.split(r"^(?=[a-z]+ |[A-Z]+=)", whole, flags=re.MULTILINE)
+        for number, command in enumerate(commands):
+            if found := re.search(r"\bcurl .*", command, re.DOTALL):
+                yield Command(block, number, shlex.split(found[0].rstrip().rstrip(")")))

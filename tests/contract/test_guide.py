@@ -21,7 +21,7 @@ from app.http.guide import FOLDER, INDEX, PAGES, headings, led, mappings
 from app.http.schemas.events import EVENTS, EventName
 from app.main import create_app
 from app.settings import Settings, load_settings, variable
-from tests.guide import Fence, curls, everything, fences, links, text, tokens
+from tests.guide import Command, Fence, curls, everything, fences, links, text, tokens
 
 METHODS = ("get", "put", "post", "delete", "patch")
 VALUED = {"-X", "-H", "-d", "-F", "-o", "--request", "--header", "--data"}
@@ -97,10 +97,11 @@ def test_every_json_example_is_json_and_what_its_schema_says(
         check(example, {"$ref": f"#/components/schemas/{schema}"}, document)
 
 
-@pytest.mark.parametrize(("block", "words"), [*curls()], ids=str)
+@pytest.mark.parametrize("command", [*curls()], ids=str)
 def test_every_curl_asks_for_what_there_is_with_a_body_that_is_taken(
-    block: Fence, words: list[str], document: dict[str, Any]
+    command: Command, document: dict[str, Any]
 ) -> None:
+    words = command.words
     options = [(a, b) for a, b in pairwise(words) if a in VALUED]
     values = [at + 1 for at, word in enumerate(words) if word in VALUED]
     (url,) = (
