@@ -53,6 +53,22 @@ async def only_flag(client: httpx.AsyncClient, **query: Any) -> dict[str, Any]:
     return flag
 
 
+async def let_snooze_end(database: Database, principal: Principal, deal_id: str) -> None:
+    """Put the end of the deal's snooze into the past, as if the time had gone by."""
+
+    async def work(connection: Connection) -> None:
+        await connection.execute(
+            "UPDATE opportunity SET snoozed_until = clock_timestamp(), "
+            "goes_idle_at = clock_timestamp(), critical_at = "
+            "CASE WHEN critical_at = goes_idle_at THEN clock_timestamp() ELSE critical_at END "
+            "WHERE workspace_id = $1 AND opportunity_id = $2",
+            principal.workspace_id,
+            deal_id,
+        )
+
+    await database.write(principal.workspace_id, work)
+
+
 async def told(
     database: Database, client: httpx.AsyncClient, *types: str
 ) -> list[tuple[str, dict[str, Any]]]:

@@ -140,7 +140,7 @@ async def _clock_all(
             )
             for each in found
         ]
-        await stage_deals.save_clocks(connection, workspace, changed, instant)
+        await stage_deals.save_clocks(connection, workspace, changed, stage, instant)
         told = [
             part for each in changed for part in _flag_ended(workspace, each, pipeline, instant)
         ]
@@ -182,7 +182,7 @@ async def _move_all(
                 )
             )
         await bulk.execute(connection, [transitions.append(workspace, entry) for entry in entries])
-        await stage_deals.save_positions(connection, workspace, changed, instant)
+        await stage_deals.save_positions(connection, workspace, changed, target, instant)
         told: list[Part] = []
         for each_changed, entry in zip(changed, entries, strict=True):
             told.append(announcements.transitioned(workspace, each_changed.after, entry, pipeline))

@@ -14,7 +14,7 @@ from app.domain.errors import NotFound
 from app.domain.idle_flag import IdleFlag
 from app.domain.idleness import Resolution
 from app.domain.opportunity import Opportunity
-from app.domain.pipeline import IdleClock
+from app.domain.pipeline import IdleClock, Stage
 from app.storage.engine import Connection
 from app.storage.opportunities import deal_of
 from app.storage.statement import Part
@@ -40,6 +40,11 @@ REOPEN: Final = """
 UPDATE idle_flag SET resolved_at = NULL, resolved_by = NULL, slot = $4, clock = $5,
     snoozed_until = CASE WHEN snoozed_until > $3 THEN snoozed_until END
 WHERE workspace_id = $1 AND flag_id = $2
+"""
+
+PLACE: Final = """
+UPDATE idle_flag SET slot = $3, clock = $4
+WHERE workspace_id = $1 AND flag_id = ANY ($2::uuid[]) AND (slot, clock) <> ($3, $4)
 """
 
 ACKNOWLEDGE: Final = """
@@ -228,6 +233,13 @@ def resolve(workspace: UUID, flag_id: UUID, at: datetime, cause: Resolution) -> 
 def reopen(workspace: UUID, flag: IdleFlag, at: datetime) -> Part:
     """The part by which an episode that resumes has its flag open, or snoozed, again."""
     return Part(REOPEN, (workspace, flag.flag_id, at, flag.slot, flag.clock.value))
+
+
+async def place(
+    connection: Connection, workspace: UUID, flags: Sequence[UUID], stage: Stage
+) -> None:
+    """Have these flags, whose deals a changed definition has put into the stage, stand there."""
+    await connection.execute(PLACE, workspace, flags, stage.slot, stage.idle.clock.value)
 
 
 def acknowledge(workspace: UUID, flag: IdleFlag) -> Part:

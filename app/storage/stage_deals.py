@@ -190,19 +190,29 @@ async def reset(
 
 
 async def save_clocks(
-    connection: Connection, workspace: UUID, changed: Sequence[Changed], instant: datetime
+    connection: Connection,
+    workspace: UUID,
+    changed: Sequence[Changed],
+    stage: Stage,
+    instant: datetime,
 ) -> None:
-    """Save the clocks of the deals, and resolve the flags that they have lost."""
+    """Save the clocks of the stage's deals, and resolve the flags that they have lost."""
     deals = [opportunities.save_clock(workspace, each.after) for each in changed]
-    await _save(connection, workspace, deals, changed, instant)
+    await _save(connection, workspace, deals, changed, stage, instant)
 
 
 async def save_positions(
-    connection: Connection, workspace: UUID, changed: Sequence[Changed], instant: datetime
+    connection: Connection,
+    workspace: UUID,
+    changed: Sequence[Changed],
+    stage: Stage,
+    instant: datetime,
 ) -> None:
-    """Save where the deals stand and their clocks, and resolve the flags that they have lost."""
+    """Save that the deals stand in the stage, and their clocks, and resolve the flags that they
+    have lost; those that they keep stand there too.
+    """
     deals = [opportunities.save_position(workspace, each.after) for each in changed]
-    await _save(connection, workspace, deals, changed, instant)
+    await _save(connection, workspace, deals, changed, stage, instant)
 
 
 async def _save(
@@ -210,9 +220,12 @@ async def _save(
     workspace: UUID,
     deals: Sequence[Part],
     changed: Sequence[Changed],
+    stage: Stage,
     instant: datetime,
 ) -> None:
     await bulk.execute(connection, deals)
+    kept = [each.after.flag_id for each in changed if each.after.flag_id is not None]
+    await idle_flags.place(connection, workspace, kept, stage)
     ended = [
         idle_flags.resolve(workspace, each.before.flag_id, instant, each.resolution)
         for each in changed

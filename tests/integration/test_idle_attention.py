@@ -6,28 +6,14 @@ import httpx
 import pytest
 
 from app.domain.access import Principal
-from app.storage.engine import Connection, Database
+from app.storage.engine import Database
 from tests.factories import keep_pipeline, move, open_deal
-from tests.idle import ago, flags, only_flag, scan, told, watched_pipeline
+from tests.idle import ago, flags, let_snooze_end, only_flag, scan, told, watched_pipeline
 
 
 @pytest.fixture
 async def sales(database: Database, principal: Principal) -> None:
     await keep_pipeline(database, principal.workspace_id, watched_pipeline())
-
-
-async def let_snooze_end(database: Database, principal: Principal, deal_id: str) -> None:
-    """Put the end of the deal's snooze into the past, as if the time had gone by."""
-
-    async def work(connection: Connection) -> None:
-        await connection.execute(
-            "UPDATE opportunity SET snoozed_until = clock_timestamp(), "
-            "goes_idle_at = clock_timestamp() WHERE workspace_id = $1 AND opportunity_id = $2",
-            principal.workspace_id,
-            deal_id,
-        )
-
-    await database.write(principal.workspace_id, work)
 
 
 async def test_a_flag_is_acknowledged_by_whoever_is_first(

@@ -14,7 +14,7 @@ from app.domain.pipeline import IdleClock, IdleRule
 from app.jobs.idle_scan import IdleScans
 from app.storage.engine import Connection, Database
 from tests.factories import keep_pipeline, move, open_deal, sales_pipeline
-from tests.idle import NOW, WEEK, ago, flags, only_flag, open_deals, scan, told
+from tests.idle import NOW, WEEK, ago, flags, let_snooze_end, only_flag, open_deals, scan, told
 
 
 @pytest.fixture
@@ -207,6 +207,45 @@ async def test_what_was_agreed_while_a_deal_was_closed_is_planned_when_its_close
     void = f"/v1/transitions/{lost['transition']['id']}/void"
     assert (await client.post(void, json={"reason": "A slip."})).is_success
     assert (await client.get(one)).json()["idle"]["next_step"] is None  # that is done
+
+
+async def test_a_flag_goes_with_its_deal_where_a_changed_definition_puts_it(
+    client: httpx.AsyncClient, database: Database, principal: Principal
+) -> None:
+    week = {"kind": "open", "idle_after": "P7D"}
+    stages = [
+        {"key": "lead", "name": "Lead", **week},
+        {"key": "offer", "name": "Offer", **week, "idle_clock": "inactivity"},
+        {"key": "won", "name": "Won", "kind": "won"},
+        {
+            "key": "lost",
+            "name": "Lost",
+            "kind": "lost",
+            "loss_reasons": [{"key": "price", "name": "Price"}],
+        },
+    ]
+    made = await client.put(
+        "/v1/pipelines/sales",
+        json={"key": "sales", "name": "Sales", "flow": "free", "stages": stages},
+    )
+    assert made.status_code == 201, made.text
+    deal = await open_deal(client, opened_at=ago(days=20))
+    await scan(client)
+    before = await only_flag(client, pipeline="sales", stage="lead")
+    assert (before["severity"], before["clock"]) == ("critical", "stage_age")
+    archived = await client.post(
+        "/v1/pipelines/sales/stages/lead/archive", json={"move_open_to": "offer"}
+    )
+    assert archived.status_code == 201, archived.text
+    assert await flags(client, pipeline="sales", stage="lead") == []
+    after = await only_flag(client, pipeline="sales", stage="offer")
+    assert after == {**after, "id": before["id"], "severity": "critical", "clock": "inactivity"}
+    snooze = {"until": ago(days=-1), "reason": "Later."}
+    assert (await client.post(f"/v1/idle-flags/{after['id']}/snooze", json=snooze)).is_success
+    await let_snooze_end(database, principal, deal["id"])
+    assert await scan(client) == 1
+    back = await only_flag(client)
+    assert (back["id"], back["severity"]) == (before["id"], "critical")
 
 
 async def test_a_next_step_comes_after_what_was_done(

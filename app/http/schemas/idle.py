@@ -132,7 +132,10 @@ class IdleFlag(Response):
     id: Id
     opportunity: FlaggedOpportunity
     pipeline: str
-    stage: str = Field(description="The stage in which the deal fell idle.")
+    stage: str = Field(
+        description="The stage in which the deal fell idle, or into which a changed definition put "
+        "it since."
+    )
     state: State
     severity: FlagSeverity
     clock: Clock
