@@ -2,14 +2,14 @@
 
 import asyncio
 import json
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import httpx
 import pytest
 
 from app.domain.access import Principal
 from app.jobs.run_imports import run_pending_imports
-from app.storage.engine import Database
+from app.storage.engine import Connection, Database
 from tests.deals import DEALS
 from tests.digest import (
     DAY,
@@ -44,8 +44,14 @@ async def test_where_there_is_nothing_every_section_is_empty(client: httpx.Async
 
 
 async def test_newly_idle_are_deals_that_fell_idle_since_yesterday_and_still_are(
-    client: httpx.AsyncClient, sales: None
+    client: httpx.AsyncClient, database: Database, principal: Principal, sales: None
 ) -> None:
+    async def as_if_seen_at_once(connection: Connection) -> None:
+        await connection.execute(
+            "UPDATE idle_flag SET opened_at = idle_since WHERE workspace_id = $1",
+            principal.workspace_id,
+        )
+
     first = MIDNIGHT - DAY - WEEK.length
     await open_deal(client, opened_at=written(first - TICK))
     edge = await open_deal(client, opened_at=written(first))
@@ -53,6 +59,7 @@ async def test_newly_idle_are_deals_that_fell_idle_since_yesterday_and_still_are
     resolved = await open_deal(client, opened_at=ago(days=7, hours=1))
     assert await scan(client) == 4
     await move(client, resolved["id"], "talks")
+    await database.write(principal.workspace_id, as_if_seen_at_once)
     found = await digest(client)
     assert deals_in(found["newly_idle"]) == [edge["id"], fresh["id"]]
     assert found["newly_idle"]["count"] == 2
@@ -62,6 +69,16 @@ async def test_newly_idle_are_deals_that_fell_idle_since_yesterday_and_still_are
     before = await digest(client, on=TODAY - 2 * DAY)
     (earlier,) = before["newly_idle"]["items"]
     assert earlier["idle_since"] == written(MIDNIGHT - DAY - TICK)
+
+
+async def test_a_deal_whose_flag_was_opened_late_is_newly_idle_when_it_was_opened(
+    client: httpx.AsyncClient, sales: None
+) -> None:
+    late = await open_deal(client, opened_at=ago(days=12))  # idle for five days, in which nobody
+    assert await scan(client) == 1  # looked
+    found = await digest(client, on=datetime.now(UTC).date())
+    assert deals_in(found["newly_idle"]) == [late["id"]]
+    assert (await digest(client, on=TODAY - 4 * DAY))["newly_idle"]["count"] == 0
 
 
 async def test_the_backlog_of_flags_is_counted_by_state_and_severity(

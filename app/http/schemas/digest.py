@@ -237,7 +237,10 @@ class Section(Response, Generic[Item]):
 
 
 class NewlyIdle(Section[IdleFlag]):
-    """Flags of deals that fell idle since yesterday and are not resolved, the oldest first."""
+    """Flags of deals that fell idle since yesterday and are not resolved, the oldest first.
+
+    One that was opened later than that, since the service was away, counts from its opening.
+    """
 
     model_config = ConfigDict(json_schema_extra={"examples": [_EXAMPLE["newly_idle"]]})
 

@@ -152,14 +152,19 @@ class _Reader:
         return FlagCounts(*(await self.connection.execute(query)).one())
 
     async def newly_idle(self) -> Section[Flagged]:
-        """Unresolved flags of deals that fell idle on the day or the day before, oldest first."""
+        """Unresolved flags of deals that fell idle on the day or the day before, oldest first.
+
+        One that was opened late, since no service was there, is new when it was opened: else no
+        morning would tell of it.
+        """
         f = idle_flag.c
+        new_at = func.greatest(f.idle_since, f.opened_at)
         rows = await self._first(
             idle_flag,
-            (f.idle_since, f.flag_id),
+            (new_at, f.flag_id),
             f.resolved_at.is_(None),
-            f.idle_since >= self.morning.since,
-            f.idle_since < self.morning.end,
+            new_at >= self.morning.since,
+            new_at < self.morning.end,
         )
         return Section(
             _count(rows), [(flag_of(_part(row, idle_flag)), *await self._seen(row)) for row in rows]
@@ -221,7 +226,7 @@ class _Reader:
     async def _first(
         self,
         table: Table,
-        order: tuple[Column[Any], Column[UUID]],
+        order: tuple[ColumnElement[Any], Column[UUID]],
         *conditions: ColumnElement[bool],
         newest: bool = False,
     ) -> Sequence[RowMapping]:
