@@ -1,6 +1,6 @@
 """The one composition root: settings in, application out."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, nullcontext
 from functools import partial
 from pathlib import Path
@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
+from prometheus_client.metrics_core import GaugeMetricFamily
+from prometheus_client.registry import Collector
 
 from app.domain.access import RowScope
 from app.http import docs, middleware, openapi, problems
@@ -42,6 +44,7 @@ from app.http.routes import (
     webhooks,
 )
 from app.jobs.deliver_webhooks import WebhookMetrics, delivering
+from app.jobs.idle_scan import ScanMetrics
 from app.jobs.scheduler import scheduled
 from app.outbound.fetching import fetch
 from app.outbound.sending import Outbound
@@ -112,7 +115,7 @@ def create_app(settings: Settings) -> FastAPI:
             async with (
                 app.state.database.notices.sent_and_heard(),
                 broadcast.running(),
-                scheduled(app.state.database, settings),
+                scheduled(app.state.database, settings, scan_metrics),
                 delivering(app.state.database, app.state.outbound, webhook_metrics)
                 if settings.webhooks
                 else nullcontext(),
@@ -140,6 +143,8 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.outbound = Outbound(allow_loopback=settings.webhooks_allow_loopback)
     app.state.tokens = _tokens(settings)
     webhook_metrics = WebhookMetrics(app.state.registry)
+    scan_metrics = ScanMetrics(app.state.registry)
+    app.state.registry.register(_Pools(app))
     _add_limits(app, settings)
     middleware.install(app, middleware.RequestMetrics(app.state.registry))
     problems.install(app)
@@ -171,6 +176,24 @@ def _add_limits(app: FastAPI, settings: Settings) -> None:
     app.add_middleware(RateLimits, rates=rates, refusals=refusals)
     app.add_middleware(Authentication, wrong_keys=wrong_keys)
     app.add_middleware(Guard, places=places)
+
+
+class _Pools(Collector):
+    """How many connections of each of the worker's pools are in use, of `SLUICE_POOL_SIZE`."""
+
+    def __init__(self, app: FastAPI) -> None:
+        self._app = app
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        told = GaugeMetricFamily(
+            "sluice_pool_connections_in_use",
+            "Database connections that are in use, by pool.",
+            labels=["pool"],
+        )
+        database: Database | None = getattr(self._app.state, "database", None)
+        for pool, used in () if database is None else database.in_use.items():
+            told.add_metric([pool], used)
+        yield told
 
 
 def leave(app: FastAPI) -> None:

@@ -18,8 +18,9 @@ from app.domain.api_key import ApiKey
 from app.domain.errors import DatabaseUnavailable
 from app.settings import Settings
 from app.storage import access, walls
-from app.storage.engine import Database, Role, connect_arguments, told_plainly
+from app.storage.engine import Database, Role, connect_arguments
 from app.storage.migrate import upgrade
+from app.storage.plainly import told_plainly
 
 _LOOK_FOR_DATABASE = 1.0  # seconds
 

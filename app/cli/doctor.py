@@ -18,7 +18,8 @@ from app.actions.check_projection import Disagreement
 from app.domain.errors import DatabaseUnavailable
 from app.settings import Settings, load_settings
 from app.storage import migrate, walls
-from app.storage.engine import Database, Role, connect_arguments, told_plainly
+from app.storage.engine import Database, Role, connect_arguments
+from app.storage.plainly import told_plainly
 from app.storage.provision import provided
 from app.storage.queries import projection
 

@@ -11,11 +11,13 @@ from datetime import timedelta
 from typing import Final
 from uuid import UUID
 
+import prometheus_client
 import structlog
 
 from app.actions.flag_idle import flag_idle
 from app.domain.errors import DatabaseUnavailable
 from app.storage.engine import JOB, Database, Role
+from app.storage.idle_scans import IdleScan
 from app.storage.queries import idle
 
 AGAIN: Final = 0.25
@@ -28,10 +30,37 @@ have to wait for its workspace's lock."""
 log = structlog.get_logger("sluice.idle")
 
 
+class ScanMetrics:
+    """What the scans of this worker found, and how late the service is at present."""
+
+    def __init__(self, registry: prometheus_client.CollectorRegistry) -> None:
+        self._flags = prometheus_client.Counter(
+            "sluice_idle_flags",
+            "Idle flags that this worker's scans opened, and that they escalated.",
+            ("change",),
+            registry=registry,
+        )
+        self._lag = prometheus_client.Gauge(
+            "sluice_idle_scan_lag_seconds",
+            "How long the longest overdue deal of all workspaces had been due at the last look.",
+            registry=registry,
+        )
+
+    def found(self, scan: IdleScan) -> None:
+        self._flags.labels("opened").inc(scan.flagged)
+        self._flags.labels("escalated").inc(scan.escalated)
+
+    def looked(self, due: Collection[idle.NextDue]) -> None:
+        self._lag.set(max([0.0, *(-each.seconds for each in due)]))
+
+
 class IdleScans:
     """The scans of one process, and where it would be of no use to scan again at once."""
 
-    def __init__(self, database: Database, interval: timedelta) -> None:
+    def __init__(
+        self, database: Database, interval: timedelta, metrics: ScanMetrics | None = None
+    ) -> None:
+        self._metrics = metrics or ScanMetrics(prometheus_client.CollectorRegistry())
         self._database = database
         self._interval = interval
         self._turns = asyncio.Semaphore(AT_ONCE)
@@ -74,7 +103,7 @@ class IdleScans:
     async def _scan(self, workspace: UUID) -> None:
         self._rests.pop(workspace, None)
         try:
-            await flag_idle(self._database, workspace, turns=self._turns)
+            self._metrics.found(await flag_idle(self._database, workspace, turns=self._turns))
         except DatabaseUnavailable as busy:
             log.warning("idle.scan_postponed", workspace=str(workspace), reason=busy.detail)
             self._rest(workspace, self._interval.total_seconds())
@@ -92,6 +121,8 @@ class IdleScans:
         """
         async with self._database.read(None, role=Role.JOBS, timeouts=JOB) as connection:
             found = await idle.soonest(connection, self._interval, workspaces)
+        if workspaces is None:
+            self._metrics.looked(found)
         now = asyncio.get_running_loop().time()
         return {
             due.workspace_id: max(due.seconds, self._rests.get(due.workspace_id, 0.0) - now)

@@ -22,7 +22,7 @@ from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
 from app.domain.errors import DatabaseUnavailable
 from app.jobs.fold_segments import fold_all
-from app.jobs.idle_scan import IdleScans
+from app.jobs.idle_scan import IdleScans, ScanMetrics
 from app.jobs.run_imports import run_pending_imports
 from app.settings import Settings
 from app.storage import idempotency, idle_scans, webhook_deliveries, webhooks
@@ -46,11 +46,13 @@ log = structlog.get_logger("sluice.jobs")
 
 
 @asynccontextmanager
-async def scheduled(database: Database, settings: Settings) -> AsyncIterator["Scheduler"]:
+async def scheduled(
+    database: Database, settings: Settings, scan_metrics: ScanMetrics | None = None
+) -> AsyncIterator["Scheduler"]:
     """Run the jobs for as long as this lasts; at its end none of them is left running."""
     scheduler = Scheduler()
     interval = settings.idle_scan_interval
-    scans = IdleScans(database, interval)
+    scans = IdleScans(database, interval, scan_metrics)
 
     async def scan() -> None:
         if (ahead := await scans.scan_all()) is not None:

@@ -22,25 +22,25 @@ BEGIN, so it costs no round trip.
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from enum import Enum
 from functools import partial
 from hashlib import sha256
-from typing import Any, Self, TypeAlias, TypeVar
+from typing import Any, Self, TypeAlias, TypeVar, cast
 from urllib.parse import parse_qs, unquote, urlsplit
 from uuid import UUID
 
 import asyncpg
 from sqlalchemy import make_url
-from sqlalchemy.exc import DBAPIError
-from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.pool import AsyncAdaptedQueuePool
 
 from app.domain.errors import DatabaseUnavailable, RequestInProgress
 from app.storage.ids import new_id
 from app.storage.notices import Notices
+from app.storage.plainly import told_plainly
 
 T = TypeVar("T")
 Connection: TypeAlias = "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
@@ -55,29 +55,6 @@ REPORT_MEMORY = "32MB"
 """What one sort or hash of a report may take before it goes to disk."""
 
 RETRYABLE = (asyncpg.SerializationError, asyncpg.DeadlockDetectedError)
-LOST = (
-    OSError,
-    asyncpg.PostgresConnectionError,
-    asyncpg.InterfaceError,
-    asyncpg.InternalClientError,  # the server has said goodbye on it while it lay in the pool
-    asyncpg.AdminShutdownError,
-    asyncpg.CrashShutdownError,
-    asyncpg.CannotConnectNowError,
-    asyncpg.IdleInTransactionSessionTimeoutError,
-)
-AWAY = "The database cannot be reached; try again."
-CONFLICT = "The replica went on while it was being read; try again."
-# In this order: a time-out is an OSError too.
-_PLAINLY: tuple[tuple[tuple[type[BaseException], ...], str], ...] = (
-    ((PoolTimeout, TimeoutError), "No database connection was free in time; try again."),
-    (
-        (asyncpg.LockNotAvailableError, asyncpg.QueryCanceledError),
-        "The database took too long to answer; try again.",
-    ),
-    ((asyncpg.InsufficientResourcesError,), "The database is short of resources; try again."),
-    (LOST, AWAY),
-)
-"""What the driver raises, and what the caller is told of it."""
 
 
 class Lock(Enum):
@@ -243,6 +220,14 @@ class Database:
         notices = Notices(partial(asyncpg.connect, **arguments), hears=hears)
         return cls(pool, engine, reports, session.timeouts, notices)
 
+    @property
+    def in_use(self) -> Mapping[str, int]:
+        """How many connections of each pool are in use; without a replica, two of them are one."""
+        used = {"writes": self._pool.get_size() - self._pool.get_idle_size()}
+        for name, engine in (("reads", self._engine), ("reports", self._reports)):
+            used[name] = cast("AsyncAdaptedQueuePool", engine.pool).checkedout()
+        return used
+
     def _stated(self, timeouts: Timeouts) -> Timeouts | None:
         return None if timeouts == self._default else timeouts
 
@@ -357,38 +342,6 @@ async def _tell(connection: AsyncConnection, statements: str) -> None:
     except BaseException:
         await connection.invalidate()
         raise
-
-
-@contextmanager
-def told_plainly() -> Iterator[None]:
-    """What the driver says of an absent or busy server, in the words of the error tree."""
-    try:
-        yield
-    except DBAPIError as failed:
-        cause = failed.orig and failed.orig.__cause__
-        if plain := _unavailable(cause):
-            raise plain from failed
-        if isinstance(cause, asyncpg.SerializationError):
-            # A read has no conflict of its own: a standby had to replay what it was looking at.
-            raise DatabaseUnavailable(CONFLICT) from failed
-        if failed.connection_invalidated:
-            raise DatabaseUnavailable(AWAY) from failed
-        raise
-    except asyncpg.ReadOnlySQLTransactionError as following:
-        # A write that met a standby: another server took over. (A read that writes is our mistake,
-        # and comes as SQLAlchemy's error.)
-        raise DatabaseUnavailable(AWAY) from following
-    except Exception as failed:
-        if plain := _unavailable(failed):
-            raise plain from failed
-        raise
-
-
-def _unavailable(failed: BaseException | None) -> DatabaseUnavailable | None:
-    for kinds, detail in _PLAINLY:
-        if isinstance(failed, kinds):
-            return DatabaseUnavailable(detail)
-    return None
 
 
 async def _nothing_to_reset(_: object) -> None:
