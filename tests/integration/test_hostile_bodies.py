@@ -151,7 +151,7 @@ async def test_an_import_of_many_parts_is_refused_before_they_fill_the_memory(
 ) -> None:
     many = form(MAPPING, FILE, *(field(f"f{n}") for n in range(5_000)))
     large = form(MAPPING, *(field(f"f{n}", b"1" * 1_000_000) for n in range(30)), FILE)
-    files = form(MAPPING, FILE, FILE)
+    files = form(MAPPING, FILE, FILE, FILE)
     for body, reason in ((many, "fields"), (large, "fields"), (files, "files")):
         answer = await sent(caller, "POST", IMPORTS, body, **FORM)
         refused(answer, 400, "malformed")

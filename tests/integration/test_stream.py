@@ -386,7 +386,8 @@ async def test_streams_outlive_a_database_that_goes_away_and_comes_back(own_data
             await on_server(
                 own_database,
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-                f" WHERE datname = '{name}' AND pid <> pg_backend_pid()",
+                f" WHERE datname = '{name}' AND pid <> pg_backend_pid()"
+                " AND backend_type = 'client backend'",  # not what vacuums there by itself
             )
             message = await following.message()
             assert message is not None

@@ -35,7 +35,7 @@ from app.storage.segments.columns import (
 )
 from app.storage.segments.frames import Frame, Mask
 from app.storage.segments.hindsight import Change, Split
-from app.storage.segments.rows import UNFOLDED, packed_part, visits_of_unfolded
+from app.storage.segments.rows import FEW, UNFOLDED, packed_part, visits_of_unfolded
 from app.storage.segments.selecting import MONTH, Columns, Part
 
 MOST_UNFOLDED: Final = 50_000
@@ -47,7 +47,7 @@ _OF_PIPELINE: Final = "o.workspace_id = :workspace AND o.pipeline_id = :pipeline
 _HELD: Final = f"""
 SELECT s.segment_id, s.deals, s.filled, s.visits, s.gone || coalesce(written.since, '') AS gone,
        (SELECT count(*) FROM (SELECT FROM opportunity AS o
-            WHERE {_OF_PIPELINE} AND {UNFOLDED} LIMIT {MOST_UNFOLDED + 1}) AS them) AS unfolded,
+            WHERE {_OF_PIPELINE} AND {FEW} LIMIT {MOST_UNFOLDED + 1}) AS them) AS unfolded,
        EXISTS (SELECT FROM opportunity AS o
                WHERE {_OF_PIPELINE} AND o.stage_entered_at >= :as_of)
     OR EXISTS (SELECT FROM opportunity AS o WHERE {_OF_PIPELINE}
@@ -57,7 +57,7 @@ SELECT s.segment_id, s.deals, s.filled, s.visits, s.gone || coalesce(written.sin
 FROM segment AS s LEFT JOIN (
     SELECT o.segment_id, string_agg(int4send(o.segment_position), CAST('' AS bytea)) AS since
     FROM opportunity AS o
-    WHERE {_OF_PIPELINE} AND {UNFOLDED} AND o.segment_id IS NOT NULL
+    WHERE {_OF_PIPELINE} AND {FEW} AND o.segment_id IS NOT NULL
     GROUP BY o.segment_id
 ) AS written ON written.segment_id = s.segment_id
 WHERE s.workspace_id = :workspace AND s.pipeline_id = :pipeline
@@ -102,7 +102,7 @@ async def deals(
     if held.unfolded or others:
         packed = {name: TOLD[name] for name in sorted(wanted)}
         replaying = held.moved or held.untold
-        known, rest = population.picked(question, UNFOLDED, replaying=replaying, others=others)
+        known, rest = population.picked(question, FEW, replaying=replaying, others=others)
         parts.append(await packed_part(connection, question, packed, known, f"{rest} AS d"))
     return Columns(question, parts, counted)
 

@@ -16,6 +16,10 @@ from app.storage.segments.selecting import Part
 UNFOLDED: Final = "o.segment_version IS DISTINCT FROM o.version"
 """Of the row `o`: no segment bears its version."""
 
+FEW: Final = f"pg_backend_pid() IS NOT NULL AND {UNFOLDED}"
+"""The same where they are read for a question. Nothing tells the planner how few they are; this
+function, which no helping process may call, keeps it from starting some: that takes longer."""
+
 
 async def packed_part(
     connection: AsyncConnection,
@@ -54,7 +58,7 @@ def visits_of_unfolded(question: Question, *, of_deals: bool, replaying: bool) -
 
     `of_deals`: they bear what their deals bore at T.
     """
-    known, deals = population.picked(question, UNFOLDED, replaying=of_deals and replaying)
+    known, deals = population.picked(question, FEW, replaying=of_deals and replaying)
     source = deals if of_deals else "picked"
     return known, f"{source} AS d CROSS JOIN LATERAL ({visits_of('d')}) AS v"
 
