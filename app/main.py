@@ -146,7 +146,7 @@ def create_app(settings: Settings) -> FastAPI:
     scan_metrics = ScanMetrics(app.state.registry)
     app.state.registry.register(_Pools(app))
     _add_limits(app, settings)
-    middleware.install(app, middleware.RequestMetrics(app.state.registry))
+    middleware.install(app, middleware.RequestMetrics(app.state.registry), settings.cors_origins)
     problems.install(app)
     for router in ROUTERS:
         app.include_router(router)

@@ -25,6 +25,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 _PREFIX = "SLUICE_"
 _SECONDS = re.compile(r"\d+(?:\.\d+)?")
 _CLAIM = r"^[\x21-\x7e]{1,200}$"
+_ORIGIN = r"^https?://[a-z0-9.-]+(:[0-9]{1,5})?$"
 _URL = re.compile(r"postgres(?:ql)?(?:\+asyncpg)?://(?P<rest>.+)")
 
 
@@ -78,6 +79,9 @@ Algorithms = Annotated[
     NoDecode,
     BeforeValidator(_words),
     Field(min_length=1),
+]
+Origins = Annotated[
+    tuple[Annotated[str, Field(pattern=_ORIGIN)], ...], NoDecode, BeforeValidator(_words)
 ]
 ClaimName = Annotated[str, Field(pattern=_CLAIM)]
 Interval = Annotated[timedelta, BeforeValidator(_seconds_or_iso)]
@@ -167,6 +171,11 @@ class Settings(BaseSettings):
         default=False,
         description="1 or 0: whether webhooks may go to this machine itself, by http too; for "
         "development alone",
+    )
+    cors_origins: Origins = Field(
+        default=(),
+        description="the origins whose pages may call the API from a browser, like "
+        "https://app.example.com, separated by spaces; unset: none",
     )
     jwt_issuer: str | None = Field(
         default=None,

@@ -102,10 +102,14 @@ def downgrade() -> None:
     op.execute("REVOKE SELECT, INSERT ON api_key FROM sluice_jobs")
     op.drop_constraint(op.f("api_key_platform_ck"), "api_key")
     op.alter_column("api_key", "workspace_id", nullable=False)
+    # Before the columns go: PostgreSQL 15 keeps the grants on those that are dropped.
+    op.execute(
+        "REVOKE UPDATE (version, expires_at, last_used_at, replaced_by)"
+        " ON api_key FROM sluice_app, sluice_jobs"
+    )
+    op.execute("REVOKE UPDATE (revoked_at) ON api_key FROM sluice_jobs")
     for column in ("replaced_by", "last_used_at", "version"):
         op.drop_column("api_key", column)
-    op.execute("REVOKE UPDATE (expires_at) ON api_key FROM sluice_app, sluice_jobs")
-    op.execute("REVOKE UPDATE (revoked_at) ON api_key FROM sluice_jobs")
     op.drop_constraint(op.f("webhook_endpoint_subject_ck"), "webhook_endpoint")
     op.drop_column("webhook_endpoint", "subject")
     for table in ("api_key", "webhook_endpoint"):

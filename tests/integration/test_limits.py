@@ -162,3 +162,14 @@ async def test_open_streams_leave_the_places_of_requests_free(
                 pass
         async with stream(client):
             assert len(served.broadcast.streams) == 1
+
+
+async def test_pages_of_a_configured_origin_may_read_answers_and_no_others(
+    login_url: str, identity: tuple[Principal, ApiKey]
+) -> None:
+    ours, foreign = "https://app.example.com", "https://evil.example.com"
+    async with running(login_url, cors_origins=(ours,)) as connect:
+        client = connect(identity[1])
+        for origin, allowed in ((ours, ours), (foreign, None)):
+            answer = await client.get("/v1/me", headers={"Origin": origin})
+            assert answer.headers.get("Access-Control-Allow-Origin") == allowed
