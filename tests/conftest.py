@@ -33,6 +33,8 @@ from app.storage.ids import new_id
 
 OWNER_URL = "TESTED_OWNER_URL"
 LOGIN_URL = "TESTED_LOGIN_URL"
+# Two workers have an application each, and some tests one or two of their own beside it.
+OPTIONS = {"fsync": "off", "max_connections": "200"}
 TEMPLATE = "sluice_template"
 
 _cluster: list[tuple[EmbeddedPostgres, Path]] = []
@@ -66,7 +68,7 @@ def pytest_configure(config: pytest.Config) -> None:
         # drops to.
         folder = Path(tempfile.mkdtemp(prefix="sluice-tests-"))
         folder.chmod(0o755)
-        cluster = EmbeddedPostgres(folder / "data", options={"fsync": "off"})
+        cluster = EmbeddedPostgres(folder / "data", options=OPTIONS)
         cluster.start()
         _cluster.append((cluster, folder))
         owner, login = cluster.url("sluice_owner"), cluster.url("sluice")
