@@ -8,6 +8,7 @@ RUN /opt/sluice/bin/python -m pip install --require-hashes -r requirements.lock
 COPY pyproject.toml README.md LICENSE ./
 COPY migrations migrations
 COPY docs docs
+COPY openapi.json openapi.json
 COPY app app
 RUN /opt/sluice/bin/python -m pip install --no-deps --no-build-isolation .
 

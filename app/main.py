@@ -12,7 +12,7 @@ from prometheus_client.metrics_core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from app.domain.access import RowScope
-from app.http import docs, middleware, openapi, problems
+from app.http import contract, docs, middleware, problems
 from app.http.authentication import Authentication
 from app.http.broadcast import Broadcast
 from app.http.claims import ClaimNames
@@ -115,7 +115,9 @@ def create_app(settings: Settings) -> FastAPI:
             async with (
                 app.state.database.notices.sent_and_heard(),
                 broadcast.running(),
-                scheduled(app.state.database, settings, scan_metrics),
+                scheduled(app.state.database, settings.idle_scan_interval, scan_metrics)
+                if settings.jobs
+                else nullcontext(),
                 delivering(app.state.database, app.state.outbound, webhook_metrics)
                 if settings.webhooks
                 else nullcontext(),
@@ -150,7 +152,7 @@ def create_app(settings: Settings) -> FastAPI:
     problems.install(app)
     for router in ROUTERS:
         app.include_router(router)
-    openapi.install(app)
+    contract.install(app)
     docs.install(app)
     return app
 

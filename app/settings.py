@@ -139,10 +139,11 @@ class Settings(BaseSettings):
     demo: bool = Field(
         default=True, description="1 or 0: whether an empty workspace gets a demo pipeline"
     )
-    idle_scan: bool = Field(
+    jobs: bool = Field(
         default=True,
-        description="1 or 0: whether this process looks for idle deals by itself; one that does"
-        " not leaves it to others on the same database",
+        description="1 or 0: whether this process looks for idle deals, runs imports, folds deals"
+        " for metrics and clears what is old by itself; one that does not leaves all of it to"
+        " others on the same database",
     )
     idle_scan_interval: Interval = Field(
         default=timedelta(seconds=5),

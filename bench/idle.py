@@ -166,7 +166,7 @@ async def _measure_lag(
     """Deals fall due one after the other while the service's own scheduler looks after them."""
     began = await owner.fetchval("SELECT clock_timestamp()")
     await owner.execute(MAKE_DUE_IN_TURN, workspace, IN_TURN, APART)
-    async with scheduled(database, Settings(database_url="postgresql://unused")):
+    async with scheduled(database, Settings().idle_scan_interval):
         async with asyncio.timeout(10 * IN_TURN * APART):
             late = await _timers()
             while len(lags := await owner.fetch(LAGS, workspace, began)) < IN_TURN:

@@ -110,7 +110,7 @@ async def cloned() -> AsyncIterator[str]:
 
 async def dropped(owner: str, name: str) -> None:
     """Drop the database; one that autovacuum is at work in, which no owner may end, a bit later."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while True:
             try:
                 return await on_server(owner, f"DROP DATABASE {name} WITH (FORCE)")
@@ -192,12 +192,12 @@ async def running(
 
     `others` are further settings; a client may bear a token instead of a key.
     """
-    # Scans are asked for by the tests that mean them: one in between would flag deals first.
+    # Jobs are run by the tests that mean them: one in between would have flagged or folded first.
     # Webhooks are sent by the tests that mean them, too, and stay on this machine.
     app = create_app(
         Settings(
             database_url=url,
-            idle_scan=False,
+            jobs=False,
             webhooks=False,
             webhooks_allow_loopback=True,
             **others,

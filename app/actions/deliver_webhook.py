@@ -142,9 +142,9 @@ async def note(database: Database, claimed: Claim, reply: Reply, draw: float) ->
         parts = [settled, noted]
         if endpoint.disabled_at is None and (reply.is_gone or streak.is_hopeless(now)):
             reason = Disabling.GONE if reply.is_gone else Disabling.FAILING
-            noted = audit_entries.endpoint_given_up(workspace, endpoint, reason, now)
             told = disabling(workspace, endpoint, streak, reason, now)
-            await execute(connection, [*told, noted])
+            given_up = audit_entries.endpoint_given_up(workspace, endpoint, reason, now)
+            await execute(connection, [*told, given_up])
         else:
             parts.append(webhooks.failed(workspace, endpoint_id, streak))
         await execute(connection, parts)

@@ -19,7 +19,7 @@ from app.domain.audit_log import Action, Entry
 from app.domain.errors import Conflict, Forbidden
 from app.storage import access, audit_log, idempotency
 from app.storage.access import KeyRecord, NewKey
-from app.storage.engine import Connection, Database, Lock, Role
+from app.storage.engine import Connection, Database, Lock
 from app.storage.idempotency import Answer, Repeatable
 from app.storage.statement import Part, execute
 
@@ -48,7 +48,7 @@ async def issue_key(database: Database, workspace: UUID | None, new: NewKey) -> 
             await execute(connection, [part])
         return key
 
-    return await database.write(workspace, work, role=_role(workspace), lock=Lock.NONE)
+    return await database.write(workspace, work, role=access.role_of(workspace), lock=Lock.NONE)
 
 
 async def create_key(
@@ -105,8 +105,7 @@ async def rotate_key(
         _check_may_grant(principal, new)
         key = new_key()
         made = await add_key(connection, workspace, key, new)
-        await connection.execute(access.REPLACE, workspace, key_id, now + overlap, key.key_id)
-        after, _ = await access.locked_key(connection, workspace, key_id)
+        after = await access.replace_key(connection, before, now + overlap, made)
         noted = _noted(principal, Action.API_KEY_ROTATED, before, after)
         kept = idempotency.keep(workspace, request, answer(made, None))
         await execute(connection, [*noted, *kept])
@@ -134,21 +133,19 @@ async def revoke_key(
         check(before.version)
         if before.revoked_at is not None:
             return
-        await connection.execute(access.REVOKE, workspace, key_id)
-        after, _ = await access.locked_key(connection, workspace, key_id)
+        after = await access.revoke_key(connection, before)
         for part in _noted(by, Action.API_KEY_REVOKED, before, after):
             await execute(connection, [part])
 
-    await database.write(workspace, work, role=_role(workspace), lock=Lock.NONE)
+    await database.write(workspace, work, role=access.role_of(workspace), lock=Lock.NONE)
 
 
 async def add_key(
     connection: Connection, workspace: UUID | None, key: ApiKey, new: NewKey
 ) -> KeyRecord:
     """Store what is to be known of the key. Raises Conflict where its id is taken."""
-    if not await access.add_key(connection, workspace, key, new):
+    if (made := await access.add_key(connection, workspace, key, new)) is None:
         raise Conflict(f"The key id {key.key_id} is taken.")
-    made, _ = await access.locked_key(connection, workspace, key.key_id)
     return made
 
 
@@ -184,8 +181,3 @@ def _shown(key: KeyRecord) -> dict[str, Any]:
         "revoked_at": plain(key.revoked_at),
         "replaced_by": key.replaced_by,
     }
-
-
-def _role(workspace: UUID | None) -> Role:
-    """Keys of the platform are kept by the role that looks across workspaces."""
-    return Role.JOBS if workspace is None else Role.APP

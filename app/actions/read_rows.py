@@ -23,6 +23,7 @@ from app.actions.import_mapping import (
     UndatedPlacement,
     WideMapping,
 )
+from app.domain import json_pointer
 from app.domain.errors import Breach, Invalid
 from app.domain.money import MINOR_UNITS, parse_amount
 from app.domain.pipeline import UNKNOWN_LOSS_REASON, Pipeline, Stage, StageKind
@@ -280,10 +281,9 @@ def _check_names(mapping: LongMapping | WideMapping, pipeline: Pipeline) -> None
     for field, entries in named.items():
         for value, key in entries.items():
             if key not in pipeline.by_key:
-                pointer = value.replace("~", "~0").replace("/", "~1")
                 breaches.append(
                     Breach(
-                        f"/mapping/{field}/{pointer}",
+                        f"/mapping/{field}/{json_pointer.token(value)}",
                         "unknown_stage",
                         f"Pipeline {pipeline.key!r} has no stage {key!r}.",
                     )

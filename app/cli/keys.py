@@ -12,7 +12,7 @@ from app.domain.access import RowScope, Scope
 from app.domain.period import Period
 from app.storage import access
 from app.storage.access import KeyRecord, NewKey
-from app.storage.engine import Database, Role
+from app.storage.engine import Database
 
 keys = typer.Typer(name="keys", help="API keys of a workspace.", no_args_is_help=True)
 
@@ -67,8 +67,7 @@ def list_keys(workspace: Workspace = "default", platform: Platform = False) -> N
     """List the workspace's keys, revoked and expired ones included; secrets are not known."""
 
     async def work(database: Database, workspace_id: UUID | None) -> list[KeyRecord]:
-        role = Role.JOBS if workspace_id is None else Role.APP
-        async with database.read(workspace_id, role=role) as connection:
+        async with database.read(workspace_id, role=access.role_of(workspace_id)) as connection:
             return await access.keys(connection, workspace_id)
 
     for key in within(None if platform else workspace, work):

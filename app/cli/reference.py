@@ -27,10 +27,11 @@ _ANY: Final = "any key"
 
 def reference() -> None:
     """Print the page of all operations and settings, in Markdown."""
-    from app.main import create_app  # noqa: PLC0415 - as in `cli.openapi`
+    from app.http.openapi import document  # noqa: PLC0415 - as in `cli.openapi`
+    from app.main import create_app  # noqa: PLC0415
 
     application = create_app(Settings(database_url="postgresql://localhost/sluice"))
-    print(page(application.openapi()), end="")
+    print(page(document(application)), end="")
 
 
 def page(document: Mapping[str, Any]) -> str:

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Self
 
+from app.domain import json_pointer
+
 
 class Action(StrEnum):
     """What was done, by the kind of thing that it was done to."""
@@ -75,7 +77,7 @@ def differing(
     old: dict[str, Any] = {}
     new: dict[str, Any] = {}
     for name in {**before, **after}:
-        pointer = f"{at}/{name.replace('~', '~0').replace('/', '~1')}"
+        pointer = f"{at}/{json_pointer.token(name)}"
         if name not in after:
             old[pointer] = before[name]
         elif name not in before:

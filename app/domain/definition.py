@@ -18,6 +18,7 @@ from types import MappingProxyType
 from uuid import UUID
 from zoneinfo import available_timezones
 
+from app.domain import json_pointer
 from app.domain.business_calendar import BusinessCalendar
 from app.domain.errors import Breach, InvalidDefinition
 from app.domain.guards import REQUIRABLE
@@ -222,8 +223,7 @@ def _breaches_of_lengths(
         "follow_up_every": stage.follow_up_every,
     }
     for priority, after in stage.idle.after_by_priority.items():
-        token = priority.replace("~", "~0").replace("/", "~1")
-        counted[f"idle_after_by_priority/{token}"] = after
+        counted[f"idle_after_by_priority/{json_pointer.token(priority)}"] = after
     for name, length in {**counted, "target_dwell": stage.target_dwell}.items():
         if length is None:
             continue

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from datetime import date
 from typing import Any, Protocol
 
+from app.domain import json_pointer
 from app.domain.errors import Breach
 from app.domain.journey import Facts
 from app.domain.pipeline import Stage
@@ -49,7 +50,7 @@ def missing(stage: Stage, deal: Mapping[str, Any]) -> tuple[Breach, ...]:
             f"{stage.name} needs a value at {requirement.path}.",
         )
         for requirement in stage.entry_requirements
-        if _is_missing(resolve(deal, requirement.path))
+        if _is_missing(json_pointer.resolve(deal, requirement.path))
     )
 
 
@@ -69,19 +70,6 @@ def view(deal: Described) -> dict[str, Any]:
         "tags": deal.tags,
         "team": facts.team,
     }
-
-
-def resolve(document: Any, pointer: str) -> Any:
-    """The value at a JSON Pointer (RFC 6901), or None where it leads nowhere."""
-    for token in pointer.split("/")[1:]:
-        name = token.replace("~1", "/").replace("~0", "~")
-        if isinstance(document, Mapping):
-            document = document.get(name)
-        elif isinstance(document, (list, tuple)) and name.isascii() and name.isdigit():
-            document = document[int(name)] if int(name) < len(document) else None
-        else:
-            return None
-    return document
 
 
 def _is_missing(value: Any) -> bool:

@@ -23,7 +23,7 @@ from app.domain.errors import Unauthenticated
 from app.http.limits import WrongKeys
 from app.storage import access
 from app.storage.access import KeyRecord
-from app.storage.engine import Database, Lock, Role
+from app.storage.engine import Database, Lock
 
 if TYPE_CHECKING:
     from app.http.tokens import Tokens
@@ -113,10 +113,9 @@ def _is_right(record: KeyRecord, key: ApiKey) -> bool:
 
 
 async def _note_use(database: Database, record: KeyRecord) -> None:
-    role = Role.JOBS if record.workspace_id is None else Role.APP
     await database.write(
         record.workspace_id,
         lambda connection: connection.execute(access.USE, record.workspace_id, record.key_id),
-        role=role,
+        role=access.role_of(record.workspace_id),
         lock=Lock.NONE,
     )

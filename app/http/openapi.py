@@ -5,12 +5,12 @@ spells out what holds for all: operation ids from function names, the problems t
 answer, the headers that go with its status, the scope that it needs. A dependency that demands
 scopes bears them in an attribute `scopes` (a tuple; empty for "any credential will do"), which is
 what is declared; an operation without such a dependency is public.
+
+It is made by `sluice openapi` and committed; what is served is that file (`http.contract`).
 """
 
 import json
 from collections.abc import Iterator
-from functools import cache
-from hashlib import sha256
 from itertools import groupby
 from typing import Any, Final, cast, get_args
 
@@ -19,9 +19,8 @@ from fastapi.dependencies.models import Dependant
 from fastapi.openapi.utils import get_openapi
 from fastapi.routing import RouteContext, iter_route_contexts
 from pydantic import BaseModel
-from starlette.responses import Response
 
-from app.http import conditional, wording
+from app.http import wording
 from app.http.codes import CODES
 from app.http.links import link
 from app.http.problems import MEDIA_TYPE
@@ -95,38 +94,9 @@ _HEADERS_OF_PROBLEM: Final = {
 }
 
 
-def install(app: FastAPI) -> None:
-    """Serve the description at /openapi.json, and without webhooks at /openapi-client.json."""
-
-    @cache
-    def described() -> dict[str, Any]:
-        return document(app)
-
-    @cache
-    def written(*, webhooks: bool) -> tuple[bytes, str]:
-        kept = {k: v for k, v in described().items() if webhooks or k != "webhooks"}
-        body = json.dumps(kept, ensure_ascii=False, separators=(",", ":")).encode()
-        return body, conditional.opaque(sha256(body).hexdigest()[:32])
-
-    async def openapi(if_none_match: conditional.IfNoneMatch = None) -> Response:
-        return answer(*written(webhooks=True), if_none_match)
-
-    async def openapi_client(if_none_match: conditional.IfNoneMatch = None) -> Response:
-        return answer(*written(webhooks=False), if_none_match)
-
-    def answer(body: bytes, tag: str, if_none_match: str | None) -> Response:
-        response = Response(body, media_type="application/json")
-        conditional.offer(response, tag, if_none_match)
-        return response
-
-    app.openapi = described  # type: ignore[method-assign] # FastAPI's documented way to extend it
-    app.add_api_route("/openapi.json", openapi, include_in_schema=False)
-    app.add_api_route("/openapi-client.json", openapi_client, include_in_schema=False)
-
-
 def text(app: FastAPI) -> str:
     """The description as it is committed: in a stable order, one fact a line."""
-    return json.dumps(app.openapi(), ensure_ascii=False, indent=2) + "\n"
+    return json.dumps(document(app), ensure_ascii=False, indent=2) + "\n"
 
 
 def document(app: FastAPI) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
+from app.domain import json_pointer
 from app.domain.errors import Breach, RateLimited, SluiceError
 from app.http.codes import BREACHES, CODES
 
@@ -227,7 +228,7 @@ def _steps(path: Sequence[str | int], body: object, *, missing: bool) -> Iterato
                 body = body[part]
             case _ if not (missing and position == len(path) - 1):
                 continue
-        yield "/" + str(part).replace("~", "~0").replace("/", "~1")
+        yield "/" + json_pointer.token(str(part))
 
 
 def _read(text: str) -> object:

@@ -19,6 +19,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from starlette.exceptions import HTTPException
 
+from app.domain import json_pointer
 from app.domain.errors import Breach, Invalid, Malformed
 from app.http.problems import MOST_BREACHES
 
@@ -186,4 +187,4 @@ async def _check_members(request: Request) -> None:
 
 
 def _pointer(name: str) -> str:
-    return "/" + name.replace("~", "~0").replace("/", "~1")[:100]
+    return "/" + json_pointer.token(name)[:100]

@@ -24,7 +24,6 @@ from app.domain.errors import DatabaseUnavailable
 from app.jobs.fold_segments import fold_all
 from app.jobs.idle_scan import IdleScans, ScanMetrics
 from app.jobs.run_imports import run_pending_imports
-from app.settings import Settings
 from app.storage import idempotency, idle_scans, webhook_deliveries, webhooks
 from app.storage.engine import JOB, Connection, Database, Role
 
@@ -47,11 +46,13 @@ log = structlog.get_logger("sluice.jobs")
 
 @asynccontextmanager
 async def scheduled(
-    database: Database, settings: Settings, scan_metrics: ScanMetrics | None = None
+    database: Database, interval: timedelta, scan_metrics: ScanMetrics | None = None
 ) -> AsyncIterator["Scheduler"]:
-    """Run the jobs for as long as this lasts; at its end none of them is left running."""
+    """Run the jobs for as long as this lasts; at its end none of them is left running.
+
+    `interval` is the time between two idle scans.
+    """
     scheduler = Scheduler()
-    interval = settings.idle_scan_interval
     scans = IdleScans(database, interval, scan_metrics)
 
     async def scan() -> None:
@@ -70,17 +71,14 @@ async def scheduled(
     scheduler.every(IMPORTING, "run_imports", run_imports)
     scheduler.every(FOLDING, "fold_segments", fold)
     scheduler.every(CLEARING, "clear_what_is_old", clear)
-    watching: list[asyncio.Task[None]] = []
-    if settings.idle_scan:
-        scheduler.every(interval, "idle_scan", scan)
-        watching.append(asyncio.create_task(_watch(database, scans, scheduler, interval)))
+    scheduler.every(interval, "idle_scan", scan)
+    watching = asyncio.create_task(_watch(database, scans, scheduler, interval))
     scheduler.start()
     try:
         yield scheduler
     finally:
-        for task in watching:
-            task.cancel()
-        await asyncio.gather(*watching, return_exceptions=True)
+        watching.cancel()
+        await asyncio.gather(watching, return_exceptions=True)
         await scheduler.stop()
 
 

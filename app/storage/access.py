@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.domain.access import Operator, Principal, RowScope, Scope
 from app.domain.api_key import ApiKey
 from app.domain.errors import NotFound
-from app.storage.engine import Connection
+from app.storage.engine import Connection, Role
 from app.storage.tables import api_key, installation, workspace
 
 PLATFORM: Final = "platform"
@@ -30,6 +30,7 @@ ADD_KEY: Final = """
 INSERT INTO api_key (key_id, workspace_id, secret_hash, name, subject, scopes, row_scope, team,
                      version, created_at, expires_at)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 1, clock_timestamp(), $9) ON CONFLICT (key_id) DO NOTHING
+RETURNING *
 """
 
 _OF_KEY: Final = "WHERE workspace_id IS NOT DISTINCT FROM $1 AND key_id = $2"
@@ -37,11 +38,13 @@ LOCK_KEY: Final = f"SELECT *, clock_timestamp() AS now FROM api_key {_OF_KEY} FO
 REVOKE: Final = f"""
 UPDATE api_key SET revoked_at = clock_timestamp(), version = version + 1
 {_OF_KEY} AND revoked_at IS NULL
+RETURNING *
 """
 REPLACE: Final = f"""
 -- It is good for a while beside the key that was made instead; no longer than it was.
 UPDATE api_key SET expires_at = least(expires_at, $3), replaced_by = $4, version = version + 1
 {_OF_KEY}
+RETURNING *
 """
 USE: Final = f"UPDATE api_key SET last_used_at = clock_timestamp() {_OF_KEY}"
 
@@ -164,6 +167,26 @@ async def locked_key(
     return _record(row), row["now"]
 
 
+async def replace_key(
+    connection: Connection, key: KeyRecord, until: datetime, replacement: KeyRecord
+) -> KeyRecord:
+    """Let the key, which is locked, be good until then at most, beside the one in its place."""
+    row = await connection.fetchrow(
+        REPLACE, key.workspace_id, key.key_id, until, replacement.key_id
+    )
+    return _record(row)
+
+
+async def revoke_key(connection: Connection, key: KeyRecord) -> KeyRecord:
+    """Have the key, which is locked and not revoked yet, refused from now on."""
+    return _record(await connection.fetchrow(REVOKE, key.workspace_id, key.key_id))
+
+
+def role_of(workspace_id: UUID | None) -> Role:
+    """Who keeps such keys: those of no workspace, the role that looks across workspaces."""
+    return Role.JOBS if workspace_id is None else Role.APP
+
+
 async def find_workspace(connection: AsyncConnection, key: str) -> UUID | None:
     """The workspace of that key. Asked under the jobs' role, which sees every workspace."""
     return await connection.scalar(select(workspace.c.workspace_id).where(workspace.c.key == key))
@@ -205,10 +228,10 @@ async def add_workspace(
 
 async def add_key(
     connection: Connection, workspace_id: UUID | None, key: ApiKey, new: NewKey
-) -> bool:
-    """Store the hash of a new key; False where its id is taken."""
+) -> KeyRecord | None:
+    """Store the hash of a new key; None where its id is taken."""
     scopes = sorted(scope.value for scope in new.scopes) if workspace_id else [PLATFORM]
-    tag = await connection.execute(
+    row = await connection.fetchrow(
         ADD_KEY,
         key.key_id,
         workspace_id,
@@ -220,7 +243,7 @@ async def add_key(
         new.team,
         new.expires_at,
     )
-    return tag == "INSERT 0 1"
+    return None if row is None else _record(row)
 
 
 def no_key(key_id: str) -> NotFound:

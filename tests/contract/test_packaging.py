@@ -1,4 +1,4 @@
-"""What is installed brings along what it serves and runs: the guide's pages, and the migrations."""
+"""What is installed brings what it serves and runs: pages, the API's description, migrations."""
 
 import subprocess
 import sys
@@ -23,18 +23,26 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made
 
 
-def test_the_wheel_holds_every_page_every_mapping_file_and_every_migration(wheel: Path) -> None:
+def test_the_wheel_holds_every_page_every_mapping_file_and_migration_and_the_description(
+    wheel: Path,
+) -> None:
     held = set(ZipFile(wheel).namelist())
     assert {f"app/_docs/{name}.md" for name in PAGES} <= held
     assert {f"app/_docs/imports/{name}" for name in mappings()} <= held
     revisions = {path.name for path in (ROOT / "migrations" / "versions").glob("*.py")}
     assert {f"app/_migrations/versions/{name}" for name in revisions} <= held
+    assert ZipFile(wheel).read("app/_openapi.json") == (ROOT / "openapi.json").read_bytes()
 
 
-def test_an_installed_service_finds_its_pages(wheel: Path, tmp_path: Path) -> None:
+def test_an_installed_service_finds_its_pages_and_its_description(
+    wheel: Path, tmp_path: Path
+) -> None:
     with ZipFile(wheel) as packed:
         packed.extractall(tmp_path)
-    code = "from app.http import guide; print(guide.FOLDER); print(len(guide.mappings()))"
+    code = (
+        "from app.http import contract, guide;"
+        " print(guide.FOLDER, len(guide.mappings()), contract.FILE)"
+    )
     ran = subprocess.run(
         [sys.executable, "-c", code],
         cwd=tmp_path,
@@ -44,7 +52,12 @@ def test_an_installed_service_finds_its_pages(wheel: Path, tmp_path: Path) -> No
         check=True,
         timeout=60,
     )
-    assert ran.stdout.split() == [str(tmp_path / "app" / "_docs"), str(len(mappings()))]
+    within = tmp_path / "app"
+    assert ran.stdout.split() == [
+        str(within / "_docs"),
+        str(len(mappings())),
+        str(within / "_openapi.json"),
+    ]
 
 
 def test_the_image_is_built_from_all_that_the_wheel_needs() -> None:

@@ -126,7 +126,7 @@ async def key(database: Database, identity: tuple[Principal, ApiKey]) -> ApiKey:
 
 @pytest.fixture
 async def service(login_url: str) -> AsyncIterator[Serving]:
-    async with serving(login_url, webhooks=False, idle_scan=False) as running:
+    async with serving(login_url, webhooks=False, jobs=False) as running:
         yield running
 
 

@@ -109,7 +109,7 @@ async def test_it_follows_a_list_to_its_end(
         found = [deal["name"] for deal in api.items("/v1/opportunities", 2, pipeline="sales")]
         return found, [deal["owner"] for deal in api.items("/v1/opportunities", owner=["tom"])]
 
-    async with serving(login_url, webhooks=False, idle_scan=False) as service:
+    async with serving(login_url, webhooks=False) as service:
         found, owners = await asyncio.to_thread(walk, service.url)
     assert found == [f"Deal {n}" for n in reversed(range(5))]
     assert owners == ["tom"]

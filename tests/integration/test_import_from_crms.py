@@ -199,7 +199,7 @@ async def test_the_commands_of_the_page_run_as_they_stand(
 ) -> None:
     (commands, *_) = (block.code for block in fences("sh") if block.page == "import-from-crms")
     shutil.copy(SAMPLES / "hubspot-deals.csv", tmp_path / "deals.csv")
-    async with serving(login_url, webhooks=False, idle_scan=False) as service:
+    async with serving(login_url, webhooks=False) as service:
         process = await asyncio.create_subprocess_exec(
             *("bash", "-euc", commands.replace("curl ", "curl --silent --show-error --fail ")),
             cwd=tmp_path,

@@ -16,7 +16,6 @@ from app.domain.access import Principal
 from app.domain.period import Period
 from app.domain.pipeline import IdleRule, Pipeline
 from app.jobs.scheduler import Scheduler, clear_what_is_old, scheduled
-from app.settings import Settings
 from app.storage.engine import Connection, Database, connect_arguments
 from tests.conftest import make_workspace
 from tests.factories import keep_pipeline, sales_pipeline
@@ -41,12 +40,6 @@ async def sales(alone: Database) -> tuple[Principal, Pipeline]:
     return principal, pipeline
 
 
-def every(seconds: float) -> Settings:
-    return Settings(
-        database_url="postgresql://unused", idle_scan_interval=timedelta(seconds=seconds)
-    )
-
-
 async def count(database: Database, sales: tuple[Principal, Pipeline], table: str) -> int:
     """Read, as a write would wake those who wait for commits."""
     workspace = sales[0].workspace_id
@@ -67,7 +60,7 @@ async def until(condition: Callable[[], Awaitable[Any]], seconds: float) -> floa
 async def test_a_deal_that_is_due_is_flagged_within_the_interval(
     alone: Database, sales: tuple[Principal, Pipeline]
 ) -> None:
-    async with scheduled(alone, every(0.2)):
+    async with scheduled(alone, timedelta(seconds=0.2)):
         await until(lambda: count(alone, sales, "workspace"), 5)
         await open_deals(alone, *sales, 1, datetime.now(UTC) - WEEK)
         await until(lambda: count(alone, sales, "idle_flag"), 5)
@@ -78,7 +71,7 @@ async def test_a_deal_is_flagged_when_it_falls_idle_and_not_at_the_next_turn(
 ) -> None:
     due_in = timedelta(seconds=0.5)
     await open_deals(alone, *sales, 1, datetime.now(UTC) - WEEK + due_in)
-    async with scheduled(alone, every(3600)):
+    async with scheduled(alone, timedelta(seconds=3600)):
         assert await count(alone, sales, "idle_flag") == 0
         await until(lambda: count(alone, sales, "idle_flag"), 10)
 
@@ -87,7 +80,7 @@ async def test_a_deal_that_is_due_sooner_than_the_next_turn_is_not_kept_waiting_
     alone: Database, sales: tuple[Principal, Pipeline]
 ) -> None:
     await open_deals(alone, *sales, 1, datetime.now(UTC) - WEEK)
-    async with scheduled(alone, every(3600)):
+    async with scheduled(alone, timedelta(seconds=3600)):
         await until(lambda: count(alone, sales, "idle_flag"), 10)
         due_in = timedelta(seconds=0.5)  # and the next turn is in an hour
         await open_deals(alone, *sales, 1, datetime.now(UTC) - WEEK + due_in)
@@ -111,7 +104,7 @@ async def test_the_watch_goes_on_after_a_look_that_failed(
         **{**arguments, "database": connect_arguments(own_database)["database"]}
     )
     await open_deals(alone, *sales, 1, datetime.now(UTC) - WEEK)
-    async with scheduled(alone, every(3600)):
+    async with scheduled(alone, timedelta(seconds=3600)):
         await until(lambda: count(alone, sales, "idle_flag"), 10)
         await owner.execute("REVOKE SELECT ON workspace FROM sluice_jobs")
         await open_deals(alone, *sales, 1, datetime.now(UTC) - WEEK)
@@ -136,7 +129,7 @@ async def test_what_was_committed_before_it_could_be_heard_is_looked_for(
     later, _ = await make_workspace(alone)
     pipeline = await keep_pipeline(alone, later.workspace_id, sales_pipeline(lead=RULE))
     elsewhere = await Database.open(own_database)
-    async with scheduled(alone, every(3600)) as scheduler:
+    async with scheduled(alone, timedelta(seconds=3600)) as scheduler:
         await until(lambda: count(alone, sales, "idle_flag"), 10)
         await _two_turns(scheduler)  # the scan has ended too
         await open_deals(elsewhere, later, pipeline, 1, datetime.now(UTC) - WEEK)
@@ -186,12 +179,12 @@ async def test_the_service_leaves_cleanly_in_the_middle_of_a_scan(
     due = 6 * BATCH
     await open_deals(alone, *sales, due, datetime.now(UTC) - WEEK)
     before = asyncio.all_tasks()
-    async with scheduled(alone, every(3600)):
+    async with scheduled(alone, timedelta(seconds=3600)):
         await until(lambda: count(alone, sales, "idle_flag"), 30)
     flagged = await count(alone, sales, "idle_flag")
     assert flagged % BATCH == 0
     assert asyncio.all_tasks() <= before
-    async with scheduled(alone, every(3600)):
+    async with scheduled(alone, timedelta(seconds=3600)):
 
         async def complete() -> bool:
             return await count(alone, sales, "idle_flag") == due
@@ -225,7 +218,7 @@ async def test_a_job_that_hangs_is_broken_off_at_the_end(
 
 async def test_a_database_that_is_away_postpones_a_job_and_ends_none() -> None:
     away = await Database.open("postgresql://sluice@127.0.0.1:1/sluice")
-    async with scheduled(away, every(0.1)) as scheduler:
+    async with scheduled(away, timedelta(seconds=0.1)) as scheduler:
         turns = asyncio.Event()
         scheduler.every(timedelta(seconds=0.1), "another", _set(turns))
         await asyncio.wait_for(turns.wait(), 5)

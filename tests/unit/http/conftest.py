@@ -1,6 +1,7 @@
 """A small application that stands on the HTTP conventions and on nothing else."""
 
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from typing import Annotated, Any, Literal
 
 import httpx
@@ -14,7 +15,7 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.domain import errors
-from app.http import conditional, docs, middleware, openapi, problems
+from app.http import conditional, contract, docs, middleware, openapi, problems
 from app.http.codes import CODES
 from app.http.cursors import CursorParameter
 from app.http.schemas import common
@@ -165,7 +166,7 @@ def create_app(registry: CollectorRegistry, cors_origins: tuple[str, ...] = ()) 
     )
     app.include_router(gadgets())
     problems.install(app)
-    openapi.install(app)
+    contract.install(app, partial(openapi.document, app))
     docs.install(app)
     app.add_middleware(Authentication)
     middleware.install(app, middleware.RequestMetrics(registry), cors_origins)
