@@ -21,6 +21,7 @@ import httpx
 import pytest
 
 from app import logs
+from app.actions.manage_keys import issue_key
 from app.domain.access import Principal, Scope
 from app.domain.api_key import ApiKey
 from app.main import create_app
@@ -182,6 +183,13 @@ def principal(identity: tuple[Principal, ApiKey]) -> Principal:
 @pytest.fixture
 def workspace(principal: Principal) -> object:
     return principal.workspace_id
+
+
+@pytest.fixture
+async def operating(database: Database) -> dict[str, str]:
+    """Headers of who runs the installation, and sees into no workspace."""
+    new = NewKey(name="operator", subject="operator", scopes=frozenset())
+    return {"Authorization": f"Bearer {await issue_key(database, None, new)}"}
 
 
 @asynccontextmanager

@@ -15,18 +15,17 @@ from uuid import UUID
 
 from app.actions.announcements import plain
 from app.domain import guards
-from app.domain.access import Principal
+from app.domain.access import SERVICE, Principal
 from app.domain.audit_document import document_of
 from app.domain.audit_log import Action, Entry
 from app.domain.pipeline import Pipeline
 from app.domain.webhook import Disabling, Endpoint
 from app.storage import events
-from app.storage.audit_log import SERVICE, append
+from app.storage.audit_log import append
 from app.storage.imports import ImportJob
 from app.storage.statement import Part
 from app.storage.transitions import LogEntry
 
-LONGEST_FILE_NAME: Final = 200
 _TOLD_OF_URL: Final = 12
 """Hexadecimal digits of a digest: enough to see a change, too few to be the URL's stand-in."""
 
@@ -123,9 +122,7 @@ def deleted(principal: Principal, opportunity_id: UUID, pipeline: Pipeline) -> P
     return append(principal.workspace_id, principal, entry)
 
 
-def rewriting(
-    principal: Principal, job: ImportJob, pipeline: Pipeline, file_name: str | None
-) -> list[Part]:
+def rewriting(principal: Principal, job: ImportJob, pipeline: Pipeline) -> list[Part]:
     """An import was begun that may rewrite history; nothing for one that only adds to it."""
     if job.on_conflict != "rewrite":
         return []
@@ -133,7 +130,6 @@ def rewriting(
         "pipeline": pipeline.key,
         "on_conflict": job.on_conflict,
         "on_error": job.on_error,
-        "file_name": None if file_name is None else _printable(file_name),
         "bytes": job.bytes_total,
         "mapping_sha256": sha256(json.dumps(job.mapping, sort_keys=True).encode()).hexdigest(),
     }
@@ -182,8 +178,3 @@ def _told_of_url(endpoint: Endpoint) -> str:
     rest = endpoint.url[len(origin) :]
     digest = sha256(endpoint.endpoint_id.bytes + rest.encode()).hexdigest()
     return f"{origin}/…{digest[:_TOLD_OF_URL]}"
-
-
-def _printable(name: str) -> str:
-    """A file's name as it can be stored and shown, however it came."""
-    return "".join(c if c.isprintable() else "\ufffd" for c in name[-LONGEST_FILE_NAME:])

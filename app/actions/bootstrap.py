@@ -5,7 +5,7 @@ workspace's key is unique: one service makes both, the others find them made.
 """
 
 from app.actions.manage_keys import new_key
-from app.domain.access import Scope
+from app.domain.access import SERVICE, Scope
 from app.domain.api_key import ApiKey
 from app.domain.audit_log import Action, Entry
 from app.settings import SettingsError
@@ -51,7 +51,7 @@ async def bootstrap(database: Database, chosen: ApiKey | None = None) -> ApiKey 
             raise SettingsError("SLUICE_BOOTSTRAP_KEY: belongs to another workspace already.")
         told = {"name": "Default", "api_key": key.key_id, "subject": new.subject}
         entry = Entry.of(Action.WORKSPACE_CREATED, WORKSPACE, None, told)
-        await execute(connection, [audit_log.append(workspace, audit_log.SERVICE, entry)])
+        await execute(connection, [audit_log.append(workspace, SERVICE, entry)])
         return key
 
     return await database.write(workspace, work, lock=Lock.NONE)

@@ -11,9 +11,11 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
+import structlog
+
 from app.actions.announcements import plain
 from app.actions.deciding import VersionCheck
-from app.domain.access import Principal, Sight
+from app.domain.access import COMMAND_LINE, Principal
 from app.domain.api_key import ID_LENGTH, SECRET_LENGTH, ApiKey
 from app.domain.audit_log import Action, Entry
 from app.domain.errors import Conflict, Forbidden
@@ -23,8 +25,7 @@ from app.storage.engine import Connection, Database, Lock
 from app.storage.idempotency import Answer, Repeatable
 from app.storage.statement import Part, execute
 
-COMMAND_LINE = "command line"
-"""The actor of what is done with the database at hand, and no credential."""
+log = structlog.stdlib.get_logger("sluice.platform")
 
 Made = Callable[[KeyRecord, ApiKey | None], Answer]
 """Renders what the caller is answered; without the key itself, where the answer is kept."""
@@ -125,11 +126,14 @@ async def revoke_key(
 ) -> None:
     """Have the key refused from now on; every worker knows within seconds.
 
-    One that is revoked already stays so. Raises NotFound, VersionRequired, Stale.
+    One that is revoked already stays so. Raises NotFound, Forbidden for a key that gives more than
+    the principal has, VersionRequired, Stale.
     """
 
     async def work(connection: Connection) -> None:
         before, _ = await access.locked_key(connection, workspace, key_id)
+        if isinstance(by, Principal) and not by.has(before.scopes, before.sight):
+            raise Forbidden("The key gives more than you have; who has as much may revoke it.")
         check(before.version)
         if before.revoked_at is not None:
             return
@@ -150,19 +154,20 @@ async def add_key(
 
 
 def _check_may_grant(principal: Principal, new: NewKey) -> None:
-    sight = Sight(new.row_scope, new.subject, new.team)
-    if not principal.may_grant(new.scopes, sight):
+    if not principal.may_grant(new.scopes, new.sight, new.expires_at):
         raise Forbidden(
             "A key gives at most what its maker has: your scopes, and, unless your row scope is"
-            " all, your own subject with your row scope and team or less."
+            " all, your own subject with your row scope and team or less. It is good for no longer"
+            " than the key that it is made with."
         )
 
 
 def _noted(
     by: Principal | str, action: Action, before: KeyRecord | None, after: KeyRecord
 ) -> list[Part]:
-    """The part that tells of it; none of the platform's, which is in nobody's log."""
+    """The part that tells of it; of the platform's, which is in no workspace's log, a log line."""
     if after.workspace_id is None:
+        log.info(action.value, key_id=after.key_id, name=after.name, subject=after.subject)
         return []
     old = None if before is None else _shown(before)
     entry = Entry.of(action, after.key_id, old, _shown(after))

@@ -34,7 +34,6 @@ async def receive_import(
     mapping: LongMapping | WideMapping,
     chunks: AsyncIterator[bytes],
     *,
-    file_name: str | None = None,
     on_error: str,
     on_conflict: str,
     request: Repeatable | None,
@@ -42,9 +41,9 @@ async def receive_import(
 ) -> Answer:
     """Store the file and queue its import.
 
-    `file_name` is what the sender calls it, for the audit log; `chunks` are the file's bytes, about
-    a MiB each. Raises NotFound and PipelineArchived for the pipeline, Invalid for a mapping that
-    does not fit it or the file's first line, IdempotencyKeyReused.
+    `chunks` are the file's bytes, about a MiB each. Raises NotFound and PipelineArchived for the
+    pipeline, Invalid for a mapping that does not fit it or the file's first line,
+    IdempotencyKeyReused.
     """
     workspace = principal.workspace_id
     first = await anext(chunks, b"")
@@ -82,7 +81,7 @@ async def receive_import(
             return kept
         job = await imports.received(connection, workspace, receiving, size)
         answered = answer(job)
-        noted = audit_entries.rewriting(principal, job, into, file_name)
+        noted = audit_entries.rewriting(principal, job, into)
         if parts := [*noted, *idempotency.keep(workspace, request, answered)]:
             await execute(connection, parts)
         return answered

@@ -224,6 +224,10 @@ async def _take_back(connection: Connection, principal: Principal, entry: LogEnt
     except NotFound:
         return None
     assert isinstance(new, Reading)  # no idempotency key was given
+    if not principal.sight.holds(new.deal.facts.owner, new.deal.facts.team):
+        raise Conflict(
+            "The opportunity that it was handed off to is not yours, and so not yours to erase."
+        )
     if len(await transitions.standing(connection, workspace, entry.linked_id)) > 1:
         raise Conflict(
             f"The opportunity {entry.linked_id} that it was handed off to has moved on;"

@@ -128,7 +128,6 @@ async def _receive(
         pipeline,
         mapping,
         chunks(),
-        file_name=file.name,
         on_error=on_error,
         on_conflict=on_conflict,
         request=None,

@@ -7,9 +7,15 @@ here are only the words.
 """
 
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 from typing import Final
 from uuid import UUID
+
+SERVICE: Final = "sluice"
+"""The actor of what the service does by itself."""
+COMMAND_LINE: Final = "command line"
+"""The actor of what is done with the database at hand, and no credential."""
 
 
 class Scope(StrEnum):
@@ -82,7 +88,10 @@ WHOLE: Final = Sight(RowScope.ALL, subject="")
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """The caller of one request. `subject` is the name that the log bears as actor."""
+    """The caller of one request. `subject` is the name that the log bears as actor.
+
+    `expires_at`: when the credential is good no longer by itself.
+    """
 
     workspace_id: UUID
     subject: str
@@ -90,6 +99,7 @@ class Principal:
     key_id: str | None = None
     team: str | None = None
     row_scope: RowScope = RowScope.ALL
+    expires_at: datetime | None = None
 
     @property
     def sight(self) -> Sight:
@@ -98,9 +108,21 @@ class Principal:
     def may(self, scope: Scope) -> bool:
         return scope in self.scopes or Scope.ADMIN in self.scopes
 
-    def may_grant(self, scopes: frozenset[Scope], sight: Sight) -> bool:
-        """Whether who is given this can do and see nothing that this principal cannot."""
+    def has(self, scopes: frozenset[Scope], sight: Sight) -> bool:
+        """Whether who has this can do and see nothing that this principal cannot."""
         return all(map(self.may, scopes)) and self.sight.covers(sight)
+
+    def may_grant(
+        self, scopes: frozenset[Scope], sight: Sight, expires_at: datetime | None
+    ) -> bool:
+        """Whether who is given this until then has nothing that this principal has not.
+
+        A key that expires gives nothing away for longer. A token is good for a moment, and says
+        nothing of how long its bearer's rights last.
+        """
+        until = None if self.key_id is None else self.expires_at
+        lasts = until is None or (expires_at is not None and expires_at <= until)
+        return lasts and self.has(scopes, sight)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,8 @@ from zlib import crc32
 PREFIX = "slc_live_"
 ID_LENGTH = 16
 SECRET_LENGTH = 48
+KEY_ID = rf"^[0-9a-f]{{{ID_LENGTH}}}$"
+"""The form of a key's id, as a pattern."""
 
 _WRITTEN = re.compile(
     rf"{PREFIX}([0-9a-f]{{{ID_LENGTH}}})_([0-9a-f]{{{SECRET_LENGTH}}})([0-9a-f]{{8}})"

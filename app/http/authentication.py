@@ -10,7 +10,9 @@ the latest.
 
 import hmac
 import re
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from math import inf
 from time import monotonic
 from typing import TYPE_CHECKING, Final
 
@@ -19,7 +21,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.domain.access import Operator, Principal
 from app.domain.api_key import PREFIX, ApiKey
-from app.domain.errors import Unauthenticated
+from app.domain.errors import DatabaseUnavailable, Unauthenticated
 from app.http.limits import WrongKeys
 from app.storage import access
 from app.storage.access import KeyRecord
@@ -76,7 +78,7 @@ class Authentication:
         """What is known of the key, if its secret is the right one."""
         now = monotonic()
         kept = self._believed.get(key.key_id)
-        if kept is not None and now - kept[0] < BELIEVED:
+        if kept and now - kept[0] < BELIEVED and kept[1].is_good(datetime.now(UTC)):
             return kept[1] if _is_right(kept[1], key) else None
         if kept is None or not _is_right(kept[1], key):  # what was good is looked up at any time
             self._wrong_keys.check(scope)
@@ -96,6 +98,30 @@ class Authentication:
         if used is None or not timedelta(0) <= wall - used < USE_NOTED:
             await _note_use(database, record)
         return record
+
+
+@dataclass(frozen=True, slots=True)
+class Credential:
+    """By which right somebody is answered for longer than a request lasts."""
+
+    principal: Principal
+    database: Database
+
+    @property
+    def lasts(self) -> float:
+        """Seconds until it is good no longer by itself."""
+        until = self.principal.expires_at
+        return inf if until is None else (until - datetime.now(UTC)).total_seconds()
+
+    async def is_good(self) -> bool:
+        """Whether it is good still. A key may have been revoked; a token ends by itself alone."""
+        if self.principal.key_id is None:
+            return True
+        try:
+            async with self.database.read(None) as connection:
+                return await access.find_key(connection, self.principal.key_id) is not None
+        except DatabaseUnavailable:
+            return True
 
 
 def is_open(path: str) -> bool:

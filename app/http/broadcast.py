@@ -8,18 +8,16 @@ moment while something is committed but not settled.
 read for alone, page by page when its socket takes more, until it has caught up. So a slow reader
 costs a full hand at most, holds nobody up and loses nothing: its own position is the only memory.
 
-A stream ends after its lifetime, as its key was looked at when it began, when its client takes
-nothing for long, and when the service leaves; whoever comes back with the last `id` goes on from
-there.
+A stream ends after its lifetime, when its caller's credential is good no longer, when its client
+takes nothing for long, and when the service leaves; whoever comes back with the last `id` goes on
+from there.
 """
 
 import asyncio
 import random
-from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass, field
-from math import inf
 from time import perf_counter
 from typing import Final
 from uuid import UUID
@@ -29,9 +27,10 @@ from fastapi.sse import EventSourceResponse, format_sse_event
 from starlette.requests import ClientDisconnect
 from starlette.types import Message, Receive, Scope, Send
 
-from app.domain.access import WHOLE, Sight
+from app.domain.access import WHOLE
 from app.domain.errors import DatabaseUnavailable
 from app.http.connection import BREAK_OFF
+from app.http.follower import AT_ONCE, Follower
 from app.http.guard import Place
 from app.storage import events
 from app.storage.engine import Database
@@ -40,12 +39,6 @@ from app.storage.notices import Wake
 
 PAGE: Final = 200
 """Events that the reader takes in one look."""
-MOST_HANDED: Final = 256
-"""Events that wait in a stream's hand; one more, and the stream is behind."""
-AT_ONCE: Final = 50
-"""Events in one write to a socket, or read for a stream that is behind: what a client that takes
-nothing more leaves in the server's buffer.
-"""
 READERS: Final = 2
 """Connections that all streams that are behind share."""
 SOON: Final = 0.005
@@ -61,80 +54,6 @@ RETRY: Final = 1000
 """Milliseconds that a client is to wait before it comes back."""
 
 log = structlog.stdlib.get_logger("sluice.stream")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
-    """What a follower asks for; an empty `types` or no pipeline leaves nothing out."""
-
-    workspace: UUID
-    types: tuple[str, ...] = ()
-    pipeline: str | None = None
-    pipeline_id: UUID | None = None
-    historical: bool = False
-    sight: Sight
-
-    def holds(self, event: Event) -> bool:
-        return (
-            (self.historical or not event.historical)
-            and (self.pipeline is None or event.pipeline == self.pipeline)
-            and (not self.types or events.is_named(event, self.types))
-            and events.is_seen(event, self.sight)
-        )
-
-
-class Follower:
-    """One stream: what it asks for, and the position before which all of that was sent."""
-
-    def __init__(self, wanted: Wanted, position: Position) -> None:
-        self.wanted = wanted
-        self.position = position
-        self.gap_ends: Position | None = None
-        """Where what is handed begins; between here and there the stream reads for itself."""
-        self.is_live = False
-        self.until = inf
-        """When the stream ends, by the loop's clock."""
-        self._hand: deque[tuple[Position, bytes]] = deque()
-        self._news = asyncio.Event()
-
-    def offer(self, event: Event, frame: bytes) -> bool:
-        """Hand over an event that is wanted; False: the hand is full, and the stream behind."""
-        if event.position > self.position:
-            if len(self._hand) == MOST_HANDED:
-                self.fall_behind()
-                return False
-            self._hand.append((event.position, frame))
-            self._news.set()
-        return True
-
-    @property
-    def in_hand(self) -> int:
-        """How many events were handed over and not sent yet."""
-        return len(self._hand)
-
-    def fall_behind(self) -> None:
-        self.is_live, self.gap_ends = False, None
-        self._hand.clear()
-        self._news.set()
-
-    def take(self) -> bytes:
-        """What is to be sent next of all that was handed over; it counts as sent from now on."""
-        self._news.clear()
-        frames: list[bytes] = []
-        while self._hand and len(frames) < AT_ONCE:
-            self.position, frame = self._hand.popleft()
-            frames.append(frame)
-        return b"".join(frames)
-
-    async def news(self, seconds: float) -> bool:
-        """Wait for something to happen; whether it did in so many seconds."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self._news.wait()
-        return self._news.is_set()
-
-    def rouse(self) -> None:
-        self._news.set()
 
 
 @dataclass(slots=True, eq=False)
@@ -211,12 +130,17 @@ class Broadcast:
         now = asyncio.get_running_loop().time
         # All that were opened after a restart would come back at once.
         lifetime = self._lifetime * random.uniform(0.9, 1)  # noqa: S311 -- jitter
-        until = follower.until = now() + lifetime
+        looked = now()
+        until = follower.until = looked + min(lifetime, follower.credential.lasts)
         told = follower.position
         self.streams.add(follower)
         try:
             yield format_sse_event(retry=RETRY, id=events.written(told))
             while not self._leaving and now() < until:
+                if now() >= looked + self._heartbeat:
+                    if not await follower.credential.is_good():
+                        return
+                    looked = now()
                 frames = follower.take() if follower.is_live else await self._catch_up(follower)
                 if frames:
                     told = follower.position

@@ -7,6 +7,7 @@ read refuses the token.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Final
 from uuid import UUID
 
@@ -14,11 +15,13 @@ from pydantic import TypeAdapter, ValidationError
 
 from app.domain.access import Principal, RowScope, Scope
 from app.domain.errors import Unauthenticated
+from app.http.schemas.access import Subject
 from app.http.schemas.common import Key
 from app.http.schemas.opportunities import Label
 
 _KEY: Final[TypeAdapter[str]] = TypeAdapter(Key)
 _LABEL: Final[TypeAdapter[str]] = TypeAdapter(Label)
+_SUBJECT: Final[TypeAdapter[str]] = TypeAdapter(Subject)
 _SCOPES: Final[Mapping[str, Scope]] = {scope.value: scope for scope in Scope}
 _ROW_SCOPES: Final[Mapping[str, RowScope]] = {rows.value: rows for rows in RowScope}
 
@@ -45,8 +48,15 @@ class Bearer:
     row_scope: RowScope
     scopes: frozenset[Scope]
 
-    def principal(self, workspace_id: UUID) -> Principal:
-        return Principal(workspace_id, self.subject, self.scopes, None, self.team, self.row_scope)
+    def principal(self, workspace_id: UUID, expires_at: datetime) -> Principal:
+        return Principal(
+            workspace_id,
+            self.subject,
+            self.scopes,
+            team=self.team,
+            row_scope=self.row_scope,
+            expires_at=expires_at,
+        )
 
 
 def bearer_of(claims: Mapping[str, object], names: ClaimNames) -> Bearer:
@@ -54,7 +64,7 @@ def bearer_of(claims: Mapping[str, object], names: ClaimNames) -> Bearer:
     workspace = _text(claims, names.workspace, _KEY)
     if workspace is None:
         raise _lacking(names.workspace)
-    subject = _text(claims, names.subject, _LABEL)
+    subject = _text(claims, names.subject, _SUBJECT)
     if subject is None:
         raise _lacking(names.subject)
     return Bearer(

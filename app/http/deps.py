@@ -6,7 +6,7 @@ actions, and streaming endpoints open their own.
 """
 
 from hashlib import sha256
-from typing import Annotated
+from typing import Annotated, Final
 
 from fastapi import Depends, Header, Request
 
@@ -17,6 +17,9 @@ from app.outbound.sending import Outbound
 from app.storage import access
 from app.storage.engine import Database
 from app.storage.idempotency import Repeatable
+
+_WHOSE: Final = 32
+"""Hexadecimal digits that stand for a caller and what they see."""
 
 
 async def _database(request: Request) -> Database:
@@ -52,7 +55,7 @@ class Allowed:
     async def __call__(self, request: Request) -> Principal:
         principal: Principal | Operator = request.state.caller
         if isinstance(principal, Operator):
-            raise Forbidden("A key of the platform makes workspaces; it sees into none of them.")
+            raise Forbidden("A key of the platform is for the installation: it sees no workspace.")
         lacking = [scope.value for scope in self.scopes if not principal.may(scope)]
         if lacking:
             raise Forbidden(f"This needs the scope {' and '.join(lacking)}.")
@@ -89,15 +92,24 @@ async def _repeatable(
 ) -> Repeatable | None:
     if idempotency_key is None:
         return None
+    digest = sha256(f"{request.method} {request.url.path}?{request.url.query}\n".encode())
+    digest.update(await request.body())
+    return under(idempotency_key, request, digest.digest())
+
+
+def under(idempotency_key: str, request: Request, fingerprint: bytes) -> Repeatable:
+    """The request under the key that its caller chose. Raises Malformed for an empty one.
+
+    Another caller's key of the same text is another: an answer that is kept may tell of what only
+    some may see, and nobody is to learn from a refusal what others chose.
+    """
     key = idempotency_key.strip('"')
     if not key:
         raise Malformed("Idempotency-Key is empty; leave it out or send a text of your choice.")
-    # Another caller's answer may tell of what this one does not see.
     caller: Principal | Operator = request.state.caller
-    asked = f"{caller.subject}\n{request.method} {request.url.path}?{request.url.query}\n"
-    digest = sha256(asked.encode())
-    digest.update(await request.body())
-    return Repeatable(key, digest.digest())
+    sight = caller.sight if isinstance(caller, Principal) else None
+    whose = sha256(repr((caller.subject, sight)).encode()).hexdigest()[:_WHOSE]
+    return Repeatable(f"{whose}:{key}", fingerprint)
 
 
 DatabaseDep = Annotated[Database, Depends(_database)]

@@ -10,6 +10,7 @@ finding its workspace anew would cost more than all the rest of a small request.
 """
 
 from collections.abc import Collection
+from datetime import UTC, datetime
 from hashlib import sha256
 from time import monotonic, time
 from typing import Any, Final
@@ -28,6 +29,7 @@ LONGEST: Final = 8_192
 """Characters of a token."""
 BELIEVED: Final = 5.0
 MOST_BELIEVED: Final = 10_000
+_FOR_EVER: Final = datetime(9999, 1, 1, tzinfo=UTC).timestamp()
 
 _FAULTS: Final[tuple[tuple[type[Exception], str], ...]] = (
     (exceptions.ExpiredSignatureError, "The token has expired."),
@@ -76,7 +78,8 @@ class Tokens:
             workspace = await access.find_workspace(connection, bearer.workspace)
         if workspace is None:
             raise Unauthenticated("The token names a workspace that is not here.")
-        principal = bearer.principal(workspace)
+        until = datetime.fromtimestamp(min(claims["exp"], _FOR_EVER), UTC)
+        principal = bearer.principal(workspace, until)
         if len(self._believed) >= MOST_BELIEVED:
             self._believed.clear()
         self._believed[digest] = (now, claims["exp"], principal)

@@ -11,7 +11,7 @@ from uuid import UUID
 from sqlalchemy import Select, func, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.domain.access import Operator, Principal, RowScope, Scope
+from app.domain.access import Operator, Principal, RowScope, Scope, Sight
 from app.domain.api_key import ApiKey
 from app.domain.errors import NotFound
 from app.storage.engine import Connection, Role
@@ -22,7 +22,7 @@ PLATFORM: Final = "platform"
 
 ADD_WORKSPACE: Final = """
 INSERT INTO workspace (workspace_id, key, name, created_at)
-VALUES ($1, $2, $3, clock_timestamp()) ON CONFLICT (key) DO NOTHING
+VALUES ($1, $2, $3, clock_timestamp()) ON CONFLICT DO NOTHING
 RETURNING workspace_id, key, name, created_at
 """
 
@@ -70,6 +70,10 @@ class NewKey:
     team: str | None = None
     expires_at: datetime | None = None
 
+    @property
+    def sight(self) -> Sight:
+        return Sight(self.row_scope, self.subject, self.team)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeyRecord:
@@ -89,6 +93,10 @@ class KeyRecord:
     expires_at: datetime | None
     revoked_at: datetime | None
     replaced_by: str | None
+
+    @property
+    def sight(self) -> Sight:
+        return Sight(self.row_scope, self.subject, self.team)
 
     def is_good(self, now: datetime) -> bool:
         """Whether it is neither revoked nor expired."""
@@ -112,7 +120,13 @@ class KeyRecord:
         if self.workspace_id is None:
             return Operator(self.subject, self.key_id)
         return Principal(
-            self.workspace_id, self.subject, self.scopes, self.key_id, self.team, self.row_scope
+            self.workspace_id,
+            self.subject,
+            self.scopes,
+            self.key_id,
+            self.team,
+            self.row_scope,
+            self.expires_at,
         )
 
 
@@ -221,7 +235,7 @@ async def signing_secret(connection: AsyncConnection) -> bytes:
 async def add_workspace(
     connection: Connection, workspace_id: UUID, key: str, name: str
 ) -> WorkspaceRecord | None:
-    """Add a workspace; None where its key is taken."""
+    """Add a workspace; None where its key or its id is taken."""
     row = await connection.fetchrow(ADD_WORKSPACE, workspace_id, key, name)
     return None if row is None else WorkspaceRecord(*row)
 

@@ -16,9 +16,6 @@ INSERT INTO audit_entry (workspace_id, entry_id, recorded_at, actor, key_id, act
 VALUES ($1, $2, clock_timestamp(), $3, $4, $5, $6, $7::jsonb, $8::jsonb)
 """
 
-SERVICE: Final = "sluice"
-"""The actor of what the service does by itself."""
-
 
 def append(workspace: UUID, by: Principal | Operator | str, entry: Entry) -> Part:
     """The part that tells of a change. `by`: who made it; a name, where nobody called."""

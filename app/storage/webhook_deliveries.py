@@ -35,15 +35,27 @@ FROM unnest($2::uuid[], $3::bigint[], $4::uuid[], $5::int[], $6::xid8[], $7::big
      AS told (endpoint_id, sequence, event_id, epoch, xid, n, replay_of)
 """
 
-# The statement's own time and not the clock's, so that the index can be searched for it. One whose
-# last attempt has left no word (its worker died, or could not note it) ends here.
-CLAIM: Final = """
+_HIDDEN: Final = """
+w.row_scope <> 'all' AND EXISTS (
+    SELECT FROM event AS e LEFT JOIN opportunity AS o
+      ON o.workspace_id = $1 AND o.opportunity_id = e.opportunity_id
+    WHERE e.workspace_id = $1 AND (e.epoch, e.xid, e.n) = (d.epoch, d.xid, d.n)
+      AND e.opportunity_id IS NOT NULL
+      AND (o.owner = w.subject OR (w.row_scope = 'team' AND o.team = w.team)) IS NOT TRUE)
+"""
+"""Whether the delivery `d` tells of a deal that the maker of its endpoint `w` sees no longer."""
+
+# The statement's own time and not the clock's, so that the index can be searched for it. Here ends
+# what may not be told any more, and what has had its last attempt and left no word of it (its
+# worker died, or could not note it).
+CLAIM: Final = f"""
 WITH due AS MATERIALIZED (
     SELECT next.* FROM unnest($2::uuid[], $3::int[]) AS asked (endpoint_id, places)
     JOIN webhook_endpoint AS w ON w.workspace_id = $1 AND w.endpoint_id = asked.endpoint_id
      AND w.disabled_at IS NULL
     CROSS JOIN LATERAL (
-        SELECT d.endpoint_id, d.sequence, d.attempts >= $6 AS is_over FROM webhook_delivery AS d
+        SELECT d.endpoint_id, d.sequence, d.attempts >= $6 OR ({_HIDDEN}) AS is_over
+        FROM webhook_delivery AS d
         WHERE d.workspace_id = $1 AND d.endpoint_id = asked.endpoint_id AND d.state = 'pending'
           AND d.next_attempt_at <= statement_timestamp()
         ORDER BY d.next_attempt_at, d.sequence LIMIT asked.places FOR NO KEY UPDATE SKIP LOCKED
@@ -128,10 +140,11 @@ SELECT count(*) FROM (
 ) AS pending
 """
 
-READ: Final = """
+READ: Final = f"""
 SELECT d.*, e.type FROM webhook_delivery AS d
+JOIN webhook_endpoint AS w ON w.workspace_id = $1 AND w.endpoint_id = $2
 JOIN event AS e ON e.workspace_id = $1 AND e.epoch = d.epoch AND e.xid = d.xid AND e.n = d.n
-WHERE d.workspace_id = $1 AND d.endpoint_id = $2 AND d.sequence = $3
+WHERE d.workspace_id = $1 AND d.endpoint_id = $2 AND d.sequence = $3 AND NOT ({_HIDDEN})
 """
 
 # What a receiver answered may repeat what it was sent.
@@ -225,7 +238,7 @@ async def claim(
     """Take deliveries that are due, and count an attempt of each; the longest due first.
 
     Of each endpoint at most so many as it has places, and no more than `limit` of all; those that
-    have had their last attempt end as failed.
+    have had their last attempt, or tell of a deal that is out of sight by now, end as failed.
     """
     rows = await connection.fetch(
         CLAIM, workspace, list(places), list(places.values()), limit, LEASE, ATTEMPTS
@@ -301,7 +314,7 @@ async def pending(connection: Connection, workspace: UUID, endpoint_id: UUID, *,
 async def read(
     connection: Connection, workspace: UUID, endpoint_id: UUID, sequence: int
 ) -> Delivery:
-    """The delivery under that number. Raises NotFound."""
+    """The delivery under that number. Raises NotFound, also where it may not be told any more."""
     row = await connection.fetchrow(READ, workspace, endpoint_id, sequence)
     if row is None:
         raise no_delivery(sequence)

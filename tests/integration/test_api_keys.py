@@ -28,6 +28,13 @@ ANY = {"If-Match": "*"}
 WANTED = {"name": "CRM", "subject": "crm", "scopes": ["opportunities:read", "metrics:read"]}
 
 
+MAKING = {"name": "x", "subject": "crm", "scopes": ["api-keys:write"]}
+
+
+def written(instant: datetime) -> str:
+    return instant.isoformat().replace("+00:00", "Z")
+
+
 async def made(client: httpx.AsyncClient, path: str = KEYS, **wanted: Any) -> dict[str, Any]:
     answer = await client.post(path, json=wanted or WANTED)
     assert answer.status_code == 201, answer.text
@@ -112,8 +119,8 @@ async def test_a_rotated_key_is_good_for_the_overlap_and_its_heir_gives_the_same
 async def test_an_heir_of_a_key_that_expires_lasts_as_long_again(
     client: httpx.AsyncClient,
 ) -> None:
-    until = (datetime.now(UTC) + timedelta(days=30)).isoformat().replace("+00:00", "Z")
-    key = await made(client, **WANTED, expires_at=until)
+    until = datetime.now(UTC) + timedelta(days=30)
+    key = await made(client, **WANTED, expires_at=written(until))
     heir = await made(client, f"{KEYS}/{key['id']}/rotation", overlap="P1D")
 
     def lasts(shown: dict[str, Any]) -> float:
@@ -175,6 +182,59 @@ async def test_a_key_that_gives_more_is_not_rotated_into_ones_hands(
     assert refused(await ada.post(path, json={}))[:2] == (403, "forbidden")
 
 
+async def test_a_key_is_revoked_by_who_has_as_much(
+    database: Database, principal: Principal, client: httpx.AsyncClient, service: Service
+) -> None:
+    ada = service(await sighted(database, principal))
+    path = f"{KEYS}/{principal.key_id}"
+    assert refused(await ada.delete(path, headers=ANY))[:2] == (403, "forbidden")
+    hers = await made(client, name="x", subject="ada", scopes=["admin"], row_scope="own")
+    assert (await ada.delete(f"{KEYS}/{hers['id']}", headers=ANY)).status_code == 204
+    narrow = await made(client, name="x", subject="crm", scopes=["api-keys:write"])
+    refusal = await service(spelt(narrow)).delete(path, headers=ANY)
+    assert refused(refusal)[:2] == (403, "forbidden")
+    assert (await client.get("/v1/me")).status_code == 200
+
+
+async def test_a_key_that_expires_makes_none_that_lasts_longer(
+    client: httpx.AsyncClient, service: Service
+) -> None:
+    until = datetime.now(UTC) + timedelta(hours=1)
+    brief = service(spelt(await made(client, **MAKING, expires_at=written(until))))
+    for expires_at in (None, written(until + timedelta(seconds=1))):
+        answer = await brief.post(KEYS, json={**MAKING, "expires_at": expires_at})
+        assert refused(answer)[:2] == (403, "forbidden"), expires_at
+    await made(brief, **MAKING, expires_at=written(until))
+
+
+async def test_a_key_is_refused_from_its_expiry_on_though_it_was_used_just_before(
+    client: httpx.AsyncClient, service: Service
+) -> None:
+    until = datetime.now(UTC) + timedelta(seconds=2)
+    bearer = service(spelt(await made(client, **WANTED, expires_at=written(until))))
+    while (answer := await bearer.get("/v1/me")).status_code == 200:
+        assert datetime.now(UTC) < until + timedelta(seconds=1)
+    assert refused(answer)[:2] == (401, "unauthenticated")
+
+
+@pytest.mark.parametrize("subject", ["sluice", "command line"])
+async def test_nobody_is_called_as_the_audit_log_calls_what_nobody_did(
+    client: httpx.AsyncClient, subject: str
+) -> None:
+    answer = await client.post(KEYS, json={**WANTED, "subject": subject})
+    assert refused(answer) == (422, "invalid", [("/subject", "out_of_range")])
+
+
+@pytest.mark.parametrize("key_id", ["%00" * 16, "ABCDEF0123456789", "0" * 15])
+async def test_what_is_no_keys_id_names_no_key(client: httpx.AsyncClient, key_id: str) -> None:
+    for answer in (
+        await client.get(f"{KEYS}/{key_id}"),
+        await client.delete(f"{KEYS}/{key_id}", headers=ANY),
+        await client.post(f"{KEYS}/{key_id}/rotation", json={}),
+    ):
+        assert refused(answer)[:2] == (404, "not_found")
+
+
 async def test_a_team_is_named_where_the_row_scope_is_the_teams(
     client: httpx.AsyncClient,
 ) -> None:
@@ -218,7 +278,9 @@ async def test_a_key_of_the_platform_makes_workspaces_and_sees_into_none(
     assert refused(taken)[:2] == (409, "already_exists")
     other = await operator.post("/v1/workspaces", json={**wanted, "name": "B"}, headers=again)
     assert refused(other)[:2] == (422, "idempotency_key_reused")
-    for path in ("/v1/me", "/v1/opportunities", "/v1/api-keys", "/metrics"):
+    more = await operator.post("/v1/workspaces", json={**wanted, "key": f"{name}x"}, headers=again)
+    assert refused(more)[:2] == (422, "idempotency_key_reused")
+    for path in ("/v1/me", "/v1/opportunities", "/v1/api-keys"):
         assert refused(await operator.get(path))[:2] == (403, "forbidden")
     for caller in (client, admin):
         assert refused(await caller.get("/v1/workspaces"))[:2] == (403, "forbidden")

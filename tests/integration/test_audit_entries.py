@@ -372,7 +372,7 @@ async def test_an_import_that_may_rewrite_history_is_told_of_when_it_is_begun(
     assert (await send(client, "more.csv", "one")).status_code == 202
     assert await told(client) == []
     for _ in range(2):
-        answer = await send(client, "past\x1b.csv", "two", on_conflict="rewrite")
+        answer = await send(client, "past of Ada.csv", "two", on_conflict="rewrite")
         assert answer.status_code == 202
     entry = await the_only(client, "import.rewrite_started")
     mapping = parse_mapping(json.dumps(MAPPING).encode()).model_dump(mode="json")
@@ -383,12 +383,9 @@ async def test_an_import_that_may_rewrite_history_is_told_of_when_it_is_begun(
         "/pipeline": "sales",
         "/on_conflict": "rewrite",
         "/on_error": "skip",
-        "/file_name": entry["after"]["/file_name"],
         "/bytes": len(FILE),
         "/mapping_sha256": sha256(json.dumps(mapping, sort_keys=True).encode()).hexdigest(),
     }
-    assert entry["after"]["/file_name"].startswith("past")
-    assert entry["after"]["/file_name"].isprintable()
 
 
 async def test_an_import_that_is_refused_leaves_no_entry(client: httpx.AsyncClient) -> None:

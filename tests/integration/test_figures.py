@@ -11,14 +11,18 @@ from app.storage.engine import Database
 from tests.conftest import make_workspace
 from tests.factories import keep_pipeline
 from tests.idle import open_deals, watched_pipeline
+from tests.webhooks import refused
 
 HOUR = timedelta(hours=1)
 
 
-async def test_the_pools_connections_in_use_are_told(client: httpx.AsyncClient) -> None:
-    figures = (await client.get("/metrics")).text
+async def test_the_pools_connections_in_use_are_told_to_who_runs_the_installation(
+    client: httpx.AsyncClient, operating: dict[str, str]
+) -> None:
+    figures = (await client.get("/metrics", headers=operating)).text
     for pool in ("writes", "reads", "reports"):
         assert f'sluice_pool_connections_in_use{{pool="{pool}"}} ' in figures
+    assert refused(await client.get("/metrics"))[:2] == (403, "forbidden")
 
 
 async def test_a_connection_that_is_held_is_counted(database: Database) -> None:

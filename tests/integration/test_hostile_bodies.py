@@ -215,7 +215,7 @@ async def test_an_import_that_says_it_is_larger_than_it_may_be_is_not_waited_for
 
 
 async def test_who_hangs_up_in_the_middle_of_a_body_is_no_failure_and_leaves_no_place_behind(
-    caller: httpx.AsyncClient, caplog: pytest.LogCaptureFixture
+    caller: httpx.AsyncClient, operating: dict[str, str], caplog: pytest.LogCaptureFixture
 ) -> None:
     _, writer = await by_hand(caller, "Content-Length: 1000")
     writer.write(form(MAPPING))
@@ -224,7 +224,7 @@ async def test_who_hangs_up_in_the_middle_of_a_body_is_no_failure_and_leaves_no_
     await writer.wait_closed()
     left = 'route="/v1/pipelines/{pipeline}/imports",status="499"'
     async with asyncio.timeout(20):
-        while left not in (figures := (await caller.get("/metrics")).text):
+        while left not in (figures := (await caller.get("/metrics", headers=operating)).text):
             pass
     assert 'status="500"' not in figures
     assert "sluice_http_requests_in_progress 0.0" in figures

@@ -144,7 +144,7 @@ async def test_a_key_that_is_gone_counts_as_wrong_from_then_on(
 
 
 async def test_open_streams_leave_the_places_of_requests_free(
-    identity: tuple[Principal, ApiKey], login_url: str
+    identity: tuple[Principal, ApiKey], login_url: str, operating: dict[str, str]
 ) -> None:
     limits = {"requests_at_once": 2, "streams_at_once": 3, "webhooks": False}
     async with serving(login_url, **limits) as served, served.client(identity[1]) as client:
@@ -153,13 +153,13 @@ async def test_open_streams_leave_the_places_of_requests_free(
             refused = await client.get("/v1/events/stream")
             assert (refused.status_code, refused.json()["code"]) == (503, "overloaded")
             assert refused.headers["Retry-After"] == "1"
-            figures = (await client.get("/metrics")).text
+            figures = (await client.get("/metrics", headers=operating)).text
             assert "sluice_event_streams 3.0" in figures
             assert "sluice_http_requests_in_progress 0.0" in figures
             assert 'sluice_http_refusals_total{limit="streams-at-once"} 1.0' in figures
         async with asyncio.timeout(20):
-            while "sluice_event_streams 0.0" not in (await client.get("/metrics")).text:
-                pass
+            while "sluice_event_streams 0.0" not in figures:
+                figures = (await client.get("/metrics", headers=operating)).text
         async with stream(client):
             assert len(served.broadcast.streams) == 1
 

@@ -7,6 +7,7 @@ import asyncpg
 import httpx
 import pytest
 
+from app.actions.deliver_webhook import Outcome
 from app.domain.access import Principal, RowScope
 from app.domain.api_key import ApiKey
 from app.storage.engine import Database, connect_arguments
@@ -16,9 +17,11 @@ from tests.factories import keep_pipeline, move, open_deal, sales_pipeline
 from tests.feed import events_so_far
 from tests.receiver import Receiver, receiving
 from tests.segments import fold
-from tests.webhooks import deliveries, endpoint, fanned_out, refused
+from tests.webhooks import deliveries, endpoint, fanned_out, refused, send_due
 
 Service = Callable[[ApiKey], httpx.AsyncClient]
+
+MAPPING = '{"shape": "long", "deal": "deal", "stage": "stage", "occurred_at": "at"}'
 
 pytestmark = pytest.mark.asyncio
 
@@ -195,14 +198,86 @@ async def test_a_webhook_is_told_of_what_its_maker_sees_and_is_nobody_elses(
         assert turned.status_code == 404
 
 
-async def test_an_answer_kept_for_one_caller_is_not_given_to_another(
-    client: httpx.AsyncClient, ada: httpx.AsyncClient
+async def test_a_key_that_one_caller_chose_is_nothing_to_another(
+    client: httpx.AsyncClient, ada: httpx.AsyncClient, north: httpx.AsyncClient
 ) -> None:
+    """Neither the answer nor that there is one: not to who bears the name and sees less, either."""
     again = {"Idempotency-Key": "the same"}
     wanted = {"pipeline": "sales", "name": "A deal", "owner": "ada"}
-    assert (await client.post("/v1/opportunities", json=wanted, headers=again)).status_code == 201
-    reused = await ada.post("/v1/opportunities", json=wanted, headers=again)
-    assert refused(reused)[:2] == (422, "idempotency_key_reused")
+    made = [
+        await caller.post("/v1/opportunities", json=wanted, headers=again)
+        for caller in (client, ada, north, client, ada, north)
+    ]
+    assert [answer.status_code for answer in made] == [201] * 6
+    ids = [answer.json()["id"] for answer in made]
+    assert ids[:3] == ids[3:]
+    assert len(set(ids)) == 3
+
+
+async def test_an_import_is_repeated_for_its_sender_alone(
+    client: httpx.AsyncClient, database: Database, principal: Principal, service: Service
+) -> None:
+    other = service(await sighted(database, principal, RowScope.ALL, subject="ben"))
+    sent = [
+        await caller.post(
+            "/v1/pipelines/sales/imports",
+            data={"mapping": MAPPING},
+            files={"file": ("deals.csv", "deal,stage,at\nD,lead,2026-01-01\n", "text/csv")},
+            headers={"Idempotency-Key": "the same"},
+        )
+        for caller in (client, other, client, other)
+    ]
+    assert [answer.status_code for answer in sent] == [202] * 4
+    ids = [answer.json()["id"] for answer in sent]
+    assert ids[:2] == ids[2:]
+    assert ids[0] != ids[1]
+
+
+async def test_a_hand_off_is_not_taken_back_by_who_does_not_see_what_it_opened(
+    client: httpx.AsyncClient, ada: httpx.AsyncClient
+) -> None:
+    answer = await client.post("/v1/pipelines", json={"template": "b2b", "key": "after"})
+    assert answer.status_code == 201, answer.text
+    deal = await open_deal(client, owner="ben")
+    handed = await client.post(
+        f"/v1/opportunities/{deal['id']}/hand-off",
+        json={"pipeline": "after"},
+        headers={"If-Match": "*"},
+    )
+    assert handed.status_code == 201, handed.text
+    new = handed.json()["id"]
+    log = (await client.get(f"/v1/opportunities/{deal['id']}/transitions")).json()["items"]
+    (move_id,) = [each["id"] for each in log if each["kind"] == "handed_off"]
+    await give(client, deal["id"], owner="ada")
+    void = f"/v1/transitions/{move_id}/void"
+    unworked = await ada.post(void, json={"reason": "A slip."})
+    assert refused(unworked)[:2] == (409, "conflict")
+    await give(client, new, name="Worked on")
+    worked = await ada.post(void, json={"reason": "A slip."})
+    assert worked.json()["detail"] == unworked.json()["detail"]
+    assert (await client.get(f"/v1/opportunities/{new}")).status_code == 200
+
+
+async def test_a_webhook_tells_no_more_of_a_deal_that_its_maker_has_lost_from_sight(
+    client: httpx.AsyncClient,
+    database: Database,
+    workspace: UUID,
+    ada: httpx.AsyncClient,
+    receiver: Receiver,
+) -> None:
+    every, hers = await endpoint(client, receiver.url), await endpoint(ada, receiver.url)
+    deal = await open_deal(client, owner="ada")
+    await fanned_out(database, workspace, hers, 1)
+    await give(client, deal["id"], owner="ben")
+    await fanned_out(database, workspace, every, 1)
+    assert await send_due(database, workspace, hers) == []
+    assert await send_due(database, workspace, every) == [Outcome.DELIVERED] * 2
+    assert [each["state"] for each in await deliveries(ada, hers)] == ["failed"]
+    path = f"/v1/webhook-endpoints/{hers['id']}/deliveries/1/replay"
+    assert refused(await ada.post(path))[:2] == (404, "not_found")
+    tested = await ada.post(f"/v1/webhook-endpoints/{hers['id']}/test")
+    assert tested.status_code == 201, tested.text
+    assert await send_due(database, workspace, hers) == [Outcome.DELIVERED]
 
 
 async def test_a_figure_held_by_one_caller_is_not_unchanged_for_another(

@@ -45,7 +45,7 @@ OF_ALL_DEALS = frozenset(
     }
 )
 """They tell of all deals, or change any: who sees only some is refused."""
-OF_THE_PLATFORM = frozenset({"listWorkspaces", "createWorkspace"})
+OF_THE_PLATFORM = frozenset({"listWorkspaces", "createWorkspace", "prometheusMetrics"})
 REARRANGING = frozenset(
     {
         *("archivePipeline", "updatePipeline", "createStage", "updateStage"),

@@ -13,13 +13,15 @@ from uuid import UUID
 import httpx
 import pytest
 
+from app.actions.manage_keys import issue_key, revoke_key
 from app.domain.access import WHOLE, Principal, Scope
 from app.domain.api_key import ApiKey
 from app.http import broadcast
-from app.http.broadcast import MOST_HANDED
+from app.http.follower import MOST_HANDED
 from app.http.schemas.events import EventName
 from app.main import leave
 from app.storage import events
+from app.storage.access import NewKey
 from app.storage.engine import Connection, Database, Lock
 from app.storage.statement import execute
 from tests.conftest import make_workspace, on_server
@@ -351,12 +353,12 @@ async def test_a_workspace_is_told_of_itself_alone_and_only_who_may_follow(
 
 
 async def test_who_hangs_up_is_forgotten_at_once(
-    served: Serving, caller: httpx.AsyncClient
+    served: Serving, caller: httpx.AsyncClient, operating: dict[str, str]
 ) -> None:
     await closed(served)
     async with stream(caller), stream(caller):
         assert len(served.broadcast.streams) == 2
-        figures = (await caller.get("/metrics")).text
+        figures = (await caller.get("/metrics", headers=operating)).text
         assert "sluice_event_streams 2.0" in figures
     await closed(served)
     assert served.broadcast.watched == 0
@@ -402,8 +404,39 @@ async def test_streams_outlive_a_database_that_goes_away_and_comes_back(own_data
     await database.close()
 
 
+async def test_a_stream_ends_soon_after_its_key_is_revoked(
+    served: Serving, caller: httpx.AsyncClient, database: Database, principal: Principal
+) -> None:
+    new = NewKey(name="brief", subject="brief", scopes=frozenset({Scope.EVENTS_READ}))
+    key = await issue_key(database, principal.workspace_id, new)
+    async with served.client(key) as brief, stream(brief) as following, stream(caller) as staying:
+        await tell(database, principal.workspace_id, 1)
+        assert await numbers(following, 1) == [1]
+        await revoke_key(database, principal.workspace_id, key.key_id)
+        await following.end()
+        await tell(database, principal.workspace_id, 1)
+        assert len(await numbers(staying, 2)) == 2
+
+
+async def test_a_stream_lasts_no_longer_than_its_key(
+    login_url: str, database: Database, principal: Principal
+) -> None:
+    until = datetime.now(UTC) + timedelta(seconds=2)
+    new = NewKey(
+        name="brief", subject="brief", scopes=frozenset({Scope.EVENTS_READ}), expires_at=until
+    )
+    key = await issue_key(database, principal.workspace_id, new)
+    async with serving(login_url) as service, service.client(key) as brief:
+        async with asyncio.timeout(15), stream(brief) as following:
+            await following.end()
+        assert datetime.now(UTC) >= until
+
+
 async def test_a_stream_ends_after_its_lifetime_and_is_gone_on_with(
-    login_url: str, database: Database, identity: tuple[Principal, ApiKey]
+    login_url: str,
+    database: Database,
+    identity: tuple[Principal, ApiKey],
+    operating: dict[str, str],
 ) -> None:
     workspace = identity[0].workspace_id
     async with (
@@ -418,7 +451,7 @@ async def test_a_stream_ends_after_its_lifetime_and_is_gone_on_with(
         async with stream(client, last=following.last_id) as again:
             assert await numbers(again, 1) == [2]
         await closed(service)
-        figures = (await client.get("/metrics")).text
+        figures = (await client.get("/metrics", headers=operating)).text
     answered = next(
         line
         for line in figures.splitlines()

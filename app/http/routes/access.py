@@ -6,6 +6,7 @@ from fastapi import APIRouter, Depends, Path, Query, Response
 
 from app.actions import manage_keys, manage_workspaces
 from app.domain.access import Operator, Principal, Scope
+from app.domain.api_key import KEY_ID
 from app.domain.api_key import ApiKey as Secret
 from app.http import answers, conditional
 from app.http.deps import Allowed, DatabaseDep, OperatorAllowed, RepeatableDep
@@ -35,9 +36,7 @@ Anyone = Annotated[Principal, Depends(Allowed())]
 Reader = Annotated[Principal, Depends(Allowed(Scope.API_KEYS_READ))]
 Writer = Annotated[Principal, Depends(Allowed(Scope.API_KEYS_WRITE))]
 Running = Annotated[Operator, Depends(OperatorAllowed())]
-KeyId = Annotated[
-    str, Path(min_length=16, max_length=16, description="The key's id, which is no secret.")
-]
+KeyId = Annotated[str, Path(pattern=KEY_ID, description="The key's id, which is no secret.")]
 
 
 @router.get("/me")

@@ -8,8 +8,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.domain.access import Principal, Scope
 from app.domain.errors import Unavailable
-from app.http.broadcast import Broadcast, EventStream, Follower, Wanted
+from app.http.authentication import Credential
+from app.http.broadcast import Broadcast, EventStream
 from app.http.deps import Allowed, DatabaseDep
+from app.http.follower import Follower, Wanted
 from app.http.schemas.events import EventFeed, EventQuery, StreamQuery, read
 from app.http.strictness import StrictRoute
 from app.storage import events, pipelines
@@ -111,7 +113,7 @@ async def stream_events(
         historical=query.historical,
         sight=principal.sight,
     )
-    return EventStream(broadcast, Follower(wanted, begins))
+    return EventStream(broadcast, Follower(wanted, begins, Credential(principal, database)))
 
 
 def _begins(after: str | None, last_event_id: str | None) -> events.Position | None:

@@ -23,7 +23,7 @@ from fastapi.responses import StreamingResponse
 from app.actions.receive_import import receive_import
 from app.domain.access import Principal, Scope
 from app.http import answers
-from app.http.deps import Allowed, DatabaseDep
+from app.http.deps import Allowed, DatabaseDep, under
 from app.http.paging import PagesDep
 from app.http.schemas.common import Id, Key
 from app.http.schemas.imports import (
@@ -39,7 +39,7 @@ from app.http.schemas.transitions import PageQuery
 from app.http.strictness import StrictRoute
 from app.storage import imports
 from app.storage.engine import Database
-from app.storage.idempotency import Answer, Repeatable
+from app.storage.idempotency import Answer
 
 router = APIRouter(route_class=StrictRoute, prefix="/v1", tags=["imports"])
 
@@ -85,14 +85,13 @@ async def create_import(
     repeatable = None
     if idempotency_key is not None:
         asked = f"{request.method} {request.url.path}?{request.url.query}\n{form.mapping!r}\n"
-        repeatable = Repeatable(idempotency_key.strip('"'), await _fingerprint(asked, form.file))
+        repeatable = under(idempotency_key, request, await _fingerprint(asked, form.file))
     answered = await receive_import(
         database,
         principal,
         pipeline,
         form.mapping,
         _chunks(form.file),
-        file_name=form.file.filename,
         on_error=options.on_error,
         on_conflict=options.on_conflict,
         request=repeatable,

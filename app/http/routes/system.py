@@ -6,9 +6,9 @@ from fastapi import APIRouter, Depends, Request, Response
 from fastapi.responses import PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-from app.domain.access import Principal, Scope
+from app.domain.access import Operator
 from app.domain.errors import Unavailable
-from app.http.deps import Allowed, DatabaseDep
+from app.http.deps import DatabaseDep, OperatorAllowed
 from app.http.schemas.system import Health
 
 router = APIRouter(tags=["system"])
@@ -32,7 +32,7 @@ async def readyz(request: Request, database: DatabaseDep) -> Health:
 
 @router.get("/metrics", response_class=PlainTextResponse)
 async def prometheus_metrics(
-    request: Request, _: Annotated[Principal, Depends(Allowed(Scope.ADMIN, whole=True))]
+    request: Request, _: Annotated[Operator, Depends(OperatorAllowed())]
 ) -> Response:
-    """Figures of this worker in the Prometheus text format."""
+    """Figures of this worker in the Prometheus text format; they are of all workspaces together."""
     return Response(generate_latest(request.app.state.registry), media_type=CONTENT_TYPE_LATEST)

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Final, Self
 from pydantic import AfterValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from app.domain.access import Principal, RowScope, Scope
+from app.domain.access import COMMAND_LINE, SERVICE, Principal, RowScope, Scope
 from app.domain.api_key import ApiKey as Secret
 from app.domain.period import Period
 from app.http.schemas.common import (
@@ -68,6 +68,16 @@ def _overlap(length: Period) -> Period:
     return length
 
 
+def _nobodys(subject: str) -> str:
+    if subject in (SERVICE, COMMAND_LINE):
+        raise PydanticCustomError("out_of_range", "The audit log calls by this name who is nobody")
+    return subject
+
+
+Subject = Annotated[Label, AfterValidator(_nobodys)]
+"""Whom a credential makes of its bearer, as the log calls them."""
+
+
 class Workspace(Response):
     """A tenant: nothing is ever seen across two of them."""
 
@@ -96,7 +106,7 @@ class WorkspaceCreate(Request):
 
     key: Key
     name: Name
-    subject: Label = Field(default="admin", description="Of its first key, which is an admin's.")
+    subject: Subject = Field(default="admin", description="Of its first key, which is an admin's.")
 
 
 class Me(Response):
@@ -142,7 +152,7 @@ class ApiKeyCreate(Request):
     model_config = ConfigDict(json_schema_extra={"examples": [_GIVEN]})
 
     name: Name = Field(description="What it is for; shown in lists.")
-    subject: Label = Field(description=_SUBJECT)
+    subject: Subject = Field(description=_SUBJECT)
     scopes: Annotated[list[AScope], Field(min_length=1, max_length=len(Scope))]
     row_scope: ARowScope = Field(default=RowScope.ALL, description=_ROW_SCOPE)
     team: Label | None = Field(default=None, description="Needed where `row_scope` is `team`.")
