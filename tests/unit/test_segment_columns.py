@@ -1,7 +1,7 @@
 """Columns keep what they are given; frames count what plain Python counts row by row, exactly."""
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -180,7 +180,8 @@ def test_a_sample_holds_every_length_in_order(several: list[list[Row]], keys: li
 def test_a_period_holds_its_first_instant_not_its_last_and_never_what_is_null(
     rows: list[Row], start: datetime | None, end: datetime | None
 ) -> None:
-    held = frame(rows).within("closed_at", start, end)
+    every = frame(rows)
+    held = every.where(every.lies("closed_at", start, end))
     inside = [
         row
         for row in chosen([rows])
@@ -192,14 +193,18 @@ def test_a_period_holds_its_first_instant_not_its_last_and_never_what_is_null(
     assert held.size == len(inside)
 
 
+def bearing(every: Frame, owners: Collection[str | None]) -> Frame:
+    return every.at(every.among("owner", owners, np.arange(every.size)))
+
+
 @given(rows=rows_, wanted=st.sets(st.sampled_from((*OWNERS, "who"))))
 def test_a_filter_passes_those_that_bear_one_of_its_values(
     rows: list[Row], wanted: set[str | None]
 ) -> None:
     passing = [row for row in rows if row.owner in wanted]
-    whole = frame(rows, whole=True).among("owner", wanted)
+    whole = bearing(frame(rows, whole=True), wanted)
     assert whole.of("length").tolist() == [row.length for row in passing]
-    narrowed = frame(rows).among("owner", wanted)
+    narrowed = bearing(frame(rows), wanted)
     assert narrowed.of("length").tolist() == [row.length for row in passing if row.passes]
 
 
@@ -231,7 +236,7 @@ def test_where_there_are_no_rows_there_is_nothing_to_count(rows: list[Row]) -> N
         assert frames.tallied([none, none], keys) == {}
         assert frames.weighed([none], keys) == {}
         assert frames.sampled([(none, none.of("length"))], keys) == {}
-    assert none.within("closed_at", START, None).among("owner", ["ada"]).size == 0
+    assert bearing(none.where(none.lies("closed_at", START, None)), ["ada"]).size == 0
 
 
 BOUNDARIES = [

@@ -30,16 +30,24 @@ class Row(NamedTuple):
     is_chosen: bool
 
 
-rows = st.builds(
-    Row,
-    stage=st.sampled_from((1, 2, None)),
-    currency=st.sampled_from(("EUR", "JPY")),
-    amount=st.none() | st.integers(0, LARGEST) | st.just(LARGEST),
-    share=st.integers(0, 10**DIGITS),
-    length=st.integers(0, 2**52),
-    is_chosen=st.booleans(),
+def rows(most: int) -> st.SearchStrategy[Row]:
+    """Rows with amounts up to `most`."""
+    return st.builds(
+        Row,
+        stage=st.sampled_from((1, 2, None)),
+        currency=st.sampled_from(("EUR", "JPY")),
+        amount=st.none() | st.integers(0, most) | st.just(most),
+        share=st.integers(0, 10**DIGITS),
+        length=st.integers(0, 2**52),
+        is_chosen=st.booleans(),
+    )
+
+
+# Small amounts are added up as they are, large ones in parts.
+several = st.lists(
+    st.sampled_from((LARGEST, 10**9)).flatmap(lambda most: st.lists(rows(most), max_size=12)),
+    max_size=3,
 )
-several = st.lists(st.lists(rows, max_size=12), max_size=3)
 
 
 def coded(meanings: Sequence[Meaning]) -> Coded:
@@ -97,6 +105,17 @@ def test_quantiles_of_unordered_lengths_are_those_of_the_ordered(
     assert found == {
         key: [durations.quantile(sorted(those), share) for share in SHARES]
         for key, those in lengths.items()
+    }
+
+
+def test_the_lengths_of_many_rows_are_told_of_each_key_by_itself() -> None:
+    """So many are put in order by several threads."""
+    lengths = [(7919 * n) % 70_001 for n in range(70_001)]
+    stages = [n % 3 for n in range(len(lengths))]
+    every = Frame(len(lengths), {"stage": coded(stages), "length": np.array(lengths)})
+    found = frames.sampled([(every, every.numbers("length"))], ["stage"])
+    assert {key: held.tolist() for key, held in found.items()} == {
+        (stage,): sorted(lengths[stage::3]) for stage in range(3)
     }
 
 

@@ -110,11 +110,11 @@ async def sampled(
 
 
 def _chosen(held: Columns, among: Among) -> Iterator[Frame]:
-    for frame in held.chosen():
-        here = frame.among("status", among.statuses)
-        if "amount" in here.columns:
-            here = here.told("priced", here.numbers("amount") != NOTHING)
-        yield here
+    for frame in held.chosen(status=among.statuses):
+        if "amount" in frame.columns:
+            yield frame.told("priced", frame.numbers("amount") != NOTHING)
+        else:
+            yield frame
 
 
 def _sampled(

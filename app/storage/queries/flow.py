@@ -143,8 +143,7 @@ async def dwells(
 
 def _sampled(completed: Columns, slot: int | None) -> Mapping[Key, Lengths]:
     def stays() -> Iterator[tuple[Frame, Numbers]]:
-        for every in completed.chosen():
-            frame = every if slot is None else every.among("slot", [slot])
+        for frame in completed.chosen(**({} if slot is None else {"slot": [slot]})):
             to_slot = frame.coded("to_slot")
             nowhere = frame.bears("kind", TransitionKind.HANDED_OFF)
             codes = np.where(nowhere, len(to_slot.meanings), to_slot.codes)

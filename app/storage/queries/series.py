@@ -124,7 +124,7 @@ async def _touching(connection: AsyncConnection, asked: Asked, slot: int) -> Map
 
 
 def _tallied(held: Visits, buckets: Sequence[datetime], slot: int) -> Mapping[Key, int]:
-    here = (frame.among("slot", [slot]) for frame in held.touching(buckets[0], buckets[-1]))
+    here = held.touching(buckets[0], buckets[-1], slot=[slot])
     came_and_went = (
         frame.bearing("came", placed(frame, "entered_at", buckets)).bearing(
             "went", placed(frame, "left_at", buckets)

@@ -139,11 +139,10 @@ async def _in_columns(
         return frame, np.maximum(end - frame.of("entered_at"), 0)
 
     def count() -> Mapping[tuple[Value, int], Stays]:
-        visits = (frame.among("slot", slots) for frame in completed.chosen())
+        visits = completed.chosen(slot=slots)
         ended = sampled((lengths(each, each.of("left_at")) for each in visits), _KEYS)
-        under_way = [] if standing is None else standing.chosen()
-        open_ = (frame.among("status", ["open"]).among("slot", slots) for frame in under_way)
-        running = sampled((lengths(each, until) for each in open_), _KEYS)
+        under_way = [] if standing is None else standing.chosen(status=["open"], slot=slots)
+        running = sampled((lengths(each, until) for each in under_way), _KEYS)
         return {
             (group, of_slot): Stays(
                 ended.get((group, of_slot), NONE), running.get((group, of_slot), NONE)

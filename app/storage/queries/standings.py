@@ -100,12 +100,12 @@ async def bucket_ends(connection: AsyncConnection, asked: Asked) -> Ends | None:
 
 
 def _open(held: Columns, names: Sequence[str]) -> Frame:
-    return frames.together((each.among("status", ["open"]) for each in held.chosen()), names)
+    return frames.together(held.chosen(status=["open"]), names)
 
 
 def _ends(visits: Columns) -> Ends:
     open_slots = visits.question.ranking.slots(StageKind.OPEN)
-    left = (frame.among("slot", open_slots) for frame in visits.chosen())
+    left = visits.chosen(slot=open_slots)
     lasted = ((frame, frame.of("left_at") - frame.of("entered_at")) for frame in left)
     found = frames.quantiles(lasted, ("slot",), BUCKET_SHARES)
     return {slot: ends for (slot,), ends in found.items()}

@@ -37,9 +37,12 @@ Key: TypeAlias = tuple[Any, ...]
 
 _WORTH: Final = "worth"
 _LIMB: Final = 22  # bits: a double adds up 2³¹ numbers of so many exactly
+_EXACT: Final = 2**53
+"""Up to here doubles are exact."""
 _SMALL: Final = 2**16
 _ROOMY: Final = 4_096
 _VARIED: Final = 1_024
+_FEW: Final = 4_096
 _LARGE: Final = 2**18
 """Rows that are joined to be counted at once: some 10 MB."""
 _SORTERS: Final = 2
@@ -89,9 +92,12 @@ class Frame:
     def where(self, condition: Mask) -> Self:
         """The rows that fulfil it."""
         assert len(condition) == self.size, "a condition speaks of these rows"
-        if condition.all():
+        return self.at(np.flatnonzero(condition))
+
+    def at(self, places: Numbers) -> Self:
+        """The rows at these places, none of them twice."""
+        if len(places) == self.size:
             return self
-        places = np.flatnonzero(condition)
         columns = {name: taken(column, places) for name, column in self.columns.items()}
         return replace(self, size=len(places), columns=columns)
 
@@ -101,15 +107,11 @@ class Frame:
         since = column > NOTHING if start is None else column >= instant(start)
         return since if end is None else since & (column < instant(end))
 
-    def within(self, name: str, start: datetime | None, end: datetime | None) -> Self:
-        """Those of which the instant lies there."""
-        return self.where(self.lies(name, start, end))
-
-    def among(self, name: str, wanted: Collection[Meaning]) -> Self:
-        """Those that bear one of these meanings."""
+    def among(self, name: str, wanted: Collection[Meaning], places: Numbers) -> Numbers:
+        """Which of the rows at these places bear one of these meanings?"""
         column = self.coded(name)
         passing = np.array([meaning in wanted for meaning in column.meanings], dtype=bool)
-        return self if passing.all() else self.where(passing[column.codes])
+        return places if passing.all() else places[passing[column.codes[places]]]
 
     def keyed(self, keys: Sequence[str]) -> NDArray[np.intp]:
         """A small number for each row: the same for rows that bear the same in all `keys`."""
@@ -142,14 +144,16 @@ class Frame:
 def _larger(
     frames: Iterable[Frame], keys: Sequence[str], others: Iterable[str] = ()
 ) -> Iterator[Frame]:
-    """The same rows in fewer frames, if so much differs in them that adding up takes the longest.
+    """The same rows in fewer frames, where a frame costs more than its rows: if it has few of them,
+    or so much differs in them that adding up takes the longest.
 
     They bear the columns `keys` and `others`.
     """
     names = sorted({*keys, *others})
     waiting: list[Frame] = []
     for frame in frames:
-        if prod(len(frame.coded(key).meanings) for key in keys) <= _VARIED:
+        varied = prod(len(frame.coded(key).meanings) for key in keys)
+        if frame.size > _FEW and varied <= _VARIED:
             yield frame
             continue
         waiting.append(frame.only(names))
@@ -262,7 +266,8 @@ def _gathered(
 
 
 def _of_each(found: dict[Key, list[Numbers]], told: Callable[[Lengths], R]) -> dict[Key, R]:
-    """What is told of all lengths of each key, several at once: numpy lets go of Python's lock.
+    """What is told of all lengths of each key; of many, several at once, as numpy lets go of
+    Python's lock.
 
     `found` is emptied meanwhile: a million lengths need not be there twice.
     """
@@ -271,6 +276,8 @@ def _of_each(found: dict[Key, list[Numbers]], told: Callable[[Lengths], R]) -> d
     def of(key: Key) -> R:
         return told(np.concatenate(found.pop(key), dtype=np.int64))
 
+    if sum(len(part) for parts in found.values() for part in parts) <= _SMALL:
+        return {key: of(key) for key in keys}
     with ThreadPoolExecutor(_SORTERS) as sorters:
         return dict(zip(keys, sorters.map(of, keys), strict=True))
 
@@ -283,8 +290,17 @@ def _priced(frame: Frame) -> Frame:
 
 
 def _addends(frame: Frame, share: str | None) -> list[tuple[int, Numbers]]:
-    """The amounts taken apart into numbers that doubles add up exactly, each with its unit."""
-    apart = [(1, frame.of("amount_parts")), *_limbs(10**DIGITS, frame.of("amount"))]
+    """The amounts taken apart into numbers that doubles add up exactly, each with its unit.
+
+    Those of the unpriced are nothing.
+    """
+    amount = frame.of("amount")
+    amount[amount == NOTHING] = 0
+    parts = frame.of("amount_parts")
+    most = (int(np.abs(amount).max(initial=0)) + 1) * 10**DIGITS
+    if share is None and most * frame.size <= _EXACT:
+        return [(1, amount * 10**DIGITS + parts)]
+    apart = [(1, parts), *_limbs(10**DIGITS, amount)]
     if share is None:
         return apart
     times = frame.of(share)

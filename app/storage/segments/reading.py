@@ -31,6 +31,7 @@ from app.storage.segments.columns import (
     TOLD,
     VISITS,
     Coded,
+    Meaning,
     instant,
 )
 from app.storage.segments.frames import Frame, Mask
@@ -141,15 +142,18 @@ class Visits:
     completed: Columns
     standing: Columns
 
-    def touching(self, start: datetime | None, end: datetime | None) -> Iterator[Frame]:
+    def touching(
+        self, start: datetime | None, end: datetime | None, **among: Collection[Meaning]
+    ) -> Iterator[Frame]:
         """Those entered before the end and not left before the start; who stays leaves after all.
 
-        In the columns `group, slot, entered_at, left_at, kind`; who stays has no kind.
+        In the columns `group, slot, entered_at, left_at, kind`; who stays has no kind. `among`: as
+        `Columns.chosen` has it.
         """
-        for frame in self.completed.chosen():
+        for frame in self.completed.chosen(**among):
             there = frame.lies("left_at", start, None) & frame.lies("entered_at", None, end)
             yield frame.where(there)
-        for frame in self.standing.chosen():
+        for frame in self.standing.chosen(**among):
             gone = frame.bears("status", Status.HANDED_OFF)
             stays = frame.where(~gone & frame.lies("entered_at", None, end))
             kind = Coded(np.zeros(stays.size, dtype=np.uint8), [None])

@@ -3,7 +3,7 @@
 `domain.measures.selection` says what they mean.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from types import MappingProxyType
@@ -13,7 +13,7 @@ import numpy as np
 
 from app.domain.measures.selection import Dimension, months
 from app.storage.queries.question import EARLIEST, Question
-from app.storage.segments.columns import Coded, Numbers, Values, instant, taken
+from app.storage.segments.columns import Coded, Meaning, Numbers, Values, instant, taken
 from app.storage.segments.frames import Frame, Mask
 
 MONTH: Final = "opened_month"
@@ -59,24 +59,31 @@ class Columns:
     counted: str | None
     ended: bool = False
 
-    def chosen(self) -> Iterator[Frame]:
-        """The rows that the selection lets pass, and `group`, what each counts in."""
+    def chosen(self, **among: Collection[Meaning]) -> Iterator[Frame]:
+        """The rows that the selection lets pass, and `group`, what each counts in.
+
+        `among`: only those that bear one of the meanings in the column of that name.
+        """
         for part in self.parts:
-            frame = self._there(part)
-            for dimension, wanted in self.question.selection.filters.items():
-                frame = _bearing(frame, dimension, self.question).among(dimension.name, wanted)
+            frame = self._there(part, among)
             if frame.size:
                 yield _grouped(frame, self.question, self.counted)
 
-    def _there(self, part: Part) -> Frame:
-        """The rows that count, and those of them in the period; taken out at once."""
+    def _there(self, part: Part, among: Mapping[str, Collection[Meaning]]) -> Frame:
+        """The rows of the part that pass; taken out at once, since that costs the most."""
         selection, frame = self.question.selection, part.frame
-        conditions = [] if part.alive is None else [part.alive]
+        lies = {} if self.counted is None else {self.counted: (selection.start, selection.end)}
         if self.ended:
-            conditions.append(frame.lies("left_at", None, selection.as_of))
-        if self.counted is not None:
-            conditions.append(frame.lies(self.counted, selection.start, selection.end))
-        return frame.where(np.logical_and.reduce(conditions)) if conditions else frame
+            start, end = lies.get("left_at", (None, None))
+            lies["left_at"] = start, selection.as_of if end is None else min(end, selection.as_of)
+        there = [frame.lies(name, *period) for name, period in lies.items()]
+        places: Numbers = np.flatnonzero(np.logical_and.reduce([part.counting, *there]))
+        for name, wanted in among.items():
+            places = frame.among(name, wanted, places)
+        for dimension, wanted in selection.filters.items():
+            frame = _bearing(frame, dimension, self.question)
+            places = frame.among(dimension.name, wanted, places)
+        return frame.at(places)
 
 
 def placed(frame: Frame, name: str, boundaries: Sequence[datetime]) -> Coded:
