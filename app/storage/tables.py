@@ -597,6 +597,9 @@ opportunity = Table(
         *("workspace_id", "follow_up_due_at", "opportunity_id"),
         postgresql_where=text("follow_up_due_at IS NOT NULL"),
     ),
+    # Without the id, which the lists are in the order of: equal entries take a tenth of the room.
+    Index("opportunity_owner_ix", "workspace_id", "owner"),
+    Index("opportunity_team_ix", "workspace_id", "team"),
 )
 
 transition = Table(
