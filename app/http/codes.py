@@ -51,7 +51,9 @@ ADVICE: Final[Mapping[str, str]] = MappingProxyType(
         "already_voided": "Nothing to do: the transition is out of every figure.",
         "flag_resolved": "Nothing to do: the idle episode is over.",
         "request_in_progress": "Send the same request again in a moment: it gets the first answer.",
-        "history_conflict": "Import with `on_conflict=rewrite` to replace the log from there on.",
+        "history_conflict": "Import all rows of the deal from that instant on with"
+        " `on_conflict=rewrite`: they replace the log from there on, moves that only the log had"
+        " are voided.",
         "endpoint_disabled": 'Enable it by `PATCH` with `{"enabled": true}` first.',
         "too_many_endpoints": "Delete an endpoint that is not needed any more.",
         "stale": "Read the resource again, decide anew, and send its new `ETag` in `If-Match`.",

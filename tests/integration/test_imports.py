@@ -280,6 +280,46 @@ async def test_a_row_before_the_logs_end_conflicts_and_a_rewrite_takes_the_files
     assert [each async for each in disagreements(database, principal.workspace_id)] == []
 
 
+@pytest.mark.parametrize("on_error", ["skip", "abort"])
+async def test_a_rewrite_after_which_a_log_ends_earlier_is_warned_of(
+    client: httpx.AsyncClient, database: Database, pipeline: Pipeline, on_error: str
+) -> None:
+    await imported(client, database, HEAD + TALE)
+    mended = HEAD + "D1,talks,2020-01-07,125.00,mia\n"
+    job = await imported(client, database, mended, on_conflict="rewrite", on_error=on_error)
+    assert counted(job) == {
+        "records": 1,
+        "transitions": 1,
+        "voided": 1,
+        "warnings": 1,
+        "deals_changed": 1,
+    }
+    answer = await client.get(f"/v1/imports/{job['id']}/errors")
+    (remark,) = answer.json()["items"]
+    assert (remark["line"], remark["severity"], remark["code"]) == (2, "warning", "log_shortened")
+    assert remark["raw"] == mended.splitlines()[1]
+    assert "'won' at 2020-01-09" in remark["reason"]
+    whole = await imported(client, database, HEAD + TALE, on_conflict="rewrite")
+    assert "warnings" not in counted(whole)
+    assert (await deal_of(client, "D1"))["status"] == "won"
+
+
+async def test_a_wide_row_bears_a_warning_of_its_reading_and_one_of_its_rewrite(
+    client: httpx.AsyncClient, database: Database, pipeline: Pipeline
+) -> None:
+    dates = {"lead_on": "lead", "offer_on": "offer", "won_on": "won"}
+    mapping = {"shape": "wide", "deal": "id", "dates": dates}
+    head = "id,lead_on,offer_on,won_on\n"
+    await imported(client, database, f"{head}W1,2020-01-01,2020-01-03,2020-01-09\n", mapping)
+    contradicting = f"{head}W1,2020-01-05,2020-01-04,\n"
+    job = await imported(client, database, contradicting, mapping, on_conflict="rewrite")
+    assert job["counts"]["warnings"] == 2
+    assert await errors(client, job) == [
+        (2, "offer_on", "warning", "order_contradicted"),
+        (2, None, "warning", "log_shortened"),
+    ]
+
+
 async def test_a_rewrite_may_void_the_opening_and_later_moves_go_on_from_there(
     client: httpx.AsyncClient, database: Database, principal: Principal, pipeline: Pipeline
 ) -> None:
