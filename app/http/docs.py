@@ -97,6 +97,8 @@ def _reference(document: Schema) -> str:
     head = (
         f"<h1>{escape(info['title'])} {escape(info['version'])}</h1>"
         f"{_prose(info.get('description', ''))}"
+        "<p>The examples run where <code>BASE=http://127.0.0.1:8000</code> is the address of the"
+        " service, and <code>KEY='paste the key here'</code> an API key.</p>"
         '<p><a href="/docs/guide">guide</a> · <a href="/docs/errors">errors</a> ·'
         ' <a href="/openapi.json">openapi.json</a></p>'
     )
@@ -198,7 +200,7 @@ def _content(holder: Schema) -> Schema:
 
 
 def _curl(path: str, method: str, body: Schema, document: Schema) -> str:
-    lines = [f'curl -X {method.upper()} "$SLUICE{path}"', '-H "Authorization: Bearer $KEY"']
+    lines = [f'curl -X {method.upper()} "$BASE{path}"', '-H "Authorization: Bearer $KEY"']
     named = document["components"]["schemas"].get(body.get("$ref", "").rpartition("/")[2], {})
     if named.get("examples"):
         example = json.dumps(named["examples"][0], ensure_ascii=False).replace("'", "'\\''")

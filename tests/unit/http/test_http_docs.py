@@ -1,8 +1,11 @@
 """The served documentation: self-contained, with links that lead somewhere."""
 
+from html import unescape
+
 import httpx
 
 from app.http.codes import CODES
+from tests.guide import unassigned
 from tests.outline import Outline
 
 Client = httpx.AsyncClient
@@ -23,6 +26,12 @@ async def test_the_docs_need_nothing_from_elsewhere_and_every_link_in_them_leads
                 assert link in {"/openapi.json", "/docs/guide"}
     assert set(CODES) <= set(pages["/docs/errors"].ids)
     assert {"createGadget", "amendGadget", "schema-GadgetPage"} <= set(pages["/docs"].ids)
+
+
+async def test_the_variables_of_the_examples_are_assigned_on_the_page(client: Client) -> None:
+    page = unescape((await client.get("/docs")).text)
+    assert '"$BASE/' in page
+    assert unassigned(page) == set()
 
 
 async def test_the_docs_show_examples_as_text_not_as_markup(client: Client) -> None:
