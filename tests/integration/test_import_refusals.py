@@ -66,6 +66,14 @@ async def test_what_is_wrong_with_a_mapping_is_told_at_its_place(
     assert pointers == ["/mapping/deel", "/mapping/stagse"]
 
 
+async def test_a_mapping_without_its_shape_is_told_that_it_lacks_it(
+    client: httpx.AsyncClient, sales: Pipeline
+) -> None:
+    (error,) = (await send(client, "deal,stage,at\n", {})).json()["errors"]
+    assert (error["pointer"], error["code"]) == ("/mapping/shape", "required")
+    assert "discriminator" not in error["detail"]
+
+
 async def test_a_row_a_little_ahead_is_taken_as_now(
     client: httpx.AsyncClient, database: Database, sales: Pipeline
 ) -> None:
