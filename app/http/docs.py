@@ -56,7 +56,7 @@ def _errors(title: str) -> str:
         for row in CODES.values()
     )
     breaches = (
-        f"<tr><td><code>{code}</code></td><td>{escape(meaning)}</td></tr>"
+        f"<tr><td><code>{code}</code></td><td>{_prose(meaning)}</td></tr>"
         for code, meaning in BREACHES.items()
     )
     content = (
@@ -64,8 +64,8 @@ def _errors(title: str) -> str:
         " <code>code</code> is stable; the words of <code>detail</code> are not.</p>"
         + _table(("Code", "Status", "Means", "What to do"), rows)
         + "<h1>Entries of <code>errors</code></h1><p>Each names a place: a JSON Pointer into the"
-        " body, <code>?name</code> for a query parameter, or a header's name. Rules of the domain"
-        " add codes of their own to these.</p>" + _table(("Code", "Means"), breaches)
+        " body, <code>?name</code> for a query parameter, <code>{name}</code> for a part of the"
+        " path, or a header's name.</p>" + _table(("Code", "Means"), breaches)
     )
     return page(f"Errors · {title}", '<a href="/docs">← API reference</a>', content)
 
