@@ -260,3 +260,10 @@ async def test_no_more_is_asked_for_again_than_may_wait(
     assert await send_due(database, workspace, made) == [Outcome.DELIVERED] * 3
     for path, body in asked:
         assert (await client.post(f"{one}/{path}", json=body)).is_success, path
+
+
+async def test_a_replay_is_not_told_to_begin_where_it_cannot(client: httpx.AsyncClient) -> None:
+    made = await endpoint(client, "http://127.0.0.1:9/hook")
+    answer = await client.post(f"{ENDPOINTS}/{made['id']}/replays", json={"after": "now"})
+    assert refused(answer)[:2] == (400, "invalid_cursor")
+    assert answer.json()["detail"].startswith("'now' is no position of this feed")
