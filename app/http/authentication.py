@@ -58,7 +58,11 @@ class Authentication:
         if given is None:
             raise Unauthenticated("Send Authorization: Bearer <API key>.")
         scheme, _, text = given.decode("latin-1").partition(" ")
-        text = text.strip() if scheme.lower() == "bearer" else ""
+        if scheme.lower() != "bearer":
+            raise Unauthenticated(
+                "The scheme of Authorization is Bearer: send Authorization: Bearer <API key>."
+            )
+        text = text.strip()
         state = scope["app"].state
         if state.tokens is not None and is_token(text):
             tokens: Tokens = state.tokens
