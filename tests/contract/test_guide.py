@@ -80,6 +80,11 @@ def test_no_link_is_dead(page: str) -> None:
             assert anchor in {slug for _, slug in headings(tokens(target))}, link
 
 
+@pytest.mark.parametrize("page", PAGES)
+def test_no_link_leads_to_what_is_not_served(page: str) -> None:
+    assert [link for link in links(page) if led(link) is None] == []
+
+
 def test_every_file_that_is_given_out_is_led_to_from_a_page() -> None:
     led_to = {led(link) for page in PAGES for link in links(page)}
     assert {f"imports/{name}" for name in mappings()} < files()
