@@ -33,7 +33,7 @@ MOST_BELIEVED: Final = 10_000
 USE_NOTED: Final = timedelta(minutes=1)
 """So often is it written down that a key is in use."""
 _TOKEN: Final = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*")
-OPEN: Final = ("/livez", "/readyz", "/openapi.json", "/openapi-client.json", "/docs")
+OPEN: Final = ("/", "/livez", "/readyz", "/openapi.json", "/openapi-client.json", "/docs")
 
 
 class Authentication:

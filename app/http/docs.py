@@ -6,14 +6,15 @@ line of each operation is for. How things hang together is told by the guide (`h
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from functools import cache
 from html import escape
 from itertools import groupby
+from types import MappingProxyType
 from typing import Any, Final
 
 from fastapi import FastAPI
-from starlette.responses import HTMLResponse
+from starlette.responses import HTMLResponse, RedirectResponse
 
 from app.http import guide
 from app.http.codes import BREACHES, CODES
@@ -27,6 +28,11 @@ _BOUNDS: Final = {
 }
 _BACKTICKS: Final = re.compile("`([^`]+)`")
 _CODE: Final = r"<code>\1</code>"
+
+LED: Final[Mapping[str, str]] = MappingProxyType(
+    {"/": "/docs", "/docs/": "/docs", "/docs/errors/": "/docs/errors", "/docs/guide/": guide.ROOT}
+)
+"""What people type who look for the documentation, and where it leads them."""
 
 Schema = Mapping[str, Any]
 
@@ -44,6 +50,14 @@ def install(app: FastAPI) -> None:
     async def docs_errors() -> HTMLResponse:
         return HTMLResponse(_errors(app.title), headers=HEADERS)
 
+    def leading(to: str) -> Callable[[], Awaitable[RedirectResponse]]:
+        async def lead() -> RedirectResponse:
+            return RedirectResponse(to)
+
+        return lead
+
+    for path, to in LED.items():
+        app.add_api_route(path, leading(to), include_in_schema=False)
     app.add_api_route("/docs", docs, include_in_schema=False)
     app.add_api_route("/docs/errors", docs_errors, include_in_schema=False)
     guide.install(app)

@@ -57,7 +57,7 @@ FILES: Final[Mapping[str, str]] = MappingProxyType(
 )
 """The media types of what is given out as it is: mappings, and settings of client generators."""
 
-_ROOT: Final = "/docs/guide"
+ROOT: Final = "/docs/guide"
 _HEADING: Final = re.compile(r"^# (.+)$", re.MULTILINE)
 _COMMENT: Final = re.compile(r"<!--.*?-->", re.DOTALL)
 _NO_SLUG: Final = re.compile(r"[^\w\- ]")
@@ -92,9 +92,9 @@ def install(app: FastAPI) -> None:
         conditional.offer(response, _tag(body), if_none_match)
         return response
 
-    app.add_api_route(_ROOT, index, include_in_schema=False)
-    app.add_api_route(f"{_ROOT}/{{name}}", one, include_in_schema=False)
-    app.add_api_route(f"{_ROOT}/{{folder}}/{{name}}", file, include_in_schema=False)
+    app.add_api_route(ROOT, index, include_in_schema=False)
+    app.add_api_route(f"{ROOT}/{{name}}", one, include_in_schema=False)
+    app.add_api_route(f"{ROOT}/{{folder}}/{{name}}", file, include_in_schema=False)
 
 
 @cache
@@ -161,9 +161,9 @@ def led(href: str) -> str | None:
     path, _, anchor = href.partition("#")
     name = path.removesuffix(".md")
     if path.endswith(".md") and name in PAGES:
-        target = _ROOT if name == INDEX else f"{_ROOT}/{name}"
+        target = ROOT if name == INDEX else f"{ROOT}/{name}"
     elif path in files():
-        target = f"{_ROOT}/{path}"
+        target = f"{ROOT}/{path}"
     else:
         return None
     return f"{target}#{anchor}" if anchor else target

@@ -3,6 +3,7 @@
 from html import unescape
 
 import httpx
+import pytest
 
 from app.http.codes import CODES
 from tests.guide import unassigned
@@ -32,6 +33,14 @@ async def test_the_variables_of_the_examples_are_assigned_on_the_page(client: Cl
     page = unescape((await client.get("/docs")).text)
     assert '"$BASE/' in page
     assert unassigned(page) == set()
+
+
+@pytest.mark.parametrize("path", ["/", "/docs/", "/docs/errors/", "/docs/guide/"])
+async def test_who_looks_for_the_documentation_is_led_to_it(client: Client, path: str) -> None:
+    answer = await client.get(path)
+    assert answer.status_code == 307
+    there = await client.get(answer.headers["location"])
+    assert (there.status_code, there.headers["content-type"]) == (200, "text/html; charset=utf-8")
 
 
 async def test_the_docs_show_examples_as_text_not_as_markup(client: Client) -> None:
