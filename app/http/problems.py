@@ -6,6 +6,7 @@ the table in `http.codes`; nothing of an unexpected exception ever leaves the se
 """
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
@@ -98,6 +99,9 @@ _WORDS: Final = {
     "json_invalid": "It should be JSON",
     "json_type": "It should be JSON, as a text",
 }
+
+_MEMBER: Final = re.compile(r"<\w+\.\w+: ('[^']*')>")
+"""A member of an enumeration, as Python shows it."""
 
 log = structlog.get_logger("sluice.http")
 
@@ -252,7 +256,8 @@ def _breach(fault: Mapping[str, Any], body: object) -> Breach:
 def _said(fault: Mapping[str, Any]) -> str:
     """What is wrong, in our words where there are some."""
     with suppress(KeyError):  # no words; or a type that schemas of ours use too, with their own
-        return _WORDS[fault["type"]].format(**fault.get("ctx", {}))[:500]
+        said = _WORDS[fault["type"]].format(**fault.get("ctx", {}))
+        return _MEMBER.sub(r"\1", said)[:500]
     detail = str(fault["msg"]).removeprefix("Value error, ")
     return detail[:1].upper() + detail[1:500]
 
