@@ -373,23 +373,14 @@ async def _remarks(
         return []
     places = [(row.deal, row.line) for row, _, _ in told]
     raw = await import_rows.raw_lines(connection, workspace, job.import_id, places)
-    rejected = [
+    remarks = [
         Remark(line=row.line, ordinal=row.ordinal, code=code, reason=reason, raw=raw[row.line])
-        for row, code, reason in piece.rejected
+        for row, code, reason in told
     ]
-    # A line's warnings are two at most: the one of its reading has the place 0.
-    doubted = [
-        Remark(
-            line=row.line,
-            severity="warning",
-            ordinal=1,
-            code=code,
-            reason=reason,
-            raw=raw[row.line],
-        )
-        for row, code, reason in piece.doubted
-    ]
-    return [*rejected, *doubted]
+    rejected = len(piece.rejected)
+    # A line has two warnings at most: that of its reading has the place 0.
+    doubted = [replace(each, severity="warning", ordinal=1) for each in remarks[rejected:]]
+    return [*remarks[:rejected], *doubted]
 
 
 async def _in_thread(work: Callable[..., T], *args: Any) -> T:
