@@ -2,7 +2,7 @@
 
 import re
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -80,6 +80,17 @@ class Command:
 
     def __str__(self) -> str:
         return f"{self.block}-{self.number}"
+
+
+def unassigned(code: str, known: Iterable[str] = ()) -> set[str]:
+    """The variables of a shell's commands that nothing before them assigns."""
+    assigned, missing = {*known}, set()
+    for found in re.finditer(r"\b([A-Z_]+)=|\$\{?([A-Za-z_]+)", code):
+        if found[1]:
+            assigned.add(found[1])
+        elif found[2] not in assigned:
+            missing.add(found[2])
+    return missing
 
 
 def curls() -> Iterator[Command]:

@@ -49,7 +49,8 @@ _COUNTS = {
 class Piece:
     """What is to be written of some deals, each list one kind of part; and what was counted.
 
-    `rejected` names the staged rows that are not imported, with code and reason.
+    `rejected` names the staged rows that are not imported, with code and reason; `doubted` those
+    that are worth a second look.
     """
 
     created: list[Part] = field(default_factory=list)
@@ -61,6 +62,7 @@ class Piece:
     flags: list[Part] = field(default_factory=list)
     events: list[Part] = field(default_factory=list)
     rejected: list[tuple[StagedRow, str, str]] = field(default_factory=list)
+    doubted: list[tuple[StagedRow, str, str]] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
 
     def reject(self, rows: Sequence[StagedRow], code: str, reason: str) -> None:
@@ -191,6 +193,7 @@ def _continue(setting: Setting, found: KnownDeal, rows: list[StagedRow], piece: 
         )
         standing = [*known.log[: len(known.log) - len(read.voided)], *read.appended]
         deal = opportunity.clocked(opportunity.recalled(free, _closing(standing)), pipeline, now)
+        _doubt(known.log[-1], standing[-1], moves[-1][0], pipeline, piece)
     deal, followed = _followed_up(setting, deal, rows, found.activities, piece)
     if deal is before:
         piece.counts["deals_changed"] += followed
@@ -240,6 +243,23 @@ def _count(read: Reconciled, moves: Sequence[tuple[StagedRow, history.Row]], pie
             piece.rejected.append((staged, verdict.value, reason))
     piece.counts["against_flow"] += read.against_flow
     piece.counts["voided"] += len(read.voided)
+
+
+def _doubt(
+    before: Transition, after: Transition, last: StagedRow, pipeline: Pipeline, piece: Piece
+) -> None:
+    """Warn, at the deal's last row, of a rewrite after which the log ends earlier than it did."""
+    if after.occurred_at >= before.occurred_at:
+        return
+    (was, then), (stands, since) = (
+        (pipeline.by_slot[end.to_slot].key, end.occurred_at.isoformat()) for end in (before, after)
+    )
+    reason = (
+        f"The log had gone on to {was!r} at {then}; rewritten, it ends in {stands!r} at {since}."
+        " If the file lacks later rows of the deal, import all of them."
+    )
+    piece.doubted.append((last, "log_shortened", reason))
+    piece.counts["warnings"] += 1
 
 
 def _closing(standing: Sequence[Transition]) -> Transition:

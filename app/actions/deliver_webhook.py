@@ -15,7 +15,7 @@ from uuid import UUID
 import structlog
 
 from app.actions import audit_entries
-from app.actions.manage_webhooks import disabling
+from app.actions.manage_webhooks import disabling, held_back
 from app.domain import webhook_retries
 from app.domain.access import WHOLE
 from app.domain.errors import DatabaseUnavailable, NotFound
@@ -142,8 +142,9 @@ async def note(database: Database, claimed: Claim, reply: Reply, draw: float) ->
         parts = [settled, noted]
         if endpoint.disabled_at is None and (reply.is_gone or streak.is_hopeless(now)):
             reason = Disabling.GONE if reply.is_gone else Disabling.FAILING
-            told = disabling(workspace, endpoint, streak, reason, now)
-            given_up = audit_entries.endpoint_given_up(workspace, endpoint, reason, now)
+            stopped = await held_back(connection, workspace, endpoint, streak)
+            told = disabling(workspace, stopped, streak, reason, now)
+            given_up = audit_entries.endpoint_given_up(workspace, stopped, reason, now)
             await execute(connection, [*told, given_up])
         else:
             parts.append(webhooks.failed(workspace, endpoint_id, streak))

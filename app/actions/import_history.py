@@ -302,6 +302,8 @@ class _Run:
             pipeline, now = await _current(connection, workspace, job.pipeline_id)
             setting = Setting(workspace, job, pipeline, constants, now)
             piece = await _in_thread(append_history.decide, setting, deals, known)
+            if not appending:
+                piece.doubted.clear()  # told when it is done, and not twice
             remarks = await _remarks(connection, workspace, job, piece)
             if earlier is not None:
                 await asyncio.shield(earlier)
@@ -365,15 +367,20 @@ async def _current(
 async def _remarks(
     connection: Connection, workspace: UUID, job: ImportJob, piece: Piece
 ) -> list[Remark]:
-    """What is to be reported of the rows that the piece rejects, each with its text."""
-    if not piece.rejected:
+    """What is to be reported of the rows that the piece rejects or doubts, each with its text."""
+    told = [*piece.rejected, *piece.doubted]
+    if not told:
         return []
-    places = [(row.deal, row.line) for row, _, _ in piece.rejected]
+    places = [(row.deal, row.line) for row, _, _ in told]
     raw = await import_rows.raw_lines(connection, workspace, job.import_id, places)
-    return [
+    remarks = [
         Remark(line=row.line, ordinal=row.ordinal, code=code, reason=reason, raw=raw[row.line])
-        for row, code, reason in piece.rejected
+        for row, code, reason in told
     ]
+    rejected = len(piece.rejected)
+    # A line has two warnings at most: that of its reading has the place 0.
+    doubted = [replace(each, severity="warning", ordinal=1) for each in remarks[rejected:]]
+    return [*remarks[:rejected], *doubted]
 
 
 async def _in_thread(work: Callable[..., T], *args: Any) -> T:

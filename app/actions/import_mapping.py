@@ -50,7 +50,7 @@ def _readable_pattern(pattern: str) -> str:
 
 def _currency(code: str) -> str:
     if code not in MINOR_UNITS:
-        raise _wrong("Input should be an ISO 4217 currency code, like EUR")
+        raise _wrong("It should be an ISO 4217 currency code, like EUR")
     return code
 
 

@@ -125,7 +125,8 @@ async def amend_endpoint(
             await execute(connection, [webhooks.end_streak(workspace, endpoint_id)])
         elif not enabled and before.disabled_at is None:
             reason = Disabling.REQUESTED
-            await execute(connection, disabling(workspace, before, streak, reason, now))
+            stopped = await held_back(connection, workspace, before, streak)
+            await execute(connection, disabling(workspace, stopped, streak, reason, now))
         if after.url != before.url:
             await execute(connection, [webhooks.end_streak(workspace, endpoint_id)])
             await execute(connection, [webhook_deliveries.hasten(workspace, endpoint_id)])
@@ -197,12 +198,29 @@ async def delete_endpoint(
     await database.write(workspace, work)
 
 
+async def held_back(
+    connection: Connection, workspace: UUID, endpoint: Endpoint, streak: Streak
+) -> Endpoint:
+    """The endpoint, moved back to before the first event that the streak has kept from it.
+
+    The feed has been read on for it while deliveries failed: a replay from where the reading
+    stopped would leave those out.
+    """
+    first = await webhook_deliveries.first_unserved(
+        connection, workspace, endpoint.endpoint_id, streak.since
+    )
+    if first is None:
+        return endpoint
+    epoch, xid, number = first
+    return replace(endpoint, position=min(endpoint.position, (epoch, xid, number - 1)))
+
+
 def disabling(
     workspace: UUID, endpoint: Endpoint, streak: Streak, reason: Disabling, now: datetime
 ) -> list[Part]:
     """The parts that disable an endpoint and tell of it. Its URL may be a secret: it is not told.
 
-    `position` is where it stopped: from there on it can be told again.
+    Where it stopped (`held_back`) is told: from there on it can be told again.
     """
     return [
         webhooks.disable(workspace, endpoint, reason, now),

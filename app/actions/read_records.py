@@ -6,6 +6,7 @@ cannot be read for another reason, is a record with its fault.
 
 import csv
 import json
+from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Generator, Iterator, Sequence
 from decimal import Decimal
 from io import TextIOWrapper
@@ -17,6 +18,9 @@ from app.domain.errors import Breach, Invalid
 MOST_OF_LINE: Final = 1 << 20
 MOST_OF_RAW: Final = 2_000
 """Characters of a line that a report repeats."""
+MOST_OF_HEADER: Final = 500
+"""Characters of a header that a refusal repeats."""
+_DELIMITERS: Final = (";", "\t", ",", "|")
 
 
 class Fault(NamedTuple):
@@ -63,6 +67,9 @@ def check_head(head: bytes, mapping: LongMapping | WideMapping, columns: Sequenc
     """
     if not head.strip():
         raise Invalid("The file is empty.", [Breach("/file", "required", "It has no rows.")])
+    if head.startswith((BOM_UTF16_LE, BOM_UTF16_BE)):
+        detail = "The file is written in UTF-16: save it as UTF-8."
+        raise Invalid(detail, [Breach("/file", "wrong_format", detail)])
     if mapping.format == "csv":
         first = head.split(b"\n", 1)[0].decode("utf-8-sig", errors="replace")
         _places(_header(csv.reader([first], delimiter=mapping.delimiter)), columns)
@@ -150,13 +157,39 @@ def _places(header: list[str], columns: Sequence[str]) -> list[int]:
     """Where the columns stand. Raises Invalid for one that is not there, or twice."""
     names = [name.strip() for name in header]
     breaches = [
-        Breach("/file", "unknown_column", f"The header has the column {column!r} {times} times.")
+        Breach("/file", "unknown_column", _difference(names, column))
         for column in columns
-        if (times := names.count(column)) != 1
+        if names.count(column) != 1
     ]
     if breaches:
-        raise Invalid("The file's header and the mapping differ; see errors.", breaches)
+        read = ", ".join(repr(name) for name in names)
+        shown = read if len(read) <= MOST_OF_HEADER else f"{read[:MOST_OF_HEADER]} …"
+        raise Invalid(
+            f"The file's header and the mapping differ; see errors. It was read as {shown}."
+            f"{_suspicion(names)}",
+            breaches,
+        )
     return [names.index(column) for column in columns]
+
+
+def _difference(names: Sequence[str], column: str) -> str:
+    """What is wrong with a column that the header does not have just once."""
+    if times := names.count(column):
+        return f"The header has the column {column!r} {times} times."
+    alike = next((name for name in names if name.lower() == column.lower()), None)
+    if alike is None:
+        return f"The header has no column {column!r}."
+    return f"The header has no column {column!r} but {alike!r}: upper and lower case differ."
+
+
+def _suspicion(names: Sequence[str]) -> str:
+    """What may be wrong with the reading of a header in which columns are missing."""
+    if any("\N{REPLACEMENT CHARACTER}" in name for name in names):
+        return " It is no text in UTF-8: save the file as UTF-8."
+    other = max(_DELIMITERS, key=names[0].count) if len(names) == 1 else ""
+    if other and other in names[0]:
+        return f" If {other!r} stands between its columns, say so in the mapping's `delimiter`."
+    return ""
 
 
 def _ndjson(

@@ -33,6 +33,7 @@ from app.storage.import_rows import StagedRow
 MOST_TAGS: Final = 50
 MOST_BYTES_OF_ATTRIBUTES: Final = 16_384
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_EXPONENT: Final = re.compile(r"[0-9]{1,15}(\.[0-9]{1,15})?[eE][+-]?[0-9]{1,2}")
 _TEXTS: Final = ("name", "owner", "team", "source", "priority")
 
 
@@ -209,7 +210,10 @@ class Meaning:
         """The facts that the record states, as a JSON object; None where it states none."""
         says: dict[str, Any] = {}
         for name, column, place in self._facts:
-            if value := _line_of_text(cells[place], column):
+            cell = cells[place]
+            if name == "name":  # exports break and indent the lines of long ones
+                cell = " ".join(_text(cell).split())
+            if value := _line_of_text(cell, column):
                 says[name] = _checked(name, value, column)
         if "amount" in says and "currency" not in says:
             says["currency"] = self.mapping.constants.currency
@@ -369,6 +373,8 @@ def _whole_number(cell: Any, column: str) -> int:
 
 def _checked(name: str, value: str, column: str) -> str:
     if name == "amount":
+        if _EXPONENT.fullmatch(value):  # spreadsheets write long numbers so
+            value = f"{Decimal(value):f}"
         try:
             parse_amount(value)
         except ValueError as error:

@@ -7,6 +7,8 @@ A command raises what went wrong; `main` puts it into words and a status: 2 for 
 import asyncio
 import sys
 from collections.abc import Sequence
+from pathlib import Path
+from shutil import which
 from typing import NoReturn
 
 import typer
@@ -22,7 +24,7 @@ def serve() -> None:
     from app import serve as supervision  # noqa: PLC0415 - see `commands`
 
     try:
-        supervision.serve(load_settings(), announce=_announce)
+        supervision.serve(load_settings(), announce=announce)
     except supervision.ServiceError as error:
         _end(str(error), status=1)
 
@@ -95,13 +97,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _end("\n".join((refused.detail, *breaches)), status=1)
 
 
-def _announce(url: str, key: ApiKey | None) -> None:
+def announce(url: str, key: ApiKey | None) -> None:
     """Where the API is, how to get in, and what to try first; a key only if it was made here."""
     lines = [f"Sluice serves {url}", f"  The documentation is at {url}/docs"]
     if key is not None:
         lines.append(f"  The admin key, shown this once: {key}")
     else:
-        lines.append("  Keys are made by `sluice keys create`.")
+        lines.append(f"  Another key is made by: {_called()} keys create NAME --scope admin")
     lines.append("Try:")
     bearer = "$KEY" if key is None else str(key)
     lines += [
@@ -109,6 +111,14 @@ def _announce(url: str, key: ApiKey | None) -> None:
         for path in ("pipelines", "pipelines/demo/metrics/funnel", "idle-flags")
     ]
     print("\n".join(lines), flush=True)
+
+
+def _called() -> str:
+    """How this very command line is called from here: often it is not in the PATH."""
+    script = sys.argv[0]
+    if Path(script).name != "sluice":
+        return f"{sys.executable} -m app.cli"
+    return "sluice" if which("sluice") else script
 
 
 def _end(message: str, *, status: int) -> NoReturn:

@@ -68,7 +68,10 @@ class Money:
 def parse_amount(text: str) -> Decimal:
     """`1250.00` as an exact decimal. Raises ValueError for signs, exponents and spaces."""
     if not _amount.fullmatch(text):
-        raise ValueError("an amount is written like 1250.00: at most 15 digits, a point, at most 4")
+        raise ValueError(
+            "an amount is written like 1250.00: at most 15 digits, and after a point at most 4"
+            " more; it has no sign, as none is negative, and nothing between thousands"
+        )
     return Decimal(text)
 
 

@@ -17,6 +17,7 @@ from app.domain.errors import (
     AlreadyThere,
     Breach,
     HandedOff,
+    Invalid,
     LossReasonRequired,
     MoveNotAllowed,
     PipelineArchived,
@@ -55,7 +56,7 @@ def decide(
 
     `deal` is the deal as the API shows it (the guards point into it), `facts` what of it is
     frozen, `now` the database's clock. Raises UnknownStage, AlreadyThere, AlreadyClosed,
-    HandedOff, PipelineArchived, StageArchived, MoveNotAllowed, LossReasonRequired,
+    HandedOff, PipelineArchived, StageArchived, MoveNotAllowed, Invalid, LossReasonRequired,
     RequirementsMissing, TimeOutOfRange.
     """
     target = pipeline.stage(move.to_stage)
@@ -179,10 +180,13 @@ def check_route(pipeline: Pipeline, position: Position, origin: Stage, target: S
 
 
 def check_loss_reason(target: Stage, loss_reason: str | None) -> None:
-    """Raises LossReasonRequired unless a lost stage gets one of its reasons, and no other any."""
+    """Raises LossReasonRequired unless a lost stage gets one of its reasons.
+
+    Raises Invalid where another stage is given one.
+    """
     if target.kind is not StageKind.LOST:
         if loss_reason is not None:
-            raise LossReasonRequired(
+            raise Invalid(
                 f"{target.key!r} is no lost stage: leave the loss reason out.",
                 [Breach("/loss_reason", "not_lost", "Only a lost stage takes a loss reason.")],
             )

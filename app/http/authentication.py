@@ -35,7 +35,7 @@ MOST_BELIEVED: Final = 10_000
 USE_NOTED: Final = timedelta(minutes=1)
 """So often is it written down that a key is in use."""
 _TOKEN: Final = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*")
-OPEN: Final = ("/livez", "/readyz", "/openapi.json", "/openapi-client.json", "/docs")
+OPEN: Final = ("/", "/livez", "/readyz", "/openapi.json", "/openapi-client.json", "/docs")
 
 
 class Authentication:
@@ -60,7 +60,11 @@ class Authentication:
         if given is None:
             raise Unauthenticated("Send Authorization: Bearer <API key>.")
         scheme, _, text = given.decode("latin-1").partition(" ")
-        text = text.strip() if scheme.lower() == "bearer" else ""
+        if scheme.lower() != "bearer":
+            raise Unauthenticated(
+                "The scheme of Authorization is Bearer: send Authorization: Bearer <API key>."
+            )
+        text = text.strip()
         state = scope["app"].state
         if state.tokens is not None and is_token(text):
             tokens: Tokens = state.tokens

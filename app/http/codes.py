@@ -51,7 +51,9 @@ ADVICE: Final[Mapping[str, str]] = MappingProxyType(
         "already_voided": "Nothing to do: the transition is out of every figure.",
         "flag_resolved": "Nothing to do: the idle episode is over.",
         "request_in_progress": "Send the same request again in a moment: it gets the first answer.",
-        "history_conflict": "Import with `on_conflict=rewrite` to replace the log from there on.",
+        "history_conflict": "Import all rows of the deal from that instant on with"
+        " `on_conflict=rewrite`: they replace the log from there on, moves that only the log had"
+        " are voided.",
         "endpoint_disabled": 'Enable it by `PATCH` with `{"enabled": true}` first.',
         "too_many_endpoints": "Delete an endpoint that is not needed any more.",
         "stale": "Read the resource again, decide anew, and send its new `ETag` in `If-Match`.",
@@ -82,8 +84,8 @@ ADVICE: Final[Mapping[str, str]] = MappingProxyType(
     }
 )
 
-# The codes of one entry in `errors`, for what is wrong with the shape of a request. Rules of the
-# domain add breaches with codes of their own.
+# The codes of one entry in `errors`: first what is wrong with the shape of a request, then what the
+# rules of the domain find. A test reads the code for every one that it makes.
 BREACHES: Final[Mapping[str, str]] = MappingProxyType(
     {
         "required": "It is missing.",
@@ -95,6 +97,38 @@ BREACHES: Final[Mapping[str, str]] = MappingProxyType(
         "too_long": "It is longer, or holds more, than it may.",
         "out_of_range": "The number is too small or too large.",
         "duplicate": "It is there more than once.",
+        "unknown_timezone": "It is no IANA time zone, like Europe/Berlin.",
+        "unknown_stage": "The pipeline has no such stage, or none in use.",
+        "unknown_loss_reason": "No lost stage of the pipeline has this loss reason.",
+        "loss_reason_required": "A lost stage needs one of its loss reasons.",
+        "not_lost": "Only a lost stage takes a loss reason: leave it out.",
+        "required_by_stage": "The stage asks for it before a deal enters.",
+        "time_out_of_range": "The instant lies in the future, or before what it must follow.",
+        "other_pipeline": "The opportunity is in another pipeline: hand it off instead.",
+        "unknown_column": "The file's header does not have the column just once.",
+        "unresolvable": "No address is known for the host.",
+        "not_public": "The host has an address that is not of the public Internet.",
+        "not_frozen": "A move does not freeze this dimension: ask `attribution=current`.",
+        "no_open_stage": "The pipeline needs an open stage on its path.",
+        "no_won_stage": "The pipeline needs a won stage.",
+        "no_lost_stage": "The pipeline needs a lost stage.",
+        "too_many_stages": "The pipeline would have more stages in its life than one may.",
+        "immutable": "It stays what it was when it was made.",
+        "reserved": "This key is kept for imported history.",
+        "open_stages_only": "Only an open stage has this.",
+        "lost_stages_only": "Only a lost stage has loss reasons.",
+        "not_requirable": "A stage requires a field of the list, or a path under `/attributes/`.",
+        "graph_only": "Only the flow `graph` lists its moves.",
+        "no_move": "A move leads to another stage.",
+        "kind_differs": "The stages are of different kinds.",
+        "no_merge": "No other stage is named that is to be merged.",
+        "still_in_use": "The stage stays in use, with its deals.",
+        "stage_holds_deals": "Open opportunities stand in the stage.",
+        "few_open_stages": "(Of `warnings`.) Five to seven open stages serve most processes best.",
+        "many_open_stages": "(Of `warnings`.) Five to seven open stages serve most processes best.",
+        "critical_at_once": "(Of `warnings`.) Its flags are critical as they open.",
+        "unreachable": "(Of `warnings`.) No chain of moves leads to the stage.",
+        "cannot_close": "(Of `warnings`.) No chain of moves leads from the stage to a closed one.",
     }
 )
 

@@ -6,14 +6,15 @@ line of each operation is for. How things hang together is told by the guide (`h
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from functools import cache
 from html import escape
 from itertools import groupby
+from types import MappingProxyType
 from typing import Any, Final
 
 from fastapi import FastAPI
-from starlette.responses import HTMLResponse
+from starlette.responses import HTMLResponse, RedirectResponse
 
 from app.http import guide
 from app.http.codes import BREACHES, CODES
@@ -27,6 +28,11 @@ _BOUNDS: Final = {
 }
 _BACKTICKS: Final = re.compile("`([^`]+)`")
 _CODE: Final = r"<code>\1</code>"
+
+LED: Final[Mapping[str, str]] = MappingProxyType(
+    {"/": "/docs", "/docs/": "/docs", "/docs/errors/": "/docs/errors", "/docs/guide/": guide.ROOT}
+)
+"""What people type who look for the documentation, and where it leads them."""
 
 Schema = Mapping[str, Any]
 
@@ -44,6 +50,14 @@ def install(app: FastAPI) -> None:
     async def docs_errors() -> HTMLResponse:
         return HTMLResponse(_errors(app.title), headers=HEADERS)
 
+    def leading(to: str) -> Callable[[], Awaitable[RedirectResponse]]:
+        async def lead() -> RedirectResponse:
+            return RedirectResponse(to)
+
+        return lead
+
+    for path, to in LED.items():
+        app.add_api_route(path, leading(to), include_in_schema=False)
     app.add_api_route("/docs", docs, include_in_schema=False)
     app.add_api_route("/docs/errors", docs_errors, include_in_schema=False)
     guide.install(app)
@@ -56,7 +70,7 @@ def _errors(title: str) -> str:
         for row in CODES.values()
     )
     breaches = (
-        f"<tr><td><code>{code}</code></td><td>{escape(meaning)}</td></tr>"
+        f"<tr><td><code>{code}</code></td><td>{_prose(meaning)}</td></tr>"
         for code, meaning in BREACHES.items()
     )
     content = (
@@ -64,8 +78,8 @@ def _errors(title: str) -> str:
         " <code>code</code> is stable; the words of <code>detail</code> are not.</p>"
         + _table(("Code", "Status", "Means", "What to do"), rows)
         + "<h1>Entries of <code>errors</code></h1><p>Each names a place: a JSON Pointer into the"
-        " body, <code>?name</code> for a query parameter, or a header's name. Rules of the domain"
-        " add codes of their own to these.</p>" + _table(("Code", "Means"), breaches)
+        " body, <code>?name</code> for a query parameter, <code>{name}</code> for a part of the"
+        " path, or a header's name.</p>" + _table(("Code", "Means"), breaches)
     )
     return page(f"Errors · {title}", '<a href="/docs">← API reference</a>', content)
 
@@ -97,6 +111,8 @@ def _reference(document: Schema) -> str:
     head = (
         f"<h1>{escape(info['title'])} {escape(info['version'])}</h1>"
         f"{_prose(info.get('description', ''))}"
+        "<p>The examples run where <code>BASE=http://127.0.0.1:8000</code> is the address of the"
+        " service, and <code>KEY='paste the key here'</code> an API key.</p>"
         '<p><a href="/docs/guide">guide</a> · <a href="/docs/errors">errors</a> ·'
         ' <a href="/openapi.json">openapi.json</a></p>'
     )
@@ -198,7 +214,7 @@ def _content(holder: Schema) -> Schema:
 
 
 def _curl(path: str, method: str, body: Schema, document: Schema) -> str:
-    lines = [f'curl -X {method.upper()} "$SLUICE{path}"', '-H "Authorization: Bearer $KEY"']
+    lines = [f'curl -X {method.upper()} "$BASE{path}"', '-H "Authorization: Bearer $KEY"']
     named = document["components"]["schemas"].get(body.get("$ref", "").rpartition("/")[2], {})
     if named.get("examples"):
         example = json.dumps(named["examples"][0], ensure_ascii=False).replace("'", "'\\''")

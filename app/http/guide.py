@@ -6,12 +6,13 @@ becomes plain text. A page is read and laid out when it is first asked for.
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from hashlib import sha256
 from html import escape
 from itertools import pairwise
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final
 
 from fastapi import FastAPI
@@ -38,6 +39,7 @@ PAGES: Final = (
     "metrics",
     "metrics.zh",
     "audit",
+    "clients",
     "operations",
     "reference",
 )
@@ -49,9 +51,13 @@ FOLDER: Final = next(
 )
 """Where the pages are: in a checkout beside `app`, in a wheel inside of it."""
 MAPPINGS: Final = "imports"
-"""The folder of the mapping files, which are given out as they are."""
+"""The folder of the mapping files."""
+FILES: Final[Mapping[str, str]] = MappingProxyType(
+    {".json": "application/json", ".yaml": "application/yaml"}
+)
+"""The media types of what is given out as it is: mappings, and settings of client generators."""
 
-_ROOT: Final = "/docs/guide"
+ROOT: Final = "/docs/guide"
 _HEADING: Final = re.compile(r"^# (.+)$", re.MULTILINE)
 _COMMENT: Final = re.compile(r"<!--.*?-->", re.DOTALL)
 _NO_SLUG: Final = re.compile(r"[^\w\- ]")
@@ -59,7 +65,7 @@ _SCROLLING: Final = '<div class="table" role="region" aria-label="Table" tabinde
 
 
 def install(app: FastAPI) -> None:
-    """Serve /docs/guide, its pages and the mapping files."""
+    """Serve /docs/guide, its pages and the files that they lead to."""
 
     async def index(if_none_match: conditional.IfNoneMatch = None) -> Response:
         return sent(INDEX, if_none_match)
@@ -69,11 +75,14 @@ def install(app: FastAPI) -> None:
             raise HTTPException(404)
         return sent(name, if_none_match)
 
-    async def mapping(name: str, if_none_match: conditional.IfNoneMatch = None) -> Response:
-        if name not in mappings():
+    async def file(
+        folder: str, name: str, if_none_match: conditional.IfNoneMatch = None
+    ) -> Response:
+        if f"{folder}/{name}" not in files():
             raise HTTPException(404)
-        body = (FOLDER / MAPPINGS / name).read_bytes()
-        response = Response(body, media_type="application/json")
+        found = FOLDER / folder / name
+        body = found.read_bytes()
+        response = Response(body, media_type=FILES[found.suffix])
         conditional.offer(response, _tag(body), if_none_match)
         return response
 
@@ -83,15 +92,26 @@ def install(app: FastAPI) -> None:
         conditional.offer(response, _tag(body), if_none_match)
         return response
 
-    app.add_api_route(_ROOT, index, include_in_schema=False)
-    app.add_api_route(f"{_ROOT}/{{name}}", one, include_in_schema=False)
-    app.add_api_route(f"{_ROOT}/{MAPPINGS}/{{name}}", mapping, include_in_schema=False)
+    app.add_api_route(ROOT, index, include_in_schema=False)
+    app.add_api_route(f"{ROOT}/{{name}}", one, include_in_schema=False)
+    app.add_api_route(f"{ROOT}/{{folder}}/{{name}}", file, include_in_schema=False)
 
 
 @cache
 def mappings() -> frozenset[str]:
     """The names of the mapping files."""
     return frozenset(file.name for file in (FOLDER / MAPPINGS).glob("*.json"))
+
+
+@cache
+def files() -> frozenset[str]:
+    """What is given out as it is, by folder and name."""
+    return frozenset(
+        f"{folder}/{file.name}"
+        for folder in (MAPPINGS, "clients")
+        for file in (FOLDER / folder).iterdir()
+        if file.suffix in FILES
+    )
 
 
 @cache
@@ -141,9 +161,9 @@ def led(href: str) -> str | None:
     path, _, anchor = href.partition("#")
     name = path.removesuffix(".md")
     if path.endswith(".md") and name in PAGES:
-        target = _ROOT if name == INDEX else f"{_ROOT}/{name}"
-    elif path.startswith(f"{MAPPINGS}/") and path.removeprefix(f"{MAPPINGS}/") in mappings():
-        target = f"{_ROOT}/{path}"
+        target = ROOT if name == INDEX else f"{ROOT}/{name}"
+    elif path in files():
+        target = f"{ROOT}/{path}"
     else:
         return None
     return f"{target}#{anchor}" if anchor else target

@@ -6,7 +6,9 @@ the table in `http.codes`; nothing of an unexpected exception ever leaves the se
 """
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from typing import Any, Final
 
@@ -33,7 +35,7 @@ _HEADERS_OF_STATUS: Final = {
     503: {"Retry-After": RETRY_AFTER},
 }
 # Pydantic's many error types in our few words; what is not here is a wrong format.
-_BREACH_OF_TYPE: Final = {
+BREACH_OF_TYPE: Final = {
     "missing": "required",
     "extra_forbidden": "unknown_field",
     "unexpected_keyword_argument": "unknown_field",
@@ -57,6 +59,49 @@ _BREACH_OF_TYPE: Final = {
     "float_parsing": "wrong_type",
     "bool_parsing": "wrong_type",
 }
+
+# The same types in words of ours, which take what the type tells of itself; other types have words
+# of their own.
+_WORDS: Final = {
+    "missing": "It is missing",
+    "extra_forbidden": "There is no field or parameter of that name",
+    "unexpected_keyword_argument": "There is no field or parameter of that name",
+    "literal_error": "It should be one of {expected}",
+    "enum": "It should be one of {expected}",
+    "union_tag_invalid": "It should be one of {expected_tags}",
+    "union_tag_not_found": "It is missing: it says which of several forms is meant",
+    "string_too_short": "It should have {min_length} or more characters",
+    "string_too_long": "It should have {max_length} characters at most",
+    "bytes_too_long": "It should have {max_length} bytes at most",
+    "string_pattern_mismatch": "It should be written as the pattern {pattern} says",
+    "too_short": "It should hold {min_length} or more",
+    "too_long": "It should hold {max_length} at most",
+    "greater_than": "It should be more than {gt}",
+    "greater_than_equal": "It should be {ge} or more",
+    "less_than": "It should be less than {lt}",
+    "less_than_equal": "It should be {le} or less",
+    "finite_number": "It should be a finite number",
+    "int_parsing_size": "It should be a whole number of sensible size",
+    "none_required": "It should be null",
+    "model_type": "It should be an object",
+    "model_attributes_type": "It should be an object",
+    "dict_type": "It should be an object",
+    "list_type": "It should be an array",
+    "tuple_type": "It should be an array",
+    "string_type": "It should be a text",
+    "bool_type": "It should be true or false",
+    "bool_parsing": "It should be true or false",
+    "int_type": "It should be a whole number",
+    "int_parsing": "It should be a whole number",
+    "int_from_float": "It should be a whole number",
+    "float_type": "It should be a number",
+    "float_parsing": "It should be a number",
+    "json_invalid": "It should be JSON",
+    "json_type": "It should be JSON, as a text",
+}
+
+_MEMBER: Final = re.compile(r"<\w+\.\w+: ('[^']*')>")
+"""A member of an enumeration, as Python shows it."""
 
 log = structlog.get_logger("sluice.http")
 
@@ -178,8 +223,9 @@ def _unprocessable(request: Request, error: RequestValidationError) -> Response:
         reason, place = found[0]["ctx"]["error"], found[0]["loc"][1]
         where = f"at offset {place}" if isinstance(place, int) else f"in the part {place}"
         return problem(request, "malformed", f"The body is not JSON: {reason}, {where}.")
-    if any(fault["loc"][0] == "path" for fault in found):
+    if request.method != "PUT" and any(fault["loc"][0] == "path" for fault in found):
         # An id that could never have been given belongs to nothing, unless it is a word of ours.
+        # A PUT would make it, and is told what is wrong with it.
         word = _methods(request, word=True)
         if word and request.method not in word:
             return _not_allowed(request)
@@ -194,19 +240,38 @@ def _unprocessable(request: Request, error: RequestValidationError) -> Response:
 def _breach(fault: Mapping[str, Any], body: object) -> Breach:
     source, *path = fault["loc"]
     match source:
-        case "query":
-            pointer = "?" + ".".join(str(part) for part in path)
+        case "query":  # one that is given several times is one parameter
+            pointer = f"?{path[0]}"
+        case "path":
+            pointer = f"{{{path[0]}}}"
         case "header":
             pointer = "-".join(word.capitalize() for word in str(path[0]).split("-"))
         case _:
-            pointer = "".join(_steps(path, body, missing=fault["type"] == "missing"))
+            path += _discriminator(fault)
+            missing = fault["type"] in {"missing", "union_tag_not_found"}
+            pointer = "".join(_steps(path, body, missing=missing))
+    return Breach(pointer, _breach_code(fault["type"]), _said(fault))
+
+
+def _said(fault: Mapping[str, Any]) -> str:
+    """What is wrong, in our words where there are some."""
+    with suppress(KeyError):  # no words; or a type that schemas of ours use too, with their own
+        said = _WORDS[fault["type"]].format(**fault.get("ctx", {}))
+        return _MEMBER.sub(r"\1", said)[:500]
     detail = str(fault["msg"]).removeprefix("Value error, ")
-    return Breach(pointer, _breach_code(fault["type"]), detail[:1].upper() + detail[1:500])
+    return detail[:1].upper() + detail[1:500]
+
+
+def _discriminator(fault: Mapping[str, Any]) -> list[str]:
+    """The field that tells members of a union apart, where it is what is wrong."""
+    if not fault["type"].startswith("union_tag_"):
+        return []
+    return [str(fault["ctx"]["discriminator"]).strip("'")]
 
 
 def _breach_code(kind: str) -> str:
-    if kind in _BREACH_OF_TYPE:
-        return _BREACH_OF_TYPE[kind]
+    if kind in BREACH_OF_TYPE:
+        return BREACH_OF_TYPE[kind]
     if kind.endswith("_type"):
         return "wrong_type"
     return kind if kind in BREACHES else "wrong_format"

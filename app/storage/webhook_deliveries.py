@@ -133,6 +133,14 @@ WHERE workspace_id = $1 AND event_id = ANY ($3::uuid[]) AND endpoint_id = $2
 GROUP BY event_id
 """
 
+# Of those that wait, one may be under way, and fail after all.
+FIRST_UNSERVED: Final = """
+SELECT epoch, xid, n FROM webhook_delivery
+WHERE workspace_id = $1 AND endpoint_id = $2
+  AND (state = 'pending' OR (state = 'failed' AND finished_at >= $3))
+ORDER BY epoch, xid, n LIMIT 1
+"""
+
 COUNT_PENDING: Final = """
 SELECT count(*) FROM (
     SELECT FROM webhook_delivery
@@ -303,6 +311,14 @@ async def earlier(
     """
     rows = await connection.fetch(EARLIER, workspace, endpoint_id, list(event_ids))
     return {row["event_id"]: (row["last"], row["is_served"]) for row in rows}
+
+
+async def first_unserved(
+    connection: Connection, workspace: UUID, endpoint_id: UUID, since: datetime | None
+) -> Position | None:
+    """Where the first event stands of what waits for the endpoint, or has failed `since` then."""
+    row = await connection.fetchrow(FIRST_UNSERVED, workspace, endpoint_id, since)
+    return None if row is None else (row["epoch"], int(row["xid"]), row["n"])
 
 
 async def pending(connection: Connection, workspace: UUID, endpoint_id: UUID, *, up_to: int) -> int:

@@ -64,7 +64,8 @@ WHERE workspace_id = $1 AND endpoint_id = $2
 
 DISABLE: Final = """
 UPDATE webhook_endpoint
-SET version = $5, disabled_at = $3, disabled_reason = $4, updated_at = $3
+SET version = $5, disabled_at = $3, disabled_reason = $4, updated_at = $3,
+    epoch = $6, xid = $7, n = $8
 WHERE workspace_id = $1 AND endpoint_id = $2 AND disabled_at IS NULL
 """
 
@@ -164,8 +165,21 @@ def enable(workspace: UUID, endpoint_id: UUID) -> Part:
 
 
 def disable(workspace: UUID, before: Endpoint, reason: Disabling, at: datetime) -> Part:
-    """The part that has it told nothing more, as the version after `before`'s."""
-    return Part(DISABLE, (workspace, before.endpoint_id, at, reason.value, before.version + 1))
+    """The part that has it told nothing more, as the version after `before`'s.
+
+    Its position is kept, for a replay that makes up for what it misses.
+    """
+    return Part(
+        DISABLE,
+        (
+            workspace,
+            before.endpoint_id,
+            at,
+            reason.value,
+            before.version + 1,
+            *before.position,
+        ),
+    )
 
 
 def failed(workspace: UUID, endpoint_id: UUID, streak: Streak) -> Part:

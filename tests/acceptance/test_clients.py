@@ -18,6 +18,7 @@ from app.http import openapi
 from app.main import create_app
 from app.settings import load_settings
 from tests.acceptance.services import Service
+from tests.guide import fence
 
 CLIENTS = Path(__file__).parents[1] / "clients"
 SETTINGS = Path(__file__).parents[2] / "docs" / "clients"
@@ -65,6 +66,7 @@ def test_a_typescript_client_is_strictly_typed_and_does_the_job(
     (described / "node_modules").symlink_to(NODE)
     (described / "package.json").write_text('{"type": "module"}')
     shutil.copy(CLIENTS / "walk.ts", described)
+    (described / "client.ts").write_text(fence("clients", "ts client"))
     shutil.copy(SETTINGS / "tsconfig.json", described)
     types = ("openapi.json", "--output", "api.d.ts", "--default-non-nullable", "false")
     said = ran(described, NODE / ".bin" / "openapi-typescript", *types)

@@ -49,6 +49,20 @@ async def test_what_is_no_key_is_refused_without_asking_the_database(header: str
         assert asked.status_code == 503
 
 
+@pytest.mark.parametrize("scheme", ["Basic", "Token", "ApiKey"])
+async def test_who_sends_a_key_under_another_scheme_is_told_the_right_one(scheme: str) -> None:
+    async with running("postgresql://sluice@127.0.0.1:1/sluice") as connect:
+        sent = {"Authorization": f"{scheme} {new_key()}"}
+        refused = (await connect(None).get("/v1/me", headers=sent)).json()
+    assert refused["code"] == "unauthenticated"
+    assert "Authorization: Bearer <API key>" in refused["detail"]
+
+
+async def test_a_browser_finds_the_documentation_without_a_key(service: Service) -> None:
+    answer = await service(None).get("/", follow_redirects=True)
+    assert (answer.status_code, answer.url.path) == (200, "/docs")
+
+
 async def test_a_key_tells_its_caller_who_they_are(database: Database, service: Service) -> None:
     principal, key = await make_workspace(
         database, Scope.METRICS_READ, Scope.EVENTS_READ, subject="数据组"

@@ -266,6 +266,15 @@ async def test_what_the_feed_does_not_know_is_refused(
     assert (await client.get("/v1/events", params=query)).status_code == 422
 
 
+async def test_a_type_that_there_is_not_is_refused_at_the_parameter_that_names_it(
+    client: httpx.AsyncClient,
+) -> None:
+    query = {"types": ["opportunity.won", "opportunity.exploded"]}
+    answer = await client.get("/v1/events", params=query)
+    errors = [(each["pointer"], each["code"]) for each in answer.json()["errors"]]
+    assert errors == [("?types", "not_one_of")]
+
+
 async def test_a_workspace_is_told_of_itself_alone_and_only_who_may_follow(
     database: Database, service: Any, client: httpx.AsyncClient, sales: None
 ) -> None:

@@ -4,7 +4,7 @@ import asyncio
 import json
 import shutil
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import pytest
 
 from app.domain.access import Principal
 from app.domain.api_key import ApiKey
+from app.jobs.run_imports import run_pending_imports
 from app.storage.engine import Database
 from tests.callers import sighted
 from tests.factories import keep_pipeline, move, open_deal
@@ -25,28 +26,39 @@ pytestmark = pytest.mark.skipif(shutil.which("node") is None, reason="node is no
 ANY = {"If-Match": "*"}
 SHOWN = ("id", "version", "name", "stage", "amount", "owner", "idle")
 
-# The page's code, with a terminal for a screen: a line for every change of the board, and a line
-# in for every drop. A card that is dropped `late` was seen in the version before.
+# The page's code, wired as the page does it, with a terminal for a screen: a line for every change
+# of the board, and a line in for every drop. A card that is dropped `late` was seen in the version
+# before.
 SCREEN = """
 import { createInterface } from "node:readline";
 const [base, key] = process.argv.slice(2);
 const headers = { Authorization: `Bearer ${key}` };
-const api = connect(base, headers);
-const { cards, position } = await load(api, "sales");
-const draw = () => console.log(JSON.stringify({ cards: [...cards.values()] }));
+const tell = (told) => console.log(JSON.stringify(told));
+let begin;
+const begun = new Promise((now) => { begin = now; });
+const render = (columns, cards) => {
+  tell({ columns: columns.map(({ key }) => key) });
+  tell({ cards: [...cards.values()] });
+  begin();
+};
+const stop = (status) => {
+  tell({ refused: status });
+  process.exit();
+};
 createInterface({ input: process.stdin }).on("line", async (line) => {
+  await begun;
   const { id, to, more, late } = JSON.parse(line);
+  const { columns, cards } = board;
   if (late) cards.set(id, { ...cards.get(id), version: cards.get(id).version - 1 });
-  const problem = await move(api, cards, id, to, more);
-  console.log(JSON.stringify({ problem: problem?.code ?? null }));
-  draw();
+  const problem = await (more ? move(api, cards, id, to, more) : dropped(id, to));
+  tell({ problem: problem?.code ?? null });
+  render(columns, cards);
 });
-draw();
-await follow(`${base}/v1/events/stream?pipeline=sales`, headers, position, async (event) => {
-  const unknown = apply(cards, event);
-  if (unknown) await read(api, cards, unknown);
-  draw();
-});
+"""
+
+FOLLOWING = """
+const [url] = process.argv.slice(2);
+await follow(url, {}, "1-1-0", (event) => console.log(JSON.stringify({ event })), 100);
 """
 
 Cards = list[dict[str, Any]]
@@ -58,7 +70,8 @@ class Board:
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
 
-    async def _next(self, name: str) -> Any:
+    async def next(self, name: str) -> Any:
+        """What is told next under this name."""
         assert self._process.stdout is not None
         async with asyncio.timeout(30):
             while line := await self._process.stdout.readline():
@@ -73,29 +86,43 @@ class Board:
             while True:
                 drawn = [
                     {name: card[name] for name in SHOWN}
-                    for card in await self._next("cards")
+                    for card in await self.next("cards")
                     if card["status"] == "open"
                 ]
                 if sorted(drawn, key=lambda card: card["id"]) == expected:
                     return expected
 
+    async def has(self, columns: list[str]) -> None:
+        """Wait until these are the columns."""
+        while await self.next("columns") != columns:
+            pass
+
+    async def refused(self) -> int:
+        """The status with which the board has ended."""
+        status: int = await self.next("refused")
+        return status
+
     async def drop(self, **dropped: Any) -> str | None:
         """Drop a card; the code of the problem, if there is one."""
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps(dropped).encode() + b"\n")
-        problem: str | None = await self._next("problem")
+        problem: str | None = await self.next("problem")
         return problem
 
 
+def board(folder: Path, service: Serving, key: ApiKey | str) -> AbstractAsyncContextManager[Board]:
+    return running(folder, SCREEN + fence("kanban", "js wiring"), service.url, str(key))
+
+
 @asynccontextmanager
-async def board(folder: Path, service: Serving, key: ApiKey) -> AsyncIterator[Board]:
+async def running(folder: Path, more: str, *arguments: str) -> AsyncIterator[Board]:
+    """The page's code with some more behind it."""
     program = folder / "board.mjs"
-    program.write_text(fence("kanban", "js board") + SCREEN)
+    program.write_text(fence("kanban", "js board") + more)
     process = await asyncio.create_subprocess_exec(
         "node",
         str(program),
-        service.url,
-        str(key),
+        *arguments,
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
     )
@@ -219,3 +246,55 @@ async def test_a_deal_that_is_handed_to_somebody_appears_on_their_board(
         assert given.status_code == 200
         cards = await shown.shows(await listed(narrow))
         assert [card["id"] for card in cards] == [deal]
+
+
+async def test_a_board_begins_anew_where_the_pipeline_has_changed_or_history_was_imported(
+    database: Database, service: Serving, identity: tuple[Principal, ApiKey], tmp_path: Path
+) -> None:
+    key = identity[1]
+    async with service.client(key) as client:
+        made = await client.post("/v1/pipelines", json={"key": "sales", "template": "b2b"})
+        columns = [stage["key"] for stage in made.json()["stages"] if stage["kind"] == "open"]
+    async with service.client(key) as client, board(tmp_path, service, key) as shown:
+        await shown.has(columns)
+        stage = {"key": "trial", "name": "Trial", "kind": "open"}
+        added = await client.post("/v1/pipelines/sales/stages", json=stage, headers=ANY)
+        assert added.status_code in {200, 201}, added.text
+        await shown.has([*columns, "trial"])
+        mapping = {"shape": "long", "deal": "deal", "stage": "stage", "occurred_at": "at"}
+        sent = await client.post(
+            "/v1/pipelines/sales/imports",
+            data={"mapping": json.dumps(mapping)},
+            files={"file": ("history.csv", "deal,stage,at\nD1,prospect,2026-01-05\n", "text/csv")},
+        )
+        assert sent.status_code == 202, sent.text
+        await run_pending_imports(database)
+        (card,) = await shown.shows(await listed(client))
+        assert card["name"] == "D1"
+
+
+async def test_a_board_that_is_refused_ends_and_says_with_which_status(
+    service: Serving, key: ApiKey, tmp_path: Path
+) -> None:
+    async with board(tmp_path, service, f"{key}0") as shown:
+        assert await shown.refused() == 401
+
+
+async def test_a_connection_that_says_nothing_is_taken_for_dead_and_followed_anew(
+    tmp_path: Path,
+) -> None:
+    seen: list[bytes] = []
+
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        seen.append(await reader.readuntil(b"\r\n\r\n"))
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n")
+        writer.write(f"id: 1-2-{len(seen)}\ndata: {len(seen)}\n\n".encode())
+        await writer.drain()
+        await reader.read()  # until the other side has had enough
+        writer.close()
+
+    server = await asyncio.start_server(silent, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+    async with server, running(tmp_path, FOLLOWING, url) as followed:
+        assert [await followed.next("event") for _ in range(2)] == [1, 2]
+    assert [b"last-event-id: 1-1-0" in seen[0].lower(), b"1-2-1" in seen[1]] == [True, True]

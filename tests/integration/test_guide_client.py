@@ -82,6 +82,14 @@ def test_it_does_not_repeat_what_is_refused_for_good(told: dict[str, Any]) -> No
     assert [each["if-match"] for each in seen] == ['"3"']
 
 
+def test_what_it_raises_says_what_is_wrong_where(told: dict[str, Any]) -> None:
+    errors = [{"pointer": "/name", "code": "required", "detail": "It is missing"}]
+    invalid = (422, {}, {"code": "invalid", "detail": "See errors: /name.", "errors": errors})
+    with answering(invalid) as (base, _), pytest.raises(told["Refused"]) as refused:
+        told["Api"](base, "key").call("POST", "/v1/x", {})
+    assert str(refused.value) == "422 invalid: See errors: /name.\n  /name: It is missing"
+
+
 def test_it_gives_up_after_its_attempts(told: dict[str, Any]) -> None:
     with answering(BUSY, BUSY) as (base, seen), pytest.raises(told["Refused"], match="503"):
         told["Api"](base, "key", attempts=2).call("POST", "/v1/x", {})

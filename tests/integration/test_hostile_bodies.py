@@ -188,7 +188,7 @@ async def test_a_mapping_of_nothing_but_depth_is_refused(caller: httpx.AsyncClie
         body = form((MAPPING[0], content), FILE)
         refused(await sent(caller, "POST", IMPORTS, body, **FORM), 400, "malformed")
     many = await sent(caller, "POST", IMPORTS, form((MAPPING[0], KEYS), FILE), **FORM)
-    assert refused(many, 422, "invalid") == [("/mapping", "required")]
+    assert refused(many, 422, "invalid") == [("/mapping/shape", "required")]
 
 
 async def by_hand(client: httpx.AsyncClient, head: str) -> tuple[StreamReader, StreamWriter]:

@@ -30,7 +30,9 @@ async def sales(database: Database, principal: Principal) -> Pipeline:
     return await keep_pipeline(database, principal.workspace_id, sales_pipeline())
 
 
-async def send(client: httpx.AsyncClient, content: str, mapping: Any = MAPPING) -> httpx.Response:
+async def send(
+    client: httpx.AsyncClient, content: str | bytes, mapping: Any = MAPPING
+) -> httpx.Response:
     return await client.post(
         "/v1/pipelines/sales/imports",
         data={"mapping": json.dumps(mapping)},
@@ -64,6 +66,54 @@ async def test_what_is_wrong_with_a_mapping_is_told_at_its_place(
     assert answer.status_code == 422
     pointers = sorted(breach["pointer"] for breach in answer.json()["errors"])
     assert pointers == ["/mapping/deel", "/mapping/stagse"]
+
+
+@pytest.mark.parametrize(
+    ("content", "read", "hint"),
+    [
+        ("deal;stage;at\n", "'deal;stage;at'", "If ';' stands between its columns"),
+        ("deal\tstage\tat\n", r"'deal\tstage\tat'", "say so in the mapping's `delimiter`"),
+        ("Deal,stage,at\n", "'Deal', 'stage', 'at'", ""),
+        ("deal,größe\n".encode("latin-1"), "'deal'", "It is no text in UTF-8"),
+        ("d" * 1_000 + ",at\n", "'ddd", " …."),
+    ],
+)
+async def test_a_header_that_does_not_fit_is_shown_as_it_was_read(
+    client: httpx.AsyncClient, sales: Pipeline, content: str | bytes, read: str, hint: str
+) -> None:
+    answer = await send(client, content)
+    problem = answer.json()
+    assert (answer.status_code, problem["code"]) == (422, "invalid")
+    assert f"It was read as {read}" in problem["detail"]
+    assert hint in problem["detail"]
+    assert {each["code"] for each in problem["errors"]} == {"unknown_column"}
+
+
+async def test_a_column_that_differs_in_case_is_named(
+    client: httpx.AsyncClient, sales: Pipeline
+) -> None:
+    (error,) = (await send(client, "DEAL,stage,at\n")).json()["errors"]
+    assert error["detail"] == (
+        "The header has no column 'deal' but 'DEAL': upper and lower case differ."
+    )
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-be"])
+async def test_a_file_in_utf_16_is_told_so(
+    client: httpx.AsyncClient, sales: Pipeline, encoding: str
+) -> None:
+    mark = "\ufeff" if encoding == "utf-16-be" else ""
+    answer = await send(client, f"{mark}deal,stage,at\n".encode(encoding))
+    assert answer.status_code == 422
+    assert answer.json()["detail"] == "The file is written in UTF-16: save it as UTF-8."
+
+
+async def test_a_mapping_without_its_shape_is_told_that_it_lacks_it(
+    client: httpx.AsyncClient, sales: Pipeline
+) -> None:
+    (error,) = (await send(client, "deal,stage,at\n", {})).json()["errors"]
+    assert (error["pointer"], error["code"]) == ("/mapping/shape", "required")
+    assert "discriminator" not in error["detail"]
 
 
 async def test_a_row_a_little_ahead_is_taken_as_now(

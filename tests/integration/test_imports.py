@@ -209,7 +209,7 @@ async def test_every_rejected_row_is_told_with_its_line_column_and_reason(
         "D1,offer,yesterday,100,mia",
         "D1,offer,,100,mia",
         ",offer,2020-01-02,100,mia",
-        "D1,offer,2020-01-02,1e3,mia",
+        "D1,offer,2020-01-02,-1000,mia",
         "D1,offer,2020-01-02,100",
         "D1,offer,2999-01-01,100,mia",
         "D1,offer,2020-01-02,100," + "x" * 201,
@@ -242,6 +242,41 @@ async def test_every_rejected_row_is_told_with_its_line_column_and_reason(
         f"/v1/imports/{job['id']}/errors", params={"limit": 200, "cursor": cursor}
     )
     assert [each["line"] for each in rest.json()["items"]] == [7, 8, 9, 10, 11, 12]
+
+
+async def test_a_name_over_several_lines_becomes_one_line(
+    client: httpx.AsyncClient, database: Database, pipeline: Pipeline
+) -> None:
+    mapping = {**LONG, "facts": {"name": "name", "owner": "owner"}}
+    content = (
+        'deal,stage,at,name,owner\nD1,lead,2020-01-01,"Ten seats,\r\n\tsecond  floor ",mia\n'
+        'D2,lead,2020-01-01,Desks,"mia\nand tom"\n'
+    )
+    job = await imported(client, database, content, mapping)
+    assert (await deal_of(client, "D1"))["name"] == "Ten seats, second floor"
+    assert await errors(client, job) == [(4, "owner", "rejected", "wrong_format")]
+
+
+@pytest.mark.parametrize(
+    ("written", "amount"),
+    [("1.5E7", "15000000.00"), ("1.5e+3", "1500.00"), ("125E-2", "1.25"), ("0E0", "0.00")],
+)
+async def test_an_amount_with_an_exponent_is_taken_exactly(
+    client: httpx.AsyncClient, database: Database, pipeline: Pipeline, written: str, amount: str
+) -> None:
+    await imported(client, database, f"{HEAD}D1,lead,2020-01-01,{written},mia\n")
+    assert (await deal_of(client, "D1"))["amount"] == {"amount": amount, "currency": "EUR"}
+
+
+@pytest.mark.parametrize("written", ["1E15", "1E-5", "1.5E", "E7", "-1E3", '"1,500.00"', "1E999"])
+async def test_an_amount_that_is_none_is_told_how_one_is_written(
+    client: httpx.AsyncClient, database: Database, pipeline: Pipeline, written: str
+) -> None:
+    job = await imported(client, database, f"{HEAD}D1,lead,2020-01-01,{written},mia\n")
+    answer = await client.get(f"/v1/imports/{job['id']}/errors")
+    (remark,) = answer.json()["items"]
+    assert (remark["column"], remark["code"]) == ("amount", "wrong_format")
+    assert "after a point at most 4 more; it has no sign" in remark["reason"]
 
 
 async def test_with_abort_one_rejected_row_keeps_all_others_out(
@@ -278,6 +313,46 @@ async def test_a_row_before_the_logs_end_conflicts_and_a_rewrite_takes_the_files
     again = await imported(client, database, corrected, on_conflict="rewrite")
     assert counted(again) == {"records": 6, "present": 6}
     assert [each async for each in disagreements(database, principal.workspace_id)] == []
+
+
+@pytest.mark.parametrize("on_error", ["skip", "abort"])
+async def test_a_rewrite_after_which_a_log_ends_earlier_is_warned_of(
+    client: httpx.AsyncClient, database: Database, pipeline: Pipeline, on_error: str
+) -> None:
+    await imported(client, database, HEAD + TALE)
+    mended = HEAD + "D1,talks,2020-01-07,125.00,mia\n"
+    job = await imported(client, database, mended, on_conflict="rewrite", on_error=on_error)
+    assert counted(job) == {
+        "records": 1,
+        "transitions": 1,
+        "voided": 1,
+        "warnings": 1,
+        "deals_changed": 1,
+    }
+    answer = await client.get(f"/v1/imports/{job['id']}/errors")
+    (remark,) = answer.json()["items"]
+    assert (remark["line"], remark["severity"], remark["code"]) == (2, "warning", "log_shortened")
+    assert remark["raw"] == mended.splitlines()[1]
+    assert "'won' at 2020-01-09" in remark["reason"]
+    whole = await imported(client, database, HEAD + TALE, on_conflict="rewrite")
+    assert "warnings" not in counted(whole)
+    assert (await deal_of(client, "D1"))["status"] == "won"
+
+
+async def test_a_wide_row_bears_a_warning_of_its_reading_and_one_of_its_rewrite(
+    client: httpx.AsyncClient, database: Database, pipeline: Pipeline
+) -> None:
+    dates = {"lead_on": "lead", "offer_on": "offer", "won_on": "won"}
+    mapping = {"shape": "wide", "deal": "id", "dates": dates}
+    head = "id,lead_on,offer_on,won_on\n"
+    await imported(client, database, f"{head}W1,2020-01-01,2020-01-03,2020-01-09\n", mapping)
+    contradicting = f"{head}W1,2020-01-05,2020-01-04,\n"
+    job = await imported(client, database, contradicting, mapping, on_conflict="rewrite")
+    assert job["counts"]["warnings"] == 2
+    assert await errors(client, job) == [
+        (2, "offer_on", "warning", "order_contradicted"),
+        (2, None, "warning", "log_shortened"),
+    ]
 
 
 async def test_a_rewrite_may_void_the_opening_and_later_moves_go_on_from_there(

@@ -231,3 +231,13 @@ async def test_a_key_does_no_more_than_its_scopes_say(
     path = DEALS + rest.format(id="019a8f0e-4c1e-7d8a-9b1c-2f3e4d5c6b7a")
     answer = await service(key).request(method, path, json=payload, headers={"If-Match": "*"})
     assert (answer.status_code, answer.json()["code"]) == (403, "forbidden")
+
+
+async def test_an_external_id_that_cannot_be_is_told_what_is_wrong_with_it(
+    client: httpx.AsyncClient, sales: None
+) -> None:
+    body = {"pipeline": "sales", "name": "Its own"}
+    answer = await client.put(f"{DEALS}/by-external-id/{'x' * 256}", json=body)
+    assert (answer.status_code, answer.json()["code"]) == (422, "invalid")
+    errors = [(each["pointer"], each["code"]) for each in answer.json()["errors"]]
+    assert errors == [("{external_id}", "too_long")]

@@ -86,7 +86,7 @@ async def test_closing_stamps_the_close_and_reopening_clears_it(
         ({"to_stage": "nowhere"}, 422, "unknown_stage"),
         ({"to_stage": "lost"}, 422, "loss_reason_required"),
         ({"to_stage": "lost", "loss_reason": "weather"}, 422, "loss_reason_required"),
-        ({"to_stage": "won", "loss_reason": "price"}, 422, "loss_reason_required"),
+        ({"to_stage": "won", "loss_reason": "price"}, 422, "invalid"),
         ({"to_stage": "won", "occurred_at": "2999-01-01T00:00:00Z"}, 422, "time_out_of_range"),
         ({"to_stage": "won", "occurred_at": "2000-01-01T00:00:00Z"}, 422, "time_out_of_range"),
         ({"to_stage": "won", "kind": "won"}, 422, "invalid"),

@@ -1,6 +1,7 @@
 """Deliveries on demand: a test, one again, a stretch of the feed again, what was missed."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
 from uuid import UUID
 
 import httpx
@@ -9,6 +10,7 @@ from standardwebhooks.webhooks import Webhook
 
 from app.actions import replay_webhooks
 from app.actions.deliver_webhook import Outcome, deliver
+from app.domain.webhook_retries import ATTEMPTS
 from app.storage.engine import Database
 from tests.feed import events_so_far
 from tests.receiver import Receiver, receiving, saying
@@ -20,8 +22,11 @@ from tests.webhooks import (
     deliveries,
     endpoint,
     fanned_out,
+    let_time_pass,
+    let_waits_end,
     refused,
     send_due,
+    shown,
     tell,
 )
 
@@ -63,6 +68,64 @@ async def test_an_endpoint_that_is_disabled_misses_what_happens_and_a_replay_mak
     await send_due(database, workspace, made)
     ids = {got.headers["webhook-id"] for got in receiver.received}
     assert {*map(str, missed + later), told["id"]} <= ids
+
+
+async def made_up_for(client: httpx.AsyncClient, made: Mapping[str, Any]) -> int:
+    """As the guide says: keep the position, enable it, replay from there; how many are added."""
+    one = f"{ENDPOINTS}/{made['id']}"
+    position = (await shown(client, made))["disabled"]["position"]
+    await client.patch(one, json={"enabled": True}, headers=ANY)
+    asked = {"after": position, "undelivered_only": True}
+    replayed = await client.post(f"{one}/replays", json=asked)
+    assert replayed.status_code == 200, replayed.text
+    assert replayed.json()["next"] is None
+    added: int = replayed.json()["deliveries"]
+    return added
+
+
+async def test_what_was_answered_gone_is_made_up_for_by_the_replay_that_is_documented(
+    client: httpx.AsyncClient, database: Database, workspace: UUID, receiver: Receiver
+) -> None:
+    made = await endpoint(client, receiver.url)
+    await tell(database, workspace)
+    await fanned_out(database, workspace, made, 1)
+    assert await send_due(database, workspace, made) == [Outcome.DELIVERED]
+    receiver.answers = [saying(410)]
+    gone = [*await tell(database, workspace), *await tell(database, workspace)]
+    await fanned_out(database, workspace, made, 2)
+    first, second = await claimed_of(database, workspace, made)
+    for under_way in (second, first):  # the one that disables it is not the first of them
+        assert await deliver(database, HERE, under_way, 0.5) is Outcome.FAILED
+    missed = await tell(database, workspace)
+    (told,) = await events_so_far(database, client, types="webhook_endpoint.disabled")
+    assert told["data"]["position"] == (await shown(client, made))["disabled"]["position"]
+    receiver.answers, receiver.received = [saying(204)], []
+    assert await made_up_for(client, made) == 4
+    await send_due(database, workspace, made)
+    ids = [got.headers["webhook-id"] for got in receiver.received]
+    assert sorted(ids) == sorted([*map(str, gone + missed), told["id"]])
+
+
+async def test_what_used_up_its_attempts_before_a_disabling_is_made_up_for_too(
+    client: httpx.AsyncClient, database: Database, workspace: UUID, receiver: Receiver
+) -> None:
+    receiver.answers = [saying(503)]
+    made = await endpoint(client, receiver.url)
+    failed = [*await tell(database, workspace), *await tell(database, workspace)]
+    await fanned_out(database, workspace, made, 2)
+    for _ in range(ATTEMPTS - 1):
+        await send_due(database, workspace, made)
+        await let_waits_end(database, workspace)
+    await let_time_pass(database, workspace, "webhook_endpoint", ["failing_since"], "5 days")
+    last = await send_due(database, workspace, made)
+    assert last == [Outcome.FAILED] * 2
+    assert (await shown(client, made))["disabled"]["reason"] == "failing"
+    (told,) = await events_so_far(database, client, types="webhook_endpoint.disabled")
+    receiver.answers, receiver.received = [saying(204)], []
+    assert await made_up_for(client, made) == 3
+    await send_due(database, workspace, made)
+    ids = [got.headers["webhook-id"] for got in receiver.received]
+    assert sorted(ids) == sorted([*map(str, failed), told["id"]])
 
 
 async def test_a_test_event_goes_to_its_endpoint_alone(
@@ -197,3 +260,10 @@ async def test_no_more_is_asked_for_again_than_may_wait(
     assert await send_due(database, workspace, made) == [Outcome.DELIVERED] * 3
     for path, body in asked:
         assert (await client.post(f"{one}/{path}", json=body)).is_success, path
+
+
+async def test_a_replay_is_not_told_to_begin_where_it_cannot(client: httpx.AsyncClient) -> None:
+    made = await endpoint(client, "http://127.0.0.1:9/hook")
+    answer = await client.post(f"{ENDPOINTS}/{made['id']}/replays", json={"after": "now"})
+    assert refused(answer)[:2] == (400, "invalid_cursor")
+    assert answer.json()["detail"].startswith("'now' is no position of this feed")

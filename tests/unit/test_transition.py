@@ -15,6 +15,7 @@ from app.domain.errors import (
     AlreadyClosed,
     AlreadyThere,
     HandedOff,
+    Invalid,
     LossReasonRequired,
     MoveNotAllowed,
     PipelineArchived,
@@ -165,8 +166,10 @@ def test_losing_needs_one_of_the_reasons_of_the_stage(reason: str | None) -> Non
 
 
 def test_a_stage_that_is_not_lost_takes_no_loss_reason() -> None:
-    with pytest.raises(LossReasonRequired):
+    with pytest.raises(Invalid) as refused:
         moved(sales_pipeline(), "lead", "won", loss_reason="price")
+    assert refused.value.code == "invalid"
+    assert [breach.pointer for breach in refused.value.errors] == ["/loss_reason"]
 
 
 def test_every_requirement_that_is_missing_is_told_at_once() -> None:

@@ -96,7 +96,7 @@ def _reader(parse: Callable[[str], Any], kind: type) -> Callable[[object], objec
         if isinstance(value, kind):
             return value
         if not isinstance(value, str):
-            raise PydanticCustomError("wrong_type", "Input should be a string")
+            raise PydanticCustomError("wrong_type", "It should be a text")
         return parse(value)
 
     return read
@@ -145,7 +145,7 @@ def _day(text: str) -> date:
 
 def _currency(code: str) -> str:
     if code not in money.MINOR_UNITS:
-        raise _wrong("Input should be an ISO 4217 currency code, like EUR")
+        raise _wrong("It should be an ISO 4217 currency code, like EUR")
     return code
 
 
@@ -154,7 +154,7 @@ def _digits(value: object) -> object:
     if not isinstance(value, str):
         return value
     if not re.fullmatch("[0-9]{1,9}", value):
-        raise PydanticCustomError("wrong_type", "Input should be a whole number")
+        raise PydanticCustomError("wrong_type", "It should be a whole number")
     return int(value)
 
 

@@ -311,6 +311,9 @@ def read(token: str) -> events.Position:
     """The position that was written. Raises InvalidCursor."""
     found = _POSITION.fullmatch(token)
     if found is None:
-        raise InvalidCursor("`after` is a position of this feed, as it was given, or `now`.")
+        raise InvalidCursor(
+            f"{token[:100]!r} is no position of this feed: `position` and `next` of its answers"
+            " are, as they were given."
+        )
     epoch, xid, number = (int(part) for part in found.groups())
     return epoch, xid, number

@@ -359,7 +359,9 @@ class WebhookEndpointDisabledData(Response):
         description="`gone`: it answered 410. `failing`: for days there was nothing but failures."
     )
     failing_since: Instant | None = Field(description="Null: its last delivery had succeeded.")
-    position: str = Field(description="Where in the feed it stopped.")
+    position: str = Field(
+        description="Where in the feed it stopped: before the first event that it has not had."
+    )
 
 
 class WebhookTestData(Response):

@@ -94,9 +94,15 @@ class ImportCounts(Response):
     model_config = ConfigDict(json_schema_extra={"examples": [_COUNTS]})
 
     records: int = Field(description="Rows of the file that were read, without its header.")
-    rejected: int = Field(description="Rows that are not imported; see the list of errors.")
+    rejected: int = Field(
+        description="Rows that cannot be read, and dated statements that are not imported, each "
+        "of a wide row by itself: so many entries the list of errors has."
+    )
     ignored: int = Field(description="Rows that the mapping ignores.")
-    warnings: int = Field(description="Rows whose dates contradict the declared order of stages.")
+    warnings: int = Field(
+        description="Rows that are worth a second look: their dates contradict the declared order "
+        "of stages, or a rewrite made the deal's log end earlier than it did."
+    )
     transitions: int = Field(description="Transitions appended, openings among them.")
     present: int = Field(description="Rows that the log had already.")
     unchanged: int = Field(description="Rows that repeat where the deal stood: no move.")

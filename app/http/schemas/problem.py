@@ -24,7 +24,7 @@ class Breach(Response):
         str,
         Field(
             description="Where: a JSON Pointer (RFC 6901) into the body, empty for the whole of it;"
-            " `?name` for a query parameter; the name of a header."
+            " `?name` for a query parameter; `{name}` for a part of the path; the name of a header."
         ),
     ]
     code: Annotated[str, Field(description="Stable, for programs.")]

@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Callable
 from functools import partial
 from typing import Annotated, Any, Literal
+from uuid import UUID
 
 import httpx
 import pytest
@@ -69,6 +70,10 @@ class GadgetQuery(common.Query):
     cursor: CursorParameter = None
 
 
+class ColourQuery(common.Query):
+    colour: list[Literal["red", "blue"]] = Field(default_factory=list, max_length=5)
+
+
 class Allowed:
     def __init__(self, *scopes: str) -> None:
         self.scopes = scopes
@@ -124,6 +129,14 @@ def gadgets() -> APIRouter:
     ) -> Gadget:
         conditional.required(if_match)(3)
         return Gadget(id=gadget)
+
+    @router.get("/colours", include_in_schema=False)
+    async def list_colours(query: Annotated[ColourQuery, Query()]) -> GadgetPage:
+        return GadgetPage(items=[], page=common.PageInfo(next_cursor=None))
+
+    @router.put("/gadgets/by-name/{name}", include_in_schema=False)
+    async def put_gadget(_: writes, name: common.Name, gadget: GadgetUpdate) -> Gadget:
+        return Gadget(id=UUID(ID))
 
     @router.post("/pipelines/sales/imports", status_code=204, include_in_schema=False)
     async def import_gadgets(request: Request) -> None:

@@ -1,13 +1,12 @@
 """The served guide: self-contained, safe, and with links that lead somewhere."""
 
-import json
 from collections.abc import Callable
 from typing import Any
 
 import httpx
 import pytest
 
-from app.http.guide import FOLDER, INDEX, PAGES, mappings, rendered
+from app.http.guide import FOLDER, INDEX, PAGES, files, mappings, rendered
 from tests.outline import Outline
 
 Client = httpx.AsyncClient
@@ -41,14 +40,14 @@ async def test_every_link_between_pages_leads_to_something_and_no_file_is_named(
     client: Client,
 ) -> None:
     pages = {path: Outline((await client.get(path)).text) for path in [*PATHS.values(), "/docs"]}
-    files = {f"/docs/guide/imports/{name}" for name in mappings()}
+    given_out = {f"/docs/guide/{name}" for name in files()}
     for path, page in pages.items():
         assert len(page.ids) == len(set(page.ids)), path
         for link in page.links - {"/openapi.json", "/docs/errors"}:
             target, _, anchor = link.partition("#")
             if target.startswith(("/docs/errors", "https://")):
                 continue
-            assert target in {"", *pages, *files}, link
+            assert target in {"", *pages, *given_out}, link
             assert not anchor or anchor in pages[target or path].ids, link
 
 
@@ -59,16 +58,29 @@ async def test_a_page_is_not_sent_again_to_who_holds_it(client: Client) -> None:
         assert (again.status_code, again.content) == (304, b"")
 
 
-async def test_mapping_files_are_given_out_as_they_are(client: Client) -> None:
-    for name in mappings():
-        answer = await client.get(f"/docs/guide/imports/{name}")
-        assert answer.headers["content-type"] == "application/json"
-        assert answer.json() == json.loads((FOLDER / "imports" / name).read_text())
+async def test_mappings_and_settings_of_generators_are_given_out_as_they_are(
+    client: Client,
+) -> None:
+    assert {"imports/hubspot-deals.json", "clients/python.yaml"} <= files()
+    for name in files():
+        answer = await client.get(f"/docs/guide/{name}")
+        kind = "json" if name.endswith(".json") else "yaml"
+        assert answer.headers["content-type"] == f"application/{kind}"
+        assert answer.content == (FOLDER / name).read_bytes()
 
 
 @pytest.mark.parametrize(
     "path",
-    ["README", "benchmarks", "decisions", "nothing", "imports", "..%2FREADME", "imports/nothing"],
+    [
+        "README",
+        "benchmarks",
+        "decisions",
+        "nothing",
+        "imports",
+        "..%2FREADME",
+        "imports/nothing",
+        "decisions/guide.md",
+    ],
 )
 async def test_what_is_not_for_callers_is_not_served(
     client: Client, path: str, is_problem: IsProblem

@@ -75,8 +75,8 @@ async def test_what_is_unavailable_says_when_to_come_back(
         ('{"\\ud800": 1}', [("", "wrong_format")]),
         ('{"needs": [{"type": "call"}]}', [("/needs/0/minutes", "required")]),
         ('{"needs": [{"type": "call", "minutes": 1, "x": 1}]}', [("/needs/0/x", "unknown_field")]),
-        ('{"needs": [{"type": "mail"}]}', [("/needs/0", "not_one_of")]),
-        ('{"needs": [{}]}', [("/needs/0", "required")]),
+        ('{"needs": [{"type": "mail"}]}', [("/needs/0/type", "not_one_of")]),
+        ('{"needs": [{}]}', [("/needs/0/type", "required")]),
         ("null", [("", "wrong_type")]),
         ("[]", [("", "wrong_type")]),
         ("", [("", "required")]),
@@ -100,6 +100,45 @@ async def test_parameters_and_headers_are_named_where_they_are_wrong(
     }
     response = await client.get(f"/v1/gadgets/{ID}", headers={"if-none-match": "x" * 1001})
     assert is_problem(response, "invalid")["errors"][0]["pointer"] == "If-None-Match"
+
+
+@pytest.mark.parametrize(
+    ("sent", "details"),
+    [
+        ("{}", []),
+        ("[]", ["It should be an object"]),
+        ("", ["It is missing"]),
+        ('{"nmae": 1}', ["There is no field or parameter of that name"]),
+        ('{"name": 1}', ["It should be a text"]),
+        ('{"name": ""}', ["It should have 1 or more characters"]),
+        ('{"size": 1.5}', ["It should be a whole number"]),
+        ('{"weight": 1e999}', ["It should be a finite number"]),
+        ('{"needs": {}}', ["It should be an array"]),
+        ('{"needs": [{"type": "mail"}]}', ["It should be one of 'field', 'call'"]),
+        ('{"needs": [{}]}', ["It is missing: it says which of several forms is meant"]),
+    ],
+)
+async def test_what_is_wrong_is_said_in_plain_words(
+    client: Client, sent: str, details: list[str]
+) -> None:
+    errors = (await post(client, sent.encode())).json().get("errors", [])
+    assert [each["detail"] for each in errors] == details
+
+
+async def test_what_a_put_would_make_is_told_what_is_wrong_with_its_name(
+    client: Client, is_problem: IsProblem
+) -> None:
+    answer = await client.put(f"/v1/gadgets/by-name/{'x' * 201}", json={})
+    errors = is_problem(answer, "invalid")["errors"]
+    assert [(each["pointer"], each["code"]) for each in errors] == [("{name}", "too_long")]
+
+
+async def test_a_parameter_that_is_given_several_times_is_one_parameter(
+    client: Client, is_problem: IsProblem
+) -> None:
+    answer = await client.get("/v1/colours", params={"colour": ["red", "nothing"]})
+    errors = is_problem(answer, "invalid")["errors"]
+    assert [(each["pointer"], each["code"]) for each in errors] == [("?colour", "not_one_of")]
 
 
 async def test_the_list_of_breaches_is_capped(client: Client, is_problem: IsProblem) -> None:
@@ -141,7 +180,9 @@ async def test_json_and_merge_patch_are_read(client: Client) -> None:
         assert (await post(client, b"{}", content_type=media_type)).status_code == 201
 
 
-@pytest.mark.parametrize("path", ["/", "/v1", "/v2/gadgets", "/v1/gadgets/", "/v1/%00", "/docs/x"])
+@pytest.mark.parametrize(
+    "path", ["/v1/", "/v1", "/v2/gadgets", "/v1/gadgets/", "/v1/%00", "/docs/x"]
+)
 async def test_an_unknown_path_is_a_problem(
     client: Client, path: str, is_problem: IsProblem
 ) -> None:
