@@ -50,6 +50,7 @@ from app.outbound.fetching import fetch
 from app.outbound.sending import Outbound
 from app.settings import Settings
 from app.storage.engine import Database
+from app.storage.prepared import Prepared
 
 if TYPE_CHECKING:
     from app.http.tokens import Tokens
@@ -97,14 +98,20 @@ TAGS = [
 ]
 
 
-def create_app(settings: Settings) -> FastAPI:
-    """The application; its lifespan holds the database's pools and the scheduler."""
+def create_app(settings: Settings, prepared: Prepared | None = None) -> FastAPI:
+    """The application; its lifespan holds the database's pools and the scheduler.
+
+    It asks nothing of a database that is not `prepared`; None: all are.
+    """
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         assert settings.database_url is not None, "serve resolves where the database is"
         app.state.database = await Database.open(
-            settings.database_url, read_url=settings.database_read_url, size=settings.pool_size
+            settings.database_url,
+            read_url=settings.database_read_url,
+            size=settings.pool_size,
+            prepared=prepared,
         )
         try:
             app.state.broadcast = broadcast = Broadcast(
