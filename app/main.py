@@ -16,7 +16,7 @@ from app.http import contract, docs, middleware, problems
 from app.http.authentication import Authentication
 from app.http.broadcast import Broadcast
 from app.http.claims import ClaimNames
-from app.http.guard import Guard, Places, Refusals
+from app.http.guard import MOST_CONNECTIONS, Guard, Places, Refusals, most_connections
 from app.http.limits import RateLimits, Rates, WrongKeys
 from app.http.routes import (
     access,
@@ -105,7 +105,7 @@ def create_app(settings: Settings, prepared: Prepared | None = None) -> FastAPI:
     """
 
     @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, float]]:
         assert settings.database_url is not None, "serve resolves where the database is"
         app.state.database = await Database.open(
             settings.database_url,
@@ -129,7 +129,8 @@ def create_app(settings: Settings, prepared: Prepared | None = None) -> FastAPI:
                 if settings.webhooks
                 else nullcontext(),
             ):
-                yield
+                most = most_connections(settings.requests_at_once, settings.streams_at_once)
+                yield {MOST_CONNECTIONS: most}
                 leave(app)
         finally:
             if app.state.tokens is not None:

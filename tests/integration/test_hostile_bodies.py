@@ -234,10 +234,12 @@ async def test_who_may_not_import_is_told_so_before_the_file_is_sent(
     caller.headers["Authorization"] = f"Bearer {key}"
     reader, writer = await by_hand(caller, "Transfer-Encoding: chunked")
     writer.write(b"7\r\n--xyz\r\n\r\n")
-    async with asyncio.timeout(20):
-        assert (await reader.readline()).startswith(b"HTTP/1.1 403 ")
-    writer.close()
-    await writer.wait_closed()
+    try:
+        async with asyncio.timeout(20):
+            assert (await reader.readline()).startswith(b"HTTP/1.1 403 ")
+    finally:  # the service waits for whoever sends
+        writer.close()
+        await writer.wait_closed()
 
 
 async def test_who_may_not_write_is_told_so_whatever_was_sent(
