@@ -1,6 +1,7 @@
 """The limits where they stand in the service: told by settings, counted for real credentials."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import timedelta
 from typing import Any
@@ -14,7 +15,7 @@ from app.actions.manage_keys import issue_key, new_key, revoke_key
 from app.domain.access import Principal, Scope
 from app.domain.api_key import ApiKey
 from app.http import authentication
-from app.http.limits import is_costly
+from app.http.limits import COSTLY, is_costly
 from app.main import create_app
 from app.settings import load_settings
 from app.storage.access import NewKey
@@ -75,18 +76,25 @@ async def test_figures_have_a_limit_of_their_own(
         assert await asked(client) == 200
 
 
-async def test_only_those_paths_are_costly_that_are_meant(login_url: str) -> None:
+async def test_only_those_operations_are_costly_that_are_meant(login_url: str) -> None:
     paths = create_app(load_settings()).openapi()["paths"]
-    costly = {path for path in paths if is_costly(path)}
-    under = {path for path in paths if path.startswith("/v1/pipelines/{pipeline}/metrics/")}
+    lines = {f"{method.upper()} {path}" for path, methods in paths.items() for method in methods}
+    costly = {line for line in lines if is_costly(*line.split(" "))}
+    under = {line for line in lines if "/v1/pipelines/{pipeline}/metrics/" in line}
     assert len(under) > 20
     assert costly - under == {
-        "/v1/pipelines/{pipeline}/idle/preview",
-        "/v1/pipelines/{pipeline}/idle/suggestions",
-        "/v1/pipelines/{pipeline}/imports",
-        "/v1/transitions/batch",
+        "POST /v1/pipelines/{pipeline}/idle/preview",
+        "GET /v1/pipelines/{pipeline}/idle/suggestions",
+        "POST /v1/pipelines/{pipeline}/imports",
+        "POST /v1/transitions/batch",
+        "POST /v1/idle-scans",
+        "GET /v1/digest",
+        "GET /v1/audit-log/export",
     }
     assert under <= costly
+    assert {line for line in lines if line.endswith("/export")} <= costly
+    for each in COSTLY:
+        assert any(re.fullmatch(each, line) for line in lines), f"nothing is asked by {each}"
 
 
 @pytest.fixture
