@@ -115,10 +115,11 @@ class RateLimits:
 
 
 class WrongKeys:
-    """How many wrong keys are looked up for one client address.
+    """How many wrong keys and tokens are taken from one client address.
 
-    Asked before the look-up and told of its failure after it, so that nobody is refused who did no
-    wrong; look-ups under way at once are bounded by the guard and the pool.
+    Asked before the look-up of a key and told of its failure after it, so that nobody is refused
+    who did no wrong; look-ups under way at once are bounded by the guard and the pool. A token is
+    verified first: a right one is refused to nobody.
     """
 
     def __init__(
@@ -141,8 +142,8 @@ class WrongKeys:
             self._refusals.count(self._limit.name)
             wait = self._limit.buckets.wait(address, now)
             raise RateLimited(
-                "Too many API keys that are unknown, revoked or expired came from this address;"
-                " keys that were good a moment ago are not held up.",
+                "Too many API keys and tokens that are wrong, revoked or expired came from this"
+                " address; keys that were good a moment ago are not held up.",
                 wait=wait,
             )
 

@@ -3,7 +3,9 @@
 import asyncio
 import re
 from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -21,9 +23,10 @@ from app.settings import load_settings
 from app.storage.access import NewKey
 from app.storage.engine import Database
 from tests.conftest import make_workspace, running
+from tests.issuer import AUDIENCE, ISSUER, claims, key_set, signer
 from tests.streams import serving, stream
 
-Connect = Callable[[ApiKey | None], httpx.AsyncClient]
+Connect = Callable[[ApiKey | str | None], httpx.AsyncClient]
 FIGURES = "/v1/pipelines/sales/metrics/funnel"
 # So slow that nothing comes back while a test runs: a token an hour, or two hours.
 SLOW = {"rate_limit_burst": timedelta(hours=1)}
@@ -134,13 +137,31 @@ async def test_a_flood_of_wrong_keys_holds_up_none_that_was_good(
     assert await asked(wary(new)) == 429  # from the same address, and not known to be good
 
 
-async def test_a_wrong_secret_of_a_known_key_is_looked_up_once_and_not_each_time(
-    wary: Connect, identity: tuple[Principal, ApiKey], look_ups: list[str]
+@pytest.mark.parametrize("before", ["unknown", "in use"])
+async def test_a_wrong_secret_of_a_known_key_counts_each_time_and_is_looked_up_once(
+    wary: Connect, identity: tuple[Principal, ApiKey], look_ups: list[str], before: str
 ) -> None:
+    right = wary(identity[1])
+    if before == "in use":
+        assert await asked(right) == 200
     forged = ApiKey(identity[1].key_id, new_key().secret)
-    assert [await asked(wary(forged)) for _ in range(20)] == [401] * 20
+    assert [await asked(wary(forged)) for _ in range(20)] == [401] * 3 + [429] * 17
+    assert await asked(right) == 200
     assert len(look_ups) == 1
-    assert await asked(wary(identity[1])) == 200
+
+
+async def test_wrong_tokens_count_as_wrong_keys_do_and_hold_up_no_right_one(
+    login_url: str, tmp_path: Path, identity: tuple[Principal, ApiKey]
+) -> None:
+    issuer, other = signer("ES256"), signer("ES256", "another")
+    (keys := tmp_path / "jwks.json").write_bytes(key_set(issuer))
+    tokens = {"jwt_issuer": ISSUER, "jwt_audience": AUDIENCE, "jwt_jwks": str(keys)}
+    said = claims(workspace=identity[0].workspace_id.hex)
+    async with running(login_url, rate_limit_wrong_keys=3 * ONE, **SLOW, **tokens) as connect:
+        forged = connect(replace(other, kid=issuer.kid).sign(said))
+        assert [await asked(forged) for _ in range(10)] == [401] * 3 + [429] * 7
+        assert [await asked(connect(issuer.sign(said))) for _ in range(2)] == [200] * 2
+        assert await asked(connect(new_key())) == 429
 
 
 async def test_a_key_that_is_gone_counts_as_wrong_from_then_on(
