@@ -16,7 +16,7 @@ from app.http import contract, docs, middleware, problems
 from app.http.authentication import Authentication
 from app.http.broadcast import Broadcast
 from app.http.claims import ClaimNames
-from app.http.guard import Guard, Places, Refusals
+from app.http.guard import MOST_CONNECTIONS, Guard, Places, Refusals, most_connections
 from app.http.limits import RateLimits, Rates, WrongKeys
 from app.http.routes import (
     access,
@@ -50,6 +50,7 @@ from app.outbound.fetching import fetch
 from app.outbound.sending import Outbound
 from app.settings import Settings
 from app.storage.engine import Database
+from app.storage.prepared import Prepared
 
 if TYPE_CHECKING:
     from app.http.tokens import Tokens
@@ -97,14 +98,20 @@ TAGS = [
 ]
 
 
-def create_app(settings: Settings) -> FastAPI:
-    """The application; its lifespan holds the database's pools and the scheduler."""
+def create_app(settings: Settings, prepared: Prepared | None = None) -> FastAPI:
+    """The application; its lifespan holds the database's pools and the scheduler.
+
+    It asks nothing of a database that is not `prepared`; None: all are.
+    """
 
     @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, float]]:
         assert settings.database_url is not None, "serve resolves where the database is"
         app.state.database = await Database.open(
-            settings.database_url, read_url=settings.database_read_url, size=settings.pool_size
+            settings.database_url,
+            read_url=settings.database_read_url,
+            size=settings.pool_size,
+            prepared=prepared,
         )
         try:
             app.state.broadcast = broadcast = Broadcast(
@@ -122,7 +129,8 @@ def create_app(settings: Settings) -> FastAPI:
                 if settings.webhooks
                 else nullcontext(),
             ):
-                yield
+                most = most_connections(settings.requests_at_once, settings.streams_at_once)
+                yield {MOST_CONNECTIONS: most}
                 leave(app)
         finally:
             if app.state.tokens is not None:

@@ -1,7 +1,9 @@
 """What a database needs before it can be served from: roles, schema, a first key, a demo.
 
-A database that is away is waited for while the workers are up already: they answer 503, and
-`/readyz` says why. Any other failure ends the service. The demo is loaded when the service answers.
+A database that is away is waited for while the workers are up already: they ask nothing of it,
+answer 503, and `/readyz` says why, until all of this has succeeded. So it is with a replica, on
+which only reports wait. Any other failure ends the service. The demo is loaded when the service
+answers.
 """
 
 import asyncio
@@ -9,6 +11,8 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 import structlog
 
@@ -21,6 +25,7 @@ from app.storage import access, walls
 from app.storage.engine import Database, Role, connect_arguments
 from app.storage.migrate import upgrade
 from app.storage.plainly import told_plainly
+from app.storage.prepared import Prepared
 
 _LOOK_FOR_DATABASE = 1.0  # seconds
 
@@ -32,24 +37,49 @@ class Preparation:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+        self.prepared = Prepared()
         self.key: ApiKey | None = None
         """The admin key that the very first start made, unless it was given one."""
         self.failure: BaseException | None = None
         """Why the service had to be ended."""
 
     def begin(self) -> None:
-        """Prepare now; where the database is away, go on trying in a thread.
+        """Prepare now; where a database is away, go on trying in a thread.
 
         Raises SettingsError, WallsDown, and what a migration may fail with.
         """
         try:
             asyncio.run(self._prepare())
+            asyncio.run(self._check_replica())
         except DatabaseUnavailable:
-            log.warning("the database is away; waiting for it")
-            rest = self._wait
-        else:
-            rest = self._fill
-        threading.Thread(target=rest, daemon=True).start()
+            what = "replica" if self.prepared.database else "database"
+            log.warning("the %s is away; waiting for it", what)
+        threading.Thread(target=self._go_on, daemon=True).start()
+
+    def _go_on(self) -> None:
+        if not self.prepared.database:
+            if not self._wait(self._prepare):
+                return
+            log.info("the database is there and prepared")
+            if self.key is not None:
+                print(f"The admin key, shown this once: {self.key}", flush=True)
+        self._fill()
+        if not self.prepared.replica and self._wait(self._check_replica):
+            log.info("the replica is there and checked")
+
+    def _wait(self, step: Callable[[], Coroutine[Any, Any, None]]) -> bool:
+        """Try until the database is there; False where the step failed, which ends the service."""
+        while True:
+            try:
+                asyncio.run(step())
+            except DatabaseUnavailable:
+                time.sleep(_LOOK_FOR_DATABASE)
+            except Exception as failure:  # noqa: BLE001 - told by `serve`, in the main thread
+                self.failure = failure
+                os.kill(os.getpid(), signal.SIGTERM)
+                return False
+            else:
+                return True
 
     async def _prepare(self) -> None:
         url, owner_url = self._settings.database_url, self._settings.owner_url
@@ -66,23 +96,15 @@ class Preparation:
             self.key = made if key is None else None  # one that was given is no news, but a secret
         finally:
             await database.close()
+        self.prepared.tell_of_database()
 
-    def _wait(self) -> None:
-        while True:
-            time.sleep(_LOOK_FOR_DATABASE)
+    async def _check_replica(self) -> None:
+        if self._settings.database_read_url is not None:
             try:
-                asyncio.run(self._prepare())
-            except DatabaseUnavailable:
-                continue
-            except Exception as failure:  # noqa: BLE001 - told by `serve`, in the main thread
-                self.failure = failure
-                os.kill(os.getpid(), signal.SIGTERM)
-                return
-            log.info("the database is there and prepared")
-            if self.key is not None:
-                print(f"The admin key, shown this once: {self.key}", flush=True)
-            self._fill()
-            return
+                await walls.check_at(self._settings.database_read_url)
+            except walls.WallsDown as down:
+                raise walls.WallsDown(f"DATABASE_READ_URL: {down}") from down
+        self.prepared.tell_of_replica()
 
     def _fill(self) -> None:
         if not self._settings.demo:

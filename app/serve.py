@@ -36,6 +36,7 @@ from app.domain.api_key import ApiKey
 from app.settings import Settings
 from app.storage.embedded import EmbeddedError, EmbeddedPostgres
 from app.storage.embedded_process import die_with_parent
+from app.storage.prepared import Prepared
 from app.storage.provision import provided
 
 if TYPE_CHECKING:
@@ -89,7 +90,11 @@ def serve(settings: Settings, announce: Callable[[str, ApiKey | None], None]) ->
             except WallsDown as down:
                 raise ServiceError(str(down)) from down
             announce(_address(listener), preparation.key)
-            _run_workers(resolved, listener, database)
+            try:
+                _run_workers(resolved, listener, database, preparation.prepared)
+            except SystemExit:  # of the signal that ended a single worker
+                if preparation.failure is None:
+                    raise
             if preparation.failure is not None:
                 raise ServiceError(
                     f"The database could not be prepared: {preparation.failure}"
@@ -127,10 +132,13 @@ def _address(listener: socket.socket) -> str:
 
 
 def _run_workers(
-    settings: Settings, listener: socket.socket, database: EmbeddedPostgres | None
+    settings: Settings,
+    listener: socket.socket,
+    database: EmbeddedPostgres | None,
+    prepared: Prepared,
 ) -> None:
     config = uvicorn.Config(
-        partial(_application, settings, os.getpid()),
+        partial(_application, settings, os.getpid(), prepared),
         factory=True,
         loop="uvloop",
         http="app.http.connection:Connection",
@@ -149,7 +157,7 @@ def _run_workers(
         _Workers(config, [listener], database).run()
 
 
-def _application(settings: Settings, supervisor: int) -> "FastAPI":
+def _application(settings: Settings, supervisor: int, prepared: Prepared) -> "FastAPI":
     """The application of one worker, which ends with its supervisor."""
     from app.main import create_app  # noqa: PLC0415 - see the module's first lines
 
@@ -158,7 +166,7 @@ def _application(settings: Settings, supervisor: int) -> "FastAPI":
         die_with_parent(supervisor, signal.SIGKILL)
         if sys.platform != "linux":
             threading.Thread(target=_end_with_parent, daemon=True).start()
-    application = create_app(settings)
+    application = create_app(settings, prepared)
     _leave_in_time(application)
     _collect_seldom()
     _share_memory()

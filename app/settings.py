@@ -247,7 +247,8 @@ class Settings(BaseSettings):
         le=1_000_000,
         allow_inf_nan=False,
         description="the same of costly requests with one credential, which count by themselves: "
-        "metrics, idle thresholds tried and suggested, batches, imports",
+        "metrics, digests, idle thresholds tried and suggested, idle scans, batches, imports, "
+        "exports",
     )
     rate_limit_costly_workspace: float = Field(
         default=400,

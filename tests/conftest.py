@@ -10,7 +10,7 @@ import asyncio
 import os
 import shutil
 import tempfile
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
@@ -31,6 +31,7 @@ from app.storage.access import NewKey
 from app.storage.embedded import EmbeddedPostgres
 from app.storage.engine import Database, Lock, connect_arguments
 from app.storage.ids import new_id
+from app.storage.prepared import Prepared
 
 OWNER_URL = "TESTED_OWNER_URL"
 LOGIN_URL = "TESTED_LOGIN_URL"
@@ -152,6 +153,18 @@ async def own_database() -> AsyncIterator[str]:
         yield at(os.environ[LOGIN_URL], name)
 
 
+@pytest.fixture
+def cluster() -> Iterator[EmbeddedPostgres]:
+    """A server of this test's own, to be stopped and started."""
+    folder = Path(tempfile.mkdtemp(prefix="sluice-cluster-"))
+    folder.chmod(0o755)
+    server = EmbeddedPostgres(folder / "data", options={"fsync": "off"})
+    server.start()
+    yield server
+    server.stop()
+    shutil.rmtree(folder)
+
+
 async def make_workspace(
     database: Database, *scopes: Scope, subject: str = "tester"
 ) -> tuple[Principal, ApiKey]:
@@ -194,7 +207,7 @@ async def operating(database: Database) -> dict[str, str]:
 
 @asynccontextmanager
 async def running(
-    url: str, **others: object
+    url: str, prepared: Prepared | None = None, **others: object
 ) -> AsyncIterator[Callable[[ApiKey | str | None], httpx.AsyncClient]]:
     """The application on a database, in this process; gives a maker of clients.
 
@@ -209,7 +222,8 @@ async def running(
             webhooks=False,
             webhooks_allow_loopback=True,
             **others,
-        )
+        ),
+        prepared,
     )
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     clients: list[httpx.AsyncClient] = []

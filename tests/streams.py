@@ -48,12 +48,14 @@ class Serving:
 
 
 @asynccontextmanager
-async def serving(url: str, **settings: Any) -> AsyncIterator[Serving]:
+async def serving(
+    url: str, *, protocol: type[Connection] = Connection, **settings: Any
+) -> AsyncIterator[Serving]:
     """The application on a database, on a free port of this machine."""
     asked = {"idle_scan_interval": timedelta(hours=1), **settings}
     app = create_app(Settings(database_url=url, **asked))
     listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
-    config = uvicorn.Config(app, http=Connection, ws="none", log_config=None, access_log=False)
+    config = uvicorn.Config(app, http=protocol, ws="none", log_config=None, access_log=False)
     server = _Server(config)
     running = asyncio.create_task(server.serve([listener]))
     async with asyncio.timeout(20):

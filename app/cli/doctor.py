@@ -78,7 +78,10 @@ async def examine(settings: Settings, *, rebuilding: bool) -> AsyncIterator[Find
     url, owner_url = settings.database_url, settings.owner_url
     assert url is not None, "provided says where the database is"
     assert owner_url is not None
-    for check, at in ((_server, url), (_schema, owner_url), (_walls, url)):
+    checks = [(_server, url), (_schema, owner_url), (_walls, url)]
+    if settings.database_read_url is not None:
+        checks.append((_walls_of_replica, settings.database_read_url))
+    for check, at in checks:
         finding = await check(at)
         yield finding
         if not finding.is_well:
@@ -122,12 +125,20 @@ async def _schema(owner_url: str) -> Finding:
     return wrong("schema", "lacks migrations of this version: run `sluice migrate`")
 
 
-async def _walls(url: str) -> Finding:
+async def _walls(url: str, subject: str = "walls") -> Finding:
     try:
         await walls.check_at(url)
     except walls.WallsDown as down:
-        return wrong("walls", str(down))
-    return well("walls", "row-level security holds the service's roles on every table")
+        return wrong(subject, str(down))
+    return well(subject, "row-level security holds the service's roles on every table")
+
+
+async def _walls_of_replica(url: str) -> Finding:
+    subject = "walls of the replica"
+    try:
+        return await _walls(url, subject)
+    except DatabaseUnavailable as away:
+        return wrong(subject, f"cannot be asked: {away.__cause__ or away}")
 
 
 def _about(workspace: str, deal: Disagreement, *, mended: bool) -> Finding:

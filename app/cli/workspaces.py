@@ -5,9 +5,9 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 from uuid import UUID
 
-from app.domain.errors import NotFound
+from app.domain.errors import NotFound, SluiceError
 from app.settings import load_settings
-from app.storage import access
+from app.storage import access, walls
 from app.storage.engine import Database, Role
 from app.storage.provision import provided
 
@@ -35,7 +35,10 @@ def within(
     async def run(url: str) -> T:
         database = await Database.open(url, size=pool)
         try:
+            await walls.check(database)
             return await work(database, None if key is None else await _found(database, key))
+        except walls.WallsDown as down:
+            raise SluiceError(str(down)) from down
         finally:
             await database.close()
 

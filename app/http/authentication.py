@@ -68,7 +68,12 @@ class Authentication:
         state = scope["app"].state
         if state.tokens is not None and is_token(text):
             tokens: Tokens = state.tokens
-            return await tokens.caller(text, state.database)
+            try:
+                return await tokens.caller(text, state.database)
+            except Unauthenticated:
+                self._wrong_keys.check(scope)
+                self._wrong_keys.count(scope)
+                raise
         key = ApiKey.parse(text)
         if key is None:
             kind = "API key" if state.tokens is None else "API key and no token"
@@ -82,10 +87,14 @@ class Authentication:
         """What is known of the key, if its secret is the right one."""
         now = monotonic()
         kept = self._believed.get(key.key_id)
-        if kept and now - kept[0] < BELIEVED and kept[1].is_good(datetime.now(UTC)):
-            return kept[1] if _is_right(kept[1], key) else None
-        if kept is None or not _is_right(kept[1], key):  # what was good is looked up at any time
+        is_right = kept is not None and _is_right(kept[1], key)
+        if not is_right:  # what was good is let in, and looked up, at any time
             self._wrong_keys.check(scope)
+        if kept and now - kept[0] < BELIEVED and kept[1].is_good(datetime.now(UTC)):
+            if is_right:
+                return kept[1]
+            self._wrong_keys.count(scope)
+            return None
         database: Database = scope["app"].state.database
         async with database.read(None) as connection:
             record = await access.find_key(connection, key.key_id)

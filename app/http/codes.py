@@ -74,6 +74,7 @@ ADVICE: Final[Mapping[str, str]] = MappingProxyType(
         "url_refused": "Use an https URL whose host has public addresses only; `errors` says what"
         " is wrong with this one.",
         "if_match_required": "Send the `ETag` of the version that you read in `If-Match`, or `*`.",
+        "headers_too_large": "Send fewer or shorter headers, and a shorter URL: 64 KiB in all.",
         "rate_limited": "Wait `Retry-After` seconds; `detail` names the limit, and `RateLimit` says"
         " what is left of each.",
         "internal_error": "Our mistake. Report it with the `request_id`; nothing was changed unless"
@@ -163,6 +164,7 @@ def _table() -> Iterator[Code]:
         ("method_not_allowed", 405, "The path does not know this method"),
         ("payload_too_large", 413, "The body is too large"),
         ("unsupported_media_type", 415, "The body's media type is not one that is read here"),
+        ("headers_too_large", 431, "The request's head is too large"),
         ("internal_error", 500, "Something went wrong inside the service"),
     ):
         yield Code(code, status, title, ADVICE[code])

@@ -45,7 +45,8 @@ async def _cursors(request: Request) -> Cursors:
 class Allowed:
     """A dependency: the caller, who has all these scopes. Raises Forbidden for any other.
 
-    `whole`: and who sees all deals, as what is asked tells of all.
+    `whole`: and who sees all deals, as what is asked tells of all. `StrictRoute` asks it before it
+    looks at anything that was sent.
     """
 
     def __init__(self, *scopes: Scope, whole: bool = False) -> None:

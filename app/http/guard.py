@@ -6,6 +6,7 @@ and figures are let through: they are asked for most when there is too much. A s
 among the requests until its answer begins, and among the streams from then on.
 """
 
+import resource
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
@@ -13,7 +14,23 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.domain.errors import Overloaded
 
+MOST_CONNECTIONS: Final = "most_connections"
+"""Under this name the server is told, in the state of the lifespan, how many connections to take.
+"""
+_IDLE_CONNECTIONS: Final = 256
+_OTHER_FILES: Final = 256  # pools, webhooks under way, spooled imports
+
 LET_THROUGH: Final = frozenset({"/livez", "/readyz", "/metrics"})
+
+
+def most_connections(requests: int, streams: int) -> float:
+    """How many connections a worker takes that has places for so many; zero: for any number.
+
+    Those that fill the places, and some that rest; but no more than there may be open files.
+    """
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = float("inf") if files == resource.RLIM_INFINITY else max(files - _OTHER_FILES, 1)
+    return min(most, requests + streams + _IDLE_CONNECTIONS) if requests and streams else most
 
 
 class Refusals:

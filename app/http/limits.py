@@ -23,11 +23,19 @@ from app.domain.errors import RateLimited
 from app.http.buckets import Buckets
 from app.http.guard import Refusals
 
-# Before routing there is only the path to tell them by.
-_COSTLY: Final = re.compile(
-    r"/v1/(?:pipelines/[^/]+/(?:metrics/.+|idle/(?:preview|suggestions)|imports)"
-    r"|transitions/batch|(?:transitions|opportunities)/export)"
+# Before routing there is only the request's line to tell them by.
+COSTLY: Final = (
+    "[A-Z]+ /v1/pipelines/[^/]+/metrics/.+",
+    "POST /v1/pipelines/[^/]+/idle/preview",
+    "GET /v1/pipelines/[^/]+/idle/suggestions",
+    "POST /v1/pipelines/[^/]+/imports",
+    "POST /v1/transitions/batch",
+    "POST /v1/idle-scans",
+    "GET /v1/digest",
+    "GET /v1/audit-log/export",
 )
+"""Method and path of the costly questions, each a regular expression."""
+_COSTLY: Final = re.compile("|".join(COSTLY))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,7 +95,7 @@ class RateLimits:
         await self._app(scope, receive, send)
 
     def _admit(self, scope: Scope, caller: Principal | Operator) -> None:
-        kind = self._costly if is_costly(scope["path"]) else self._usual
+        kind = self._costly if is_costly(scope["method"], scope["path"]) else self._usual
         limits = [
             (limit, name)
             for limit, name in zip(kind, _names(caller), strict=False)  # an operator has one name
@@ -107,10 +115,11 @@ class RateLimits:
 
 
 class WrongKeys:
-    """How many wrong keys are looked up for one client address.
+    """How many wrong keys and tokens are taken from one client address.
 
-    Asked before the look-up and told of its failure after it, so that nobody is refused who did no
-    wrong; look-ups under way at once are bounded by the guard and the pool.
+    Asked before the look-up of a key and told of its failure after it, so that nobody is refused
+    who did no wrong; look-ups under way at once are bounded by the guard and the pool. A token is
+    verified first: a right one is refused to nobody.
     """
 
     def __init__(
@@ -133,8 +142,8 @@ class WrongKeys:
             self._refusals.count(self._limit.name)
             wait = self._limit.buckets.wait(address, now)
             raise RateLimited(
-                "Too many API keys that are unknown, revoked or expired came from this address;"
-                " keys that were good a moment ago are not held up.",
+                "Too many API keys and tokens that are wrong, revoked or expired came from this"
+                " address; keys that were good a moment ago are not held up.",
                 wait=wait,
             )
 
@@ -145,9 +154,9 @@ class WrongKeys:
                 self._limit.buckets.take(address, now)
 
 
-def is_costly(path: str) -> bool:
-    """Whether requests of this path draw on the buckets of costly ones."""
-    return path.startswith("/v1/") and _COSTLY.fullmatch(path) is not None
+def is_costly(method: str, path: str) -> bool:
+    """Whether such requests draw on the buckets of costly ones."""
+    return _COSTLY.fullmatch(f"{method} {path}") is not None
 
 
 def _limit(name: str, whose: str, rate: float, burst: float) -> Limit | None:

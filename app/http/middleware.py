@@ -126,7 +126,7 @@ class RequestMiddleware:
             _check_encoding(scope["query_string"])
             await self._app(scope, exchange.receive, exchange.send)
         except ClientDisconnect:
-            pass  # in the middle of the body; there is nobody to answer, and nothing went wrong
+            pass  # in the middle of a body; there is nobody to answer, and nothing went wrong
         except Exception as error:
             answer = await problems.respond(Request(scope), error)
             if exchange.status != CLIENT_LEFT:
@@ -210,6 +210,10 @@ class _Exchange:
             headers += _HEADERS
             headers += self._state.get("limits", ())  # of the caller's requests, see http.limits
             headers.append((b"x-request-id", self._request_id))
+        elif self.method == "HEAD" and message.get("more_body"):
+            # Nobody gets the rest, and that of an event stream has no end.
+            await self._send({"type": "http.response.body"})
+            raise ClientDisconnect
         await self._send(message)
 
 

@@ -4,6 +4,9 @@ FastAPI reads what an operation declares and passes over the rest. Whoever sends
 mistyped parameter, a body to an operation without one or a compressed body would get an answer to
 another question than the one that was asked. What is declared is checked by its schema; here is
 only what no schema sees: that, and how much a body may hold before a schema is asked about it.
+
+And nothing is read for who may not ask: FastAPI would take in a form of 256 MiB before it runs the
+dependency that refuses its sender, so that one is asked here first.
 """
 
 import json
@@ -21,6 +24,7 @@ from starlette.exceptions import HTTPException
 
 from app.domain import json_pointer
 from app.domain.errors import Breach, Invalid, Malformed
+from app.http.deps import Allowed, OperatorAllowed
 from app.http.problems import MOST_BREACHES
 
 JSON: Final = "application/json"
@@ -39,10 +43,11 @@ _USUAL: Final = frozenset({b"application/json", b"application/json; charset=utf-
 
 
 class StrictRoute(APIRoute):
-    """A route that takes what it declares, and nothing else: 400, 415 or 422."""
+    """A route that takes what it declares, from whom it allows: else 403, 400, 415 or 422."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
+        allowances = list(_allowances(self.dependant))
         known = _Parameters(self.dependant)
         body = self.body_field
         methods = self.methods or set()
@@ -54,6 +59,8 @@ class StrictRoute(APIRoute):
             allowed += (MERGE_PATCH,)
 
         async def strictly(request: Request) -> Response:
+            for is_allowed in allowances:
+                await is_allowed(request)
             if not safe and (body is not None or await request.body()):
                 _check_media(request, allowed)
             if request.scope["query_string"]:
@@ -67,6 +74,14 @@ class StrictRoute(APIRoute):
             return await handle(request)
 
         return strictly
+
+
+def _allowances(dependant: Dependant) -> Iterator[Allowed | OperatorAllowed]:
+    """What the operation asks of who calls."""
+    for dependency in dependant.dependencies:
+        if isinstance(dependency.call, Allowed | OperatorAllowed):
+            yield dependency.call
+        yield from _allowances(dependency)
 
 
 class _Parameters:

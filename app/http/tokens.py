@@ -122,7 +122,13 @@ def _refusal(error: exceptions.PyJWTError) -> Unauthenticated:
     for kind, detail in _FAULTS:
         if isinstance(error, kind):
             return Unauthenticated(detail)
-    return _unreadable()
+    if not isinstance(error, exceptions.DecodeError):
+        return _unreadable()
+    # Its three parts could be read, or it would not have come so far: it is what the claims say.
+    for name in ("exp", "nbf"):
+        if f"({name})" in str(error):
+            return Unauthenticated(f"The token's {name} is no number, or not a finite one.")
+    return Unauthenticated("The token's claims are no JSON object, or one nested too deep.")
 
 
 def _unreadable() -> Unauthenticated:

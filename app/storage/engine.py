@@ -41,6 +41,7 @@ from app.domain.errors import DatabaseUnavailable, RequestInProgress
 from app.storage.ids import new_id
 from app.storage.notices import Notices
 from app.storage.plainly import told_plainly
+from app.storage.prepared import Prepared
 
 T = TypeVar("T")
 Connection: TypeAlias = "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
@@ -192,18 +193,28 @@ class Database:
         reports: AsyncEngine,
         default: Timeouts | None,
         notices: Notices,
+        prepared: Prepared | None,
     ) -> None:
         self.notices = notices
         self._pool = pool
         self._engine = engine
         self._reports = reports
         self._default = default  # what every session has, and no transaction need set
+        self._prepared = prepared
 
     @classmethod
-    async def open(cls, url: str, *, read_url: str | None = None, size: int = 10) -> Self:
+    async def open(
+        cls,
+        url: str,
+        *,
+        read_url: str | None = None,
+        size: int = 10,
+        prepared: Prepared | None = None,
+    ) -> Self:
         """Make the pools. Connections are made when they are first needed, so this never fails.
 
         `?pgbouncer=true` in a URL says that a PgBouncer in transaction mode stands in between.
+        What is not `prepared` is as good as away; None: whoever opens it knows that it is.
         """
         session = _Session.behind(url, read_url or url)
         arguments = session.connect_args | connect_arguments(url)
@@ -218,7 +229,7 @@ class Database:
         reports = engine if read_url is None else session.engine(read_url, size)
         hears = session.timeouts is not None  # a LISTEN is left to the session too
         notices = Notices(partial(asyncpg.connect, **arguments), hears=hears)
-        return cls(pool, engine, reports, session.timeouts, notices)
+        return cls(pool, engine, reports, session.timeouts, notices, prepared)
 
     @property
     def in_use(self) -> Mapping[str, int]:
@@ -227,6 +238,11 @@ class Database:
         for name, engine in (("reads", self._engine), ("reports", self._reports)):
             used[name] = cast("AsyncAdaptedQueuePool", engine.pool).checkedout()
         return used
+
+    def _check_prepared(self, *, replica: bool = False) -> None:
+        prepared = self._prepared
+        if prepared is not None and not (prepared.replica if replica else prepared.database):
+            raise DatabaseUnavailable("The database is being prepared, or waited for; try again.")
 
     def _stated(self, timeouts: Timeouts) -> Timeouts | None:
         return None if timeouts == self._default else timeouts
@@ -255,6 +271,7 @@ class Database:
         server is away, the pool is exhausted or a lock was not to be had in time. Only the jobs'
         role writes without a workspace, and only what its policies show.
         """
+        self._check_prepared()
         statements = opening(
             workspace, role=role, lock=lock, key=key, timeouts=self._stated(timeouts)
         )
@@ -313,12 +330,14 @@ class Database:
         Without a workspace nothing is visible to the app's role; the jobs' role sees of every
         workspace the little that its policies show.
         """
+        engine = self._reports if report else self._engine
+        self._check_prepared(replica=engine is not self._engine)
         statements = opening(workspace, role=role, timeouts=self._stated(timeouts))
         if report:
             statements.append(f"SET LOCAL work_mem = '{REPORT_MEMORY}'")
         begin = "; ".join(["BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", *statements])
         with told_plainly():
-            async with (self._reports if report else self._engine).connect() as connection:
+            async with engine.connect() as connection:
                 await _tell(connection, begin)
                 try:
                     yield connection

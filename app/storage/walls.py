@@ -7,7 +7,7 @@ under each of its roles, and a service that is not held back does not serve.
 
 from typing import Final
 
-from app.storage.engine import Connection, Database, Lock, Role
+from app.storage.engine import Database, Role
 from app.storage.tables import metadata
 
 # `to_regclass` gives null for a table that migrations have yet to make: it holds nothing to see.
@@ -27,13 +27,10 @@ async def check(database: Database) -> None:
     Raises DatabaseUnavailable where the server is away.
     """
     tables = sorted(metadata.tables)
-
-    async def work(connection: Connection) -> list[str]:
-        found: list[str] = await connection.fetchval(OPEN_TABLES, tables)
-        return found
-
     for role in Role:
-        if found := await database.write(None, work, role=role, lock=Lock.NONE):
+        async with database.read(None, role=role) as connection:  # a replica cannot write
+            found = (await connection.exec_driver_sql(OPEN_TABLES, (tables,))).scalar_one()
+        if found:
             raise WallsDown(
                 f"Row-level security is not active for {role.value} on {', '.join(found)}: a"
                 " workspace would see the rows of others. The role must not be a superuser, have"

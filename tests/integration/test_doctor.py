@@ -1,5 +1,6 @@
 """`sluice doctor` and the walls: what is wrong is found and told."""
 
+import asyncio
 import os
 from urllib.parse import urlsplit
 
@@ -8,7 +9,15 @@ import pytest
 from app.storage import walls
 from app.storage.engine import Database
 from tests.commands import sluice
-from tests.conftest import OWNER_URL, at, make_workspace, on_server, running
+from tests.conftest import (
+    LOGIN_URL,
+    OWNER_URL,
+    at,
+    cloned,
+    make_workspace,
+    on_server,
+    running,
+)
 from tests.factories import keep_pipeline, open_deal, sales_pipeline
 
 
@@ -97,3 +106,33 @@ async def test_a_table_without_its_wall_is_named(
     await on_server(owner, "GRANT CREATE ON SCHEMA public TO sluice_app", opened)
     with pytest.raises(walls.WallsDown, match="not active for sluice_app on activity:"):
         await walls.check_at(own_database)
+
+
+async def test_a_replica_without_its_walls_is_named_by_the_doctor(
+    installed: tuple[str, str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with cloned() as name:
+        url, owner = (at(os.environ[login], name) for login in (LOGIN_URL, OWNER_URL))
+        monkeypatch.setenv("DATABASE_READ_URL", url)
+        well = await asyncio.to_thread(sluice, "doctor")
+        assert well.exit_code == 0, well.output
+        assert "ok     walls of the replica: " in well.stdout
+        await on_server(owner, "ALTER TABLE activity DISABLE ROW LEVEL SECURITY")
+        ill = await asyncio.to_thread(sluice, "doctor")
+        assert ill.exit_code == 1
+        assert "WRONG  walls of the replica: Row-level security is not active" in ill.stderr
+        monkeypatch.setenv("DATABASE_READ_URL", "postgresql://sluice@/sluice?host=/nowhere&port=1")
+        assert (
+            "walls of the replica: cannot be asked"
+            in (await asyncio.to_thread(sluice, "doctor")).stderr
+        )
+
+
+async def test_no_command_does_its_work_without_walls(installed: tuple[str, str, str]) -> None:
+    owner, workspace, _ = installed
+    listing = ("keys", "list", "--workspace", workspace)
+    assert (await asyncio.to_thread(sluice, *listing)).exit_code == 0
+    await on_server(owner, "ALTER TABLE activity DISABLE ROW LEVEL SECURITY")
+    refused = await asyncio.to_thread(sluice, *listing)
+    assert (refused.exit_code, refused.stdout) == (1, "")
+    assert refused.stderr.startswith("Row-level security is not active for sluice_app on activity")

@@ -1,11 +1,8 @@
 """The database seam: what PostgreSQL may do to a transaction, and what the caller hears of it."""
 
 import asyncio
-import shutil
-import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Iterator
-from pathlib import Path
+from collections.abc import AsyncIterator, Awaitable
 from uuid import UUID
 
 import asyncpg
@@ -284,18 +281,6 @@ async def test_a_value_that_cannot_be_sent_is_our_mistake_and_not_an_absent_serv
 ) -> None:
     with pytest.raises(asyncpg.DataError, match="invalid input"):
         await database.write(workspace, lambda c: c.execute("SELECT $1::int8", 2**80))
-
-
-@pytest.fixture
-def cluster() -> Iterator[EmbeddedPostgres]:
-    """A server of this test's own, to be stopped and started."""
-    folder = Path(tempfile.mkdtemp(prefix="sluice-engine-"))
-    folder.chmod(0o755)
-    server = EmbeddedPostgres(folder / "data", options={"fsync": "off"})
-    server.start()
-    yield server
-    server.stop()
-    shutil.rmtree(folder)
 
 
 async def test_a_database_that_goes_away_is_told_within_two_seconds_and_comes_back_by_itself(

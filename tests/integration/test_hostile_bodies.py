@@ -12,10 +12,13 @@ from typing import Any
 import httpx
 import pytest
 
-from app.domain.access import Principal
+from app.actions.manage_keys import issue_key
+from app.domain.access import Principal, RowScope, Scope
 from app.domain.api_key import ApiKey
 from app.http.strictness import LARGE, MOST_MEMBERS
+from app.storage.access import NewKey
 from app.storage.engine import Database
+from tests.callers import sighted
 from tests.deals import DEALS
 from tests.factories import keep_pipeline, open_deal, sales_pipeline
 from tests.streams import serving
@@ -28,6 +31,7 @@ MAPPING = (
     json.dumps({"shape": "long", "deal": "deal", "stage": "stage", "occurred_at": "at"}).encode(),
 )
 FILE = (b'Content-Disposition: form-data; name="file"; filename="a.csv"', b"deal,stage,at\n")
+AUDITOR = NewKey(name="audit", subject="audit", scopes=frozenset({Scope.AUDIT_READ}))
 FORM = {"content-type": "multipart/form-data; boundary=xyz"}
 
 
@@ -212,6 +216,44 @@ async def test_an_import_that_says_it_is_larger_than_it_may_be_is_not_waited_for
         assert (await reader.readline()).startswith(b"HTTP/1.1 413 ")
     writer.close()
     await writer.wait_closed()
+
+
+@pytest.mark.parametrize("lacking", ["the scope", "sight of all deals"])
+async def test_who_may_not_import_is_told_so_before_the_file_is_sent(
+    database: Database,
+    identity: tuple[Principal, ApiKey],
+    caller: httpx.AsyncClient,
+    lacking: str,
+) -> None:
+    principal, _ = identity
+    key = (
+        await sighted(database, principal, RowScope.OWN)
+        if lacking == "sight of all deals"
+        else await issue_key(database, principal.workspace_id, AUDITOR)
+    )
+    caller.headers["Authorization"] = f"Bearer {key}"
+    reader, writer = await by_hand(caller, "Transfer-Encoding: chunked")
+    writer.write(b"7\r\n--xyz\r\n\r\n")
+    try:
+        async with asyncio.timeout(20):
+            assert (await reader.readline()).startswith(b"HTTP/1.1 403 ")
+    finally:  # the service waits for whoever sends
+        writer.close()
+        await writer.wait_closed()
+
+
+async def test_who_may_not_write_is_told_so_whatever_was_sent(
+    database: Database, identity: tuple[Principal, ApiKey], caller: httpx.AsyncClient
+) -> None:
+    deal = (await open_deal(caller))["id"]
+    key = await issue_key(database, identity[0].workspace_id, AUDITOR)
+    caller.headers["Authorization"] = f"Bearer {key}"
+    for method, path in writes(deal):
+        refused(await sent(caller, method, path, b"{"), 403, "forbidden")
+        xml = await sent(caller, method, path, b"<x/>", content_type="text/xml")
+        refused(xml, 403, "forbidden")
+    for path in (DEALS, f"{DEALS}/{deal}", "/v1/events"):
+        refused(await caller.get(path, params={"no_such": "1"}), 403, "forbidden")
 
 
 async def test_who_hangs_up_in_the_middle_of_a_body_is_no_failure_and_leaves_no_place_behind(

@@ -1,8 +1,11 @@
 """The limits where they stand in the service: told by settings, counted for real credentials."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -14,15 +17,16 @@ from app.actions.manage_keys import issue_key, new_key, revoke_key
 from app.domain.access import Principal, Scope
 from app.domain.api_key import ApiKey
 from app.http import authentication
-from app.http.limits import is_costly
+from app.http.limits import COSTLY, is_costly
 from app.main import create_app
 from app.settings import load_settings
 from app.storage.access import NewKey
 from app.storage.engine import Database
 from tests.conftest import make_workspace, running
+from tests.issuer import AUDIENCE, ISSUER, claims, key_set, signer
 from tests.streams import serving, stream
 
-Connect = Callable[[ApiKey | None], httpx.AsyncClient]
+Connect = Callable[[ApiKey | str | None], httpx.AsyncClient]
 FIGURES = "/v1/pipelines/sales/metrics/funnel"
 # So slow that nothing comes back while a test runs: a token an hour, or two hours.
 SLOW = {"rate_limit_burst": timedelta(hours=1)}
@@ -75,18 +79,25 @@ async def test_figures_have_a_limit_of_their_own(
         assert await asked(client) == 200
 
 
-async def test_only_those_paths_are_costly_that_are_meant(login_url: str) -> None:
+async def test_only_those_operations_are_costly_that_are_meant(login_url: str) -> None:
     paths = create_app(load_settings()).openapi()["paths"]
-    costly = {path for path in paths if is_costly(path)}
-    under = {path for path in paths if path.startswith("/v1/pipelines/{pipeline}/metrics/")}
+    lines = {f"{method.upper()} {path}" for path, methods in paths.items() for method in methods}
+    costly = {line for line in lines if is_costly(*line.split(" "))}
+    under = {line for line in lines if "/v1/pipelines/{pipeline}/metrics/" in line}
     assert len(under) > 20
     assert costly - under == {
-        "/v1/pipelines/{pipeline}/idle/preview",
-        "/v1/pipelines/{pipeline}/idle/suggestions",
-        "/v1/pipelines/{pipeline}/imports",
-        "/v1/transitions/batch",
+        "POST /v1/pipelines/{pipeline}/idle/preview",
+        "GET /v1/pipelines/{pipeline}/idle/suggestions",
+        "POST /v1/pipelines/{pipeline}/imports",
+        "POST /v1/transitions/batch",
+        "POST /v1/idle-scans",
+        "GET /v1/digest",
+        "GET /v1/audit-log/export",
     }
     assert under <= costly
+    assert {line for line in lines if line.endswith("/export")} <= costly
+    for each in COSTLY:
+        assert any(re.fullmatch(each, line) for line in lines), f"nothing is asked by {each}"
 
 
 @pytest.fixture
@@ -126,13 +137,31 @@ async def test_a_flood_of_wrong_keys_holds_up_none_that_was_good(
     assert await asked(wary(new)) == 429  # from the same address, and not known to be good
 
 
-async def test_a_wrong_secret_of_a_known_key_is_looked_up_once_and_not_each_time(
-    wary: Connect, identity: tuple[Principal, ApiKey], look_ups: list[str]
+@pytest.mark.parametrize("before", ["unknown", "in use"])
+async def test_a_wrong_secret_of_a_known_key_counts_each_time_and_is_looked_up_once(
+    wary: Connect, identity: tuple[Principal, ApiKey], look_ups: list[str], before: str
 ) -> None:
+    right = wary(identity[1])
+    if before == "in use":
+        assert await asked(right) == 200
     forged = ApiKey(identity[1].key_id, new_key().secret)
-    assert [await asked(wary(forged)) for _ in range(20)] == [401] * 20
+    assert [await asked(wary(forged)) for _ in range(20)] == [401] * 3 + [429] * 17
+    assert await asked(right) == 200
     assert len(look_ups) == 1
-    assert await asked(wary(identity[1])) == 200
+
+
+async def test_wrong_tokens_count_as_wrong_keys_do_and_hold_up_no_right_one(
+    login_url: str, tmp_path: Path, identity: tuple[Principal, ApiKey]
+) -> None:
+    issuer, other = signer("ES256"), signer("ES256", "another")
+    (keys := tmp_path / "jwks.json").write_bytes(key_set(issuer))
+    tokens = {"jwt_issuer": ISSUER, "jwt_audience": AUDIENCE, "jwt_jwks": str(keys)}
+    said = claims(workspace=identity[0].workspace_id.hex)
+    async with running(login_url, rate_limit_wrong_keys=3 * ONE, **SLOW, **tokens) as connect:
+        forged = connect(replace(other, kid=issuer.kid).sign(said))
+        assert [await asked(forged) for _ in range(10)] == [401] * 3 + [429] * 7
+        assert [await asked(connect(issuer.sign(said))) for _ in range(2)] == [200] * 2
+        assert await asked(connect(new_key())) == 429
 
 
 async def test_a_key_that_is_gone_counts_as_wrong_from_then_on(

@@ -522,3 +522,28 @@ async def test_who_leaves_ends_its_streams_and_begins_no_others(
         refused = await client.get("/v1/events/stream")
         assert (refused.status_code, refused.json()["code"]) == (503, "unavailable")
         assert (await client.get("/readyz")).status_code == 503
+
+
+async def test_head_tells_of_a_stream_and_opens_none(
+    login_url: str, identity: tuple[Principal, ApiKey]
+) -> None:
+    async with serving(login_url, webhooks=False) as served, served.client(identity[1]) as client:
+        path = "/v1/events/stream"
+        async with asyncio.timeout(20):
+            for _ in range(3):  # on one connection, which each leaves as it was
+                answer = await client.head(path)
+                assert answer.status_code == 200
+                assert answer.headers["content-type"].startswith("text/event-stream")
+        figures = (await client.get("/metrics")).text
+        assert "sluice_event_streams 0.0" in figures
+        assert "sluice_http_requests_in_progress 0.0" in figures
+        assert f'method="HEAD",route="{path}",status="200"}} 3.0' in figures
+
+
+async def test_head_of_an_export_ends_with_its_headers(
+    login_url: str, identity: tuple[Principal, ApiKey]
+) -> None:
+    async with serving(login_url, webhooks=False) as served, served.client(identity[1]) as client:
+        async with asyncio.timeout(20):
+            answers = [await client.head("/v1/audit-log/export") for _ in range(3)]
+        assert [answer.status_code for answer in answers] == [200] * 3

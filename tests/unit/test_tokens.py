@@ -99,7 +99,9 @@ BAD_CLAIMS = {
     "without exp": ({"exp": None}, "lacks the claim exp"),
     "exp a text": ({"exp": str(int(time()) + 10**6)}, "exp is no number"),
     "exp true": ({"exp": True}, "has expired"),
-    "exp without end": ({"exp": float("inf")}, "cannot be read"),
+    "exp without end": ({"exp": float("inf")}, "exp is no number, or not a finite one"),
+    "nbf without end": ({"nbf": float("inf")}, "nbf is no number, or not a finite one"),
+    "exp a list": ({"exp": [1]}, "exp is no number, or not a finite one"),
     "nbf far ahead": ({"nbf": int(time()) + 10**9}, "not valid yet"),
     "nbf a text": ({"nbf": "0"}, "nbf is no number"),
     "issued in the future": ({"iat": int(time()) + 10**6}, "not valid yet"),
@@ -121,6 +123,32 @@ async def test_a_token_whose_claims_are_not_for_here_or_now_is_refused(
 ) -> None:
     with pytest.raises(Unauthenticated, match=detail):
         await verifier(RSA).verified(RSA.sign(claims(**changes)))
+
+
+def claiming(payload: bytes) -> str:
+    """A token of the issuer whose payload is not what its library would write."""
+    text = f"{part({'alg': 'RS256', 'typ': 'JWT', 'kid': RSA.kid})}.{part(payload)}"
+    return f"{text}.{part(RSA.private.sign(text.encode(), PKCS1v15(), SHA256()))}"
+
+
+BAD_PAYLOADS = {
+    "exp beyond numbers": (b'{"exp":1e999}', "exp is no number, or not a finite one"),
+    "nbf null": (b'{"exp":9999999999,"nbf":null}', "nbf is no number, or not a finite one"),
+    "deep": (b'{"a":' * 100_000, "no JSON object, or one nested too deep"),
+    "deep and whole": (
+        b'{"a":' * 100_000 + b"1" + b"}" * 100_000,
+        "no JSON object, or one nested too deep",
+    ),
+    "a list": (b"[]", "no JSON object"),
+    "no JSON": (b"exp=1", "no JSON object"),
+    "no UTF-8": (b'{"exp":"\xff"}', "no JSON object"),
+}
+
+
+@pytest.mark.parametrize(("payload", "detail"), BAD_PAYLOADS.values(), ids=BAD_PAYLOADS)
+async def test_a_token_whose_payload_is_at_fault_is_told_so(payload: bytes, detail: str) -> None:
+    with pytest.raises(Unauthenticated, match=detail):
+        await verifier(RSA).verified(claiming(payload))
 
 
 OTHER = Signer(RSA.kid, "RS256", rsa.generate_private_key(65_537, 2_048))
@@ -167,15 +195,15 @@ BAD_TOKENS = {
     ),
     "no object inside": (
         jwt.PyJWS().encode(b"[]", RSA.private, "RS256", headers={"kid": RSA.kid}),
-        "cannot be read",
+        "claims are no JSON object",
     ),
     "no JSON inside": (
         jwt.PyJWS().encode(b"\xff", RSA.private, "RS256", headers={"kid": RSA.kid}),
-        "cannot be read",
+        "claims are no JSON object",
     ),
     "deep inside": (
         jwt.PyJWS().encode(b"[" * 5_000, RSA.private, "RS256", headers={"kid": RSA.kid}),
-        "cannot be read",
+        "claims are no JSON object",
     ),
     "a deep header": (f"{part(b'[' * 5_000)}.AA.AA", "cannot be read"),
     "garbage": ("a.b.c", "cannot be read"),

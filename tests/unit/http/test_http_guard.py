@@ -1,6 +1,7 @@
 """How many requests a worker has at once, and what becomes of those that come beside them."""
 
 import asyncio
+import resource
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -12,7 +13,7 @@ from prometheus_client import CollectorRegistry
 
 from app.domain.errors import Overloaded
 from app.http import middleware, problems
-from app.http.guard import Guard, Place, Places, Refusals
+from app.http.guard import Guard, Place, Places, Refusals, most_connections
 
 IsProblem = Callable[[httpx.Response, str], dict[str, Any]]
 
@@ -162,3 +163,23 @@ def test_a_stream_that_is_refused_keeps_its_place_until_it_leaves(
     second.leave()
     first.leave()
     assert (places.requests, places.streams) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("files", "requests", "streams", "most"),
+    [
+        (1024, 256, 512, 768),
+        (1_048_576, 256, 512, 1024),
+        (1_048_576, 256, 10_000, 10_512),
+        (1_048_576, 0, 512, 1_048_320),
+        (1_048_576, 256, 0, 1_048_320),
+        (64, 256, 512, 1),
+        (resource.RLIM_INFINITY, 256, 512, 1024),
+        (resource.RLIM_INFINITY, 0, 0, float("inf")),
+    ],
+)
+def test_a_worker_takes_connections_for_its_places_and_never_all_its_files(
+    monkeypatch: pytest.MonkeyPatch, files: int, requests: int, streams: int, most: float
+) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (files, files))
+    assert most_connections(requests, streams) == most

@@ -235,26 +235,29 @@ async def test_what_is_told_is_written_as_structured_fields(ask: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("path", "costly"),
+    ("line", "costly"),
     [
-        (FUNNEL, True),
-        (f"{FUNNEL}/deals", True),
-        ("/v1/pipelines/sales/idle/preview", True),
-        ("/v1/pipelines/sales/idle/suggestions", True),
-        ("/v1/pipelines/sales/imports", True),
-        ("/v1/transitions/batch", True),
-        ("/v1/transitions/export", True),
-        ("/v1/opportunities/export", True),
-        ("/v1/pipelines/metrics/stages", False),
-        ("/v1/pipelines/sales/idle/upcoming", False),
-        ("/v1/opportunities/export/transitions", False),
-        ("/v1/metric-definitions", False),
-        ("/v1/imports", False),
-        ("/metrics", False),
+        (f"GET {FUNNEL}", True),
+        (f"GET {FUNNEL}/deals", True),
+        ("POST /v1/pipelines/sales/idle/preview", True),
+        ("GET /v1/pipelines/sales/idle/suggestions", True),
+        ("POST /v1/pipelines/sales/imports", True),
+        ("GET /v1/pipelines/sales/imports", False),
+        ("POST /v1/transitions/batch", True),
+        ("POST /v1/idle-scans", True),
+        ("GET /v1/idle-scans", False),
+        ("GET /v1/audit-log/export", True),
+        ("GET /v1/audit-log", False),
+        ("GET /v1/pipelines/metrics/stages", False),
+        ("GET /v1/pipelines/sales/idle/upcoming", False),
+        ("GET /v1/opportunities/export/transitions", False),
+        ("GET /v1/metric-definitions", False),
+        ("GET /v1/imports", False),
+        ("GET /metrics", False),
     ],
 )
-def test_what_is_costly_is_known_by_its_path(path: str, costly: bool) -> None:
-    assert is_costly(path) is costly
+def test_what_is_costly_is_known_by_method_and_path(line: str, costly: bool) -> None:
+    assert is_costly(*line.split(" ")) is costly
 
 
 def scope(host: str | None) -> Scope:

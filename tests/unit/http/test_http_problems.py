@@ -25,6 +25,7 @@ OF_HTTP = {
     "internal_error",
     "method_not_allowed",
     "payload_too_large",
+    "headers_too_large",
     "route_not_found",
     "unsupported_media_type",
 }
