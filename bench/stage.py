@@ -27,6 +27,7 @@ from app.domain.api_key import ApiKey
 from app.storage import access, migrate, roles
 from app.storage.access import NewKey
 from app.storage.embedded import EmbeddedPostgres
+from app.storage.embedded_cluster import SUPERUSER
 from app.storage.engine import Connection, Database, Lock
 from app.storage.ids import new_id
 
@@ -38,11 +39,12 @@ _SERVES = re.compile(rb"http://127\.0\.0\.1:\d+")
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """A migrated cluster. `url` is the service's login, `owner_url` the owner's."""
+    """A migrated cluster. `url` is the service's login, then the owner's and the superuser's."""
 
     folder: Path
     url: str
     owner_url: str
+    superuser_url: str
 
     @property
     def data(self) -> Path:
@@ -71,7 +73,7 @@ def stage() -> Iterator[Stage]:
         with EmbeddedPostgres(folder / "data") as server:
             owner_url = server.url(roles.OWNER)
             asyncio.run(migrate.upgrade(owner_url, "sluice"))
-            yield Stage(folder, server.url(), owner_url)
+            yield Stage(folder, server.url(), owner_url, server.url(SUPERUSER))
     finally:
         shutil.rmtree(folder)
 

@@ -171,7 +171,11 @@ async def _finish(on: Stage, workspace: UUID, pipeline: Pipeline) -> tuple[Exten
     connection = await asyncpg.connect(**connect_arguments(on.owner_url))
     try:
         await connection.execute("VACUUM ANALYZE")
-        await asyncio.to_thread(os.sync)  # else the first questions wait for it
+        # Else a checkpoint goes on for minutes, and the first questions wait for the disk.
+        superuser = await asyncpg.connect(**connect_arguments(on.superuser_url))
+        await superuser.execute("CHECKPOINT")
+        await superuser.close()
+        await asyncio.to_thread(os.sync)
         found = await connection.fetchrow(
             """
             SELECT count(*), sum(seq), count(*) FILTER (WHERE asked),

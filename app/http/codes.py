@@ -115,7 +115,7 @@ BREACHES: Final[Mapping[str, str]] = MappingProxyType(
         "no_lost_stage": "The pipeline needs a lost stage.",
         "too_many_stages": "The pipeline would have more stages in its life than one may.",
         "immutable": "It stays what it was when it was made.",
-        "reserved": "This key is kept for imported history.",
+        "reserved": "This name is kept: for imported history, or for the service itself.",
         "open_stages_only": "Only an open stage has this.",
         "lost_stages_only": "Only a lost stage has loss reasons.",
         "not_requirable": "A stage requires a field of the list, or a path under `/attributes/`.",

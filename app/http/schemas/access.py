@@ -70,7 +70,7 @@ def _overlap(length: Period) -> Period:
 
 def _nobodys(subject: str) -> str:
     if subject in (SERVICE, COMMAND_LINE):
-        raise PydanticCustomError("out_of_range", "The audit log calls by this name who is nobody")
+        raise PydanticCustomError("reserved", "The service and its command line are called so")
     return subject
 
 
