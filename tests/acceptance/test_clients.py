@@ -62,7 +62,7 @@ def described(tmp_path: Path) -> Path:
 def test_a_typescript_client_is_strictly_typed_and_does_the_job(
     described: Path, start: Callable[..., Service]
 ) -> None:
-    service = start(SLUICE_IDLE_SCAN="0")  # the client asks for the scan
+    service = start(SLUICE_JOBS="0")  # the client asks for the scan
     (described / "node_modules").symlink_to(NODE)
     (described / "package.json").write_text('{"type": "module"}')
     shutil.copy(CLIENTS / "walk.ts", described)
@@ -80,7 +80,7 @@ def test_a_typescript_client_is_strictly_typed_and_does_the_job(
 def test_a_python_client_is_generated_without_a_warning_and_does_the_job(
     described: Path, start: Callable[..., Service]
 ) -> None:
-    service = start(SLUICE_IDLE_SCAN="0")  # the client asks for the scan
+    service = start(SLUICE_JOBS="0")  # the client asks for the scan
     shutil.copy(CLIENTS / "walk.py", described)
     said = ran(
         described,

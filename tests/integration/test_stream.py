@@ -525,7 +525,7 @@ async def test_who_leaves_ends_its_streams_and_begins_no_others(
 
 
 async def test_head_tells_of_a_stream_and_opens_none(
-    login_url: str, identity: tuple[Principal, ApiKey]
+    login_url: str, identity: tuple[Principal, ApiKey], operating: dict[str, str]
 ) -> None:
     async with serving(login_url, webhooks=False) as served, served.client(identity[1]) as client:
         path = "/v1/events/stream"
@@ -534,7 +534,7 @@ async def test_head_tells_of_a_stream_and_opens_none(
                 answer = await client.head(path)
                 assert answer.status_code == 200
                 assert answer.headers["content-type"].startswith("text/event-stream")
-        figures = (await client.get("/metrics")).text
+        figures = (await client.get("/metrics", headers=operating)).text
         assert "sluice_event_streams 0.0" in figures
         assert "sluice_http_requests_in_progress 0.0" in figures
         assert f'method="HEAD",route="{path}",status="200"}} 3.0' in figures
