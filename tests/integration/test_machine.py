@@ -125,9 +125,14 @@ class Api:
         self._runner.close()
 
 
-@pytest.fixture(scope="module")
-def api(login_url: str) -> Iterator[Api]:
-    opened = Api(login_url)
+@pytest.fixture
+def api(own_database: str) -> Iterator[Api]:
+    """On a database that nobody else listens to: the other tests' loop rests meanwhile.
+
+    What it is told of would fill its connection up, and a server that waits for that lets no
+    database be dropped.
+    """
+    opened = Api(own_database)
     yield opened
     opened.close()
 
