@@ -154,15 +154,21 @@ async def own_database() -> AsyncIterator[str]:
 
 
 @pytest.fixture
-def cluster() -> Iterator[EmbeddedPostgres]:
+def folder() -> Iterator[Path]:
+    """A folder that every account can enter; pytest's own are closed to all but their maker."""
+    path = Path(tempfile.mkdtemp(prefix="sluice-test-"))
+    path.chmod(0o755)
+    yield path
+    shutil.rmtree(path)
+
+
+@pytest.fixture
+def cluster(folder: Path) -> Iterator[EmbeddedPostgres]:
     """A server of this test's own, to be stopped and started."""
-    folder = Path(tempfile.mkdtemp(prefix="sluice-cluster-"))
-    folder.chmod(0o755)
-    server = EmbeddedPostgres(folder / "data", options={"fsync": "off"})
+    server = EmbeddedPostgres(folder / "cluster", options={"fsync": "off"})
     server.start()
     yield server
     server.stop()
-    shutil.rmtree(folder)
 
 
 async def make_workspace(

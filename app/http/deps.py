@@ -95,10 +95,10 @@ async def _repeatable(
         return None
     digest = sha256(f"{request.method} {request.url.path}?{request.url.query}\n".encode())
     digest.update(await request.body())
-    return under(idempotency_key, request, digest.digest())
+    return repeatable_under(idempotency_key, request, digest.digest())
 
 
-def under(idempotency_key: str, request: Request, fingerprint: bytes) -> Repeatable:
+def repeatable_under(idempotency_key: str, request: Request, fingerprint: bytes) -> Repeatable:
     """The request under the key that its caller chose. Raises Malformed for an empty one.
 
     Another caller's key of the same text is another: an answer that is kept may tell of what only

@@ -15,8 +15,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from app.domain.errors import Overloaded
 
 MOST_CONNECTIONS: Final = "most_connections"
-"""Under this name the server is told, in the state of the lifespan, how many connections to take.
-"""
+"""The name in the lifespan's state under which the server is told how many it may take."""
 _IDLE_CONNECTIONS: Final = 256
 _OTHER_FILES: Final = 256  # pools, webhooks under way, spooled imports
 

@@ -1,7 +1,5 @@
 """What the acceptance tests start, and that nothing of it stays; the real files, imported."""
 
-import shutil
-import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
@@ -23,15 +21,6 @@ from tests.acceptance.test_real_data_import import (
     maven_pipeline,
     sepsis_pipeline,
 )
-
-
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    """A folder that every account can enter; pytest's own are closed to all but their maker."""
-    path = Path(tempfile.mkdtemp(prefix="sluice-test-"))
-    path.chmod(0o755)
-    yield path
-    shutil.rmtree(path)
 
 
 @pytest.fixture

@@ -2,9 +2,7 @@
 
 import asyncio
 import os
-import shutil
 import socket
-import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -28,13 +26,6 @@ from tests.factories import keep_pipeline, sales_pipeline
 
 OPENED = "ALTER TABLE activity DISABLE ROW LEVEL SECURITY"
 FUNNEL = "/v1/pipelines/sales/metrics/funnel"
-
-
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    path = Path(tempfile.mkdtemp(prefix="sluice-test-"))
-    yield path
-    shutil.rmtree(path)
 
 
 @pytest.fixture

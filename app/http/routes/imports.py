@@ -23,7 +23,7 @@ from fastapi.responses import StreamingResponse
 from app.actions.receive_import import receive_import
 from app.domain.access import Principal, Scope
 from app.http import answers
-from app.http.deps import Allowed, DatabaseDep, under
+from app.http.deps import Allowed, DatabaseDep, repeatable_under
 from app.http.paging import PagesDep
 from app.http.schemas.common import Id, Key
 from app.http.schemas.imports import (
@@ -85,7 +85,8 @@ async def create_import(
     repeatable = None
     if idempotency_key is not None:
         asked = f"{request.method} {request.url.path}?{request.url.query}\n{form.mapping!r}\n"
-        repeatable = under(idempotency_key, request, await _fingerprint(asked, form.file))
+        fingerprint = await _fingerprint(asked, form.file)
+        repeatable = repeatable_under(idempotency_key, request, fingerprint)
     answered = await receive_import(
         database,
         principal,

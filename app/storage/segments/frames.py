@@ -290,12 +290,12 @@ def _priced(frame: Frame) -> Frame:
 
 
 def _addends(frame: Frame, share: str | None) -> list[tuple[int, Numbers]]:
-    """The amounts taken apart into numbers that doubles add up exactly, each with its unit.
+    """The amounts, whole or taken apart, in numbers that doubles add up exactly, with their units.
 
-    Those of the unpriced are nothing.
+    Those of the unpriced mean nothing.
     """
     amount = frame.of("amount")
-    amount[amount == NOTHING] = 0
+    amount[amount == NOTHING] = 0  # so that it does not count as the largest
     parts = frame.of("amount_parts")
     most = (int(np.abs(amount).max(initial=0)) + 1) * 10**DIGITS
     if share is None and most * frame.size <= _EXACT:
