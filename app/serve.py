@@ -53,8 +53,6 @@ _WORKER_ANSWERS = 10
 GARBAGE = 50_000
 """So many objects are made before the youngest are looked through; Python's own number is 700."""
 
-ARENAS = 2
-"""So many places memory is taken from: the loop's, and that of all other threads."""
 _M_ARENA_MAX = -8  # of malloc.h
 
 log = structlog.stdlib.get_logger("sluice.serve")
@@ -74,6 +72,7 @@ def serve(settings: Settings, announce: Callable[[str, ApiKey | None], None]) ->
     """
     logging.config.dictConfig(logs.log_config(settings.log_level))
     logs.configure()
+    _share_memory()
     for sign in (signal.SIGINT, signal.SIGTERM):
         signal.signal(sign, _leave)
     reading = threading.Thread(target=_read_modules)
@@ -163,13 +162,13 @@ def _application(settings: Settings, supervisor: int, prepared: Prepared) -> "Fa
 
     logs.configure()
     if os.getpid() != supervisor:
+        _share_memory()
         die_with_parent(supervisor, signal.SIGKILL)
         if sys.platform != "linux":
             threading.Thread(target=_end_with_parent, daemon=True).start()
     application = create_app(settings, prepared)
     _leave_in_time(application)
     _collect_seldom()
-    _share_memory()
     return application
 
 
@@ -203,12 +202,12 @@ def _collect_seldom() -> None:
 
 
 def _share_memory() -> None:
-    """Let all threads that count take memory from one place.
+    """Let all threads take memory from one place, from the first thread on.
 
     glibc would give each its own, and each would keep the most that it ever had.
     """
     if mallopt := getattr(ctypes.CDLL(None), "mallopt", None):  # there is none elsewhere
-        mallopt(_M_ARENA_MAX, ARENAS)
+        mallopt(_M_ARENA_MAX, 1)
 
 
 def _end_with_parent() -> None:

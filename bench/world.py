@@ -193,10 +193,13 @@ async def _finish(on: Stage, workspace: UUID, pipeline: Pipeline) -> tuple[Exten
 
 def _add(rows: _Rows, workspace: UUID, pipeline: Pipeline, tale: Specimen, until: datetime) -> None:
     deal = _deal(pipeline, tale)
-    due = deal.idle.goes_idle_at
+    due, critical_at = deal.idle.goes_idle_at, deal.idle.critical_at
     if due is not None and due <= until:
         flag = idle_flag.raised(deal, pipeline, None, new_id(), due)
-        deal = replace(deal, flag_id=flag.flag_id, flagged_at=due, version=deal.version + 1)
+        deal = opportunity.flagged(deal, flag.flag_id, due)
+        if critical_at is not None and critical_at <= until:  # else the first scan makes it so
+            flag = idle_flag.escalated(flag, critical_at)
+            deal = opportunity.escalated(deal, critical_at)
         rows.flags.append((workspace, *(getattr(flag, name) for name in idle_flags.COLUMNS)))
     rows.deals.append(opportunities.insert(workspace, deal).args)
     rows.log += _log(workspace, pipeline, deal, tale)

@@ -1,8 +1,8 @@
-"""Counting beside the loop that serves requests: in threads, few at a time.
+"""Counting beside the loop that serves requests: in one thread, one after the other.
 
-Whoever counts a million rows holds some 20 MB meanwhile, and Python's lock for much of it: more at
-once than there are threads here would end no sooner, and need that memory each. What mostly waits
-for something else has no place here.
+Whoever counts a million rows holds some 20 MB meanwhile, and Python's lock for much of it: two at
+once end no sooner than one after the other, and need that memory twice. What mostly waits for
+something else has no place here, nor what nobody waits for.
 
 The memory goes back to the system a moment later. By itself the C library keeps what lies between
 numbers that are still needed, which after some metrics is more than these.
@@ -18,13 +18,10 @@ from typing import Final, ParamSpec, TypeVar
 P = ParamSpec("P")
 T = TypeVar("T")
 
-AT_ONCE: Final = 2
-"""While one sorts, which needs no lock, another counts."""
-
 GIVING_BACK: Final = 1.0
 """Seconds. Memory that is had anew costs a microsecond a page: at most so often is it given up."""
 
-_threads = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="counting")
+_thread = ThreadPoolExecutor(1, thread_name_prefix="counting")
 _give_back = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc's alone; others need none
 _due = 0.0
 
@@ -36,7 +33,7 @@ async def aside(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """
     loop = get_running_loop()
     try:
-        return await loop.run_in_executor(_threads, partial(work, *args, **kwargs))
+        return await loop.run_in_executor(_thread, partial(work, *args, **kwargs))
     finally:
         _give_back_soon(loop)
 
@@ -46,4 +43,4 @@ def _give_back_soon(loop: AbstractEventLoop) -> None:
     if _give_back is None or loop.time() < _due:
         return
     _due = loop.time() + GIVING_BACK
-    loop.call_later(GIVING_BACK, _threads.submit, _give_back, 0)
+    loop.call_later(GIVING_BACK, _thread.submit, _give_back, 0)

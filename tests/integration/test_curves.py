@@ -66,11 +66,12 @@ async def test_stays_of_one_stage_are_those_of_the_definition(
     for slot in case.ranking.slots(StageKind.OPEN):
         async with database.read(workspace) as connection:
             found = await stays(
-                connection, case.asked(workspace), entered, reentry, grouped=False, slot=slot
+                *(connection, case.asked(workspace), entered, reentry),
+                lambda these: (these.ended.tolist(), these.running.tolist()),
+                grouped=False,
+                slot=slot,
             )
-        assert {key: (s.ended.tolist(), s.running.tolist()) for key, s in found.items()} == {
-            key: lengths for key, lengths in every.items() if key[1] == slot
-        }
+        assert found == {key: lengths for key, lengths in every.items() if key[1] == slot}
 
 
 @pytest.fixture

@@ -1,6 +1,9 @@
 """Migrations make what the tables say, one by one as well as at once, and can be taken back."""
 
 import os
+import sys
+from asyncio import create_subprocess_exec
+from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -20,7 +23,8 @@ from app.actions.check_projection import disagreements
 from app.actions.flag_idle import flag_idle
 from app.domain.period import Period
 from app.domain.pipeline import Pipeline
-from app.storage import migrate
+from app.storage import migrate, roles
+from app.storage.embedded import EmbeddedPostgres
 from app.storage.engine import Database
 from tests.conftest import OWNER_URL, at, dropped, make_workspace, on_server
 from tests.factories import keep_pipeline
@@ -88,6 +92,36 @@ async def test_the_migrations_make_exactly_the_tables_that_the_code_knows(
 ) -> None:
     await run(empty, command.upgrade, "head")
     await run(empty, command.check)
+
+
+def test_the_names_of_the_files_tell_the_head_that_alembic_finds() -> None:
+    script = ScriptDirectory.from_config(migrate.configuration())
+    assert script.get_heads() == [migrate.head()]
+
+
+STARTED = """
+import asyncio, sys
+import app.main, app.preparation, app.serve
+asyncio.run(app.preparation.upgrade(sys.argv[1], "sluice"))
+print("alembic" in sys.modules)
+"""
+
+
+async def test_who_finds_every_migration_made_does_not_load_what_makes_them(
+    cluster: EmbeddedPostgres,
+) -> None:
+    """Alembic is 7 MB, which the service would bear for as long as it runs."""
+    owner = cluster.url(roles.OWNER)
+    loaded = []
+    for _ in range(2):
+        at_head = await migrate.at_head(owner)
+        command = [sys.executable, "-c", STARTED, owner]
+        process = await create_subprocess_exec(*command, stdout=PIPE)
+        told, _ = await process.communicate()
+        assert process.returncode == 0
+        loaded.append((at_head, told.decode().strip()))
+    assert loaded == [(False, "True"), (True, "False")]
+    assert await migrate.at_head(owner)
 
 
 async def test_down_and_up_again_gives_the_same_schema(empty: AsyncEngine) -> None:

@@ -1,4 +1,4 @@
-"""Counting in threads: few at a time, all in the end, and the memory goes back."""
+"""Counting in a thread: one after the other, all in the end, and the memory goes back."""
 
 import asyncio
 import ctypes
@@ -10,28 +10,25 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from app.storage.aside import AT_ONCE, GIVING_BACK, aside
+from app.storage.aside import GIVING_BACK, aside
 
 
-async def test_no_more_is_counted_at_once_than_there_are_threads_and_all_is_counted() -> None:
-    at_work, most = 0, 0
-    counting = threading.Lock()
-    together = threading.Barrier(AT_ONCE, timeout=10)  # as many as may must be there at once
+async def test_one_is_counted_after_the_other_beside_the_loop_and_all_are() -> None:
+    at_work: set[int] = set()
+    threads: set[int] = set()
 
     def count(number: int, *, by: int) -> int:
-        nonlocal at_work, most
-        with counting:
-            at_work += 1
-            most = max(most, at_work)
-        together.wait()
-        with counting:
-            at_work -= 1
+        at_work.add(number)
+        alone = len(at_work) == 1
+        threads.add(threading.get_ident())
+        at_work.remove(number)
+        assert alone
         return number * by
 
-    rounds = 6 * AT_ONCE
-    found = await asyncio.gather(*(aside(count, number, by=2) for number in range(rounds)))
-    assert found == [2 * number for number in range(rounds)]
-    assert most <= AT_ONCE
+    found = await asyncio.gather(*(aside(count, number, by=2) for number in range(12)))
+    assert found == [2 * number for number in range(12)]
+    assert len(threads) == 1
+    assert threading.get_ident() not in threads
 
 
 async def test_what_goes_wrong_in_the_thread_is_raised_here() -> None:
@@ -42,9 +39,9 @@ async def test_what_goes_wrong_in_the_thread_is_raised_here() -> None:
         await aside(fail)
 
 
-async def test_who_gives_up_leaves_the_threads_to_others() -> None:
+async def test_who_gives_up_leaves_the_thread_to_others() -> None:
     ended = threading.Event()
-    given_up = [asyncio.ensure_future(aside(ended.wait, 10)) for _ in range(2 * AT_ONCE)]
+    given_up = [asyncio.ensure_future(aside(ended.wait, 10)) for _ in range(3)]
     await asyncio.sleep(0)
     for each in given_up:
         each.cancel()

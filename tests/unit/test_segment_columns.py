@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from app.domain import durations
 from app.domain.measures.sums import NONE, Count, one
+from app.storage.queries.lengths import Lengths, in_order, quantiles
 from app.storage.segments import frames
 from app.storage.segments.columns import (
     DEALS,
@@ -25,7 +26,7 @@ from app.storage.segments.columns import (
     instant,
     stored,
 )
-from app.storage.segments.frames import Frame
+from app.storage.segments.frames import Frame, Key
 from tests.past_deals import BEGIN
 
 CURRENCIES = ("EUR", "JPY", None)
@@ -71,6 +72,11 @@ rows_ = st.lists(
 )
 several = st.lists(rows_, max_size=3)
 keyings = st.lists(st.sampled_from(("owner", "slot", "currency")), max_size=3, unique=True)
+
+
+def listed(_: Key, lengths: Lengths) -> list[int]:
+    found: list[int] = in_order(lengths).tolist()
+    return found
 
 
 def coded(values: Sequence[Any]) -> Coded:
@@ -148,7 +154,11 @@ def test_shares_of_amounts_are_added_up_exactly(several: list[list[Row]], keys: 
 def test_quantiles_are_those_of_the_whole_sample(several: list[list[Row]], keys: list[str]) -> None:
     shares = (0.25, 0.5, 0.95)
     several_frames = [frame(rows) for rows in several]
-    found = frames.quantiles([(each, each.of("length")) for each in several_frames], keys, shares)
+    found = frames.sampled(
+        [(each, each.of("length")) for each in several_frames],
+        keys,
+        lambda _, lengths: quantiles(lengths, shares),
+    )
     samples = {
         key: sorted(row.length for row in rows)
         for key, rows in grouped(chosen(several), keys).items()
@@ -168,9 +178,9 @@ def test_many_of_the_largest_amounts_are_added_up_exactly() -> None:
 @given(several=several, keys=keyings)
 def test_a_sample_holds_every_length_in_order(several: list[list[Row]], keys: list[str]) -> None:
     found = frames.sampled(
-        ((each, each.of("length")) for each in (frame(rows) for rows in several)), keys
+        ((each, each.of("length")) for each in (frame(rows) for rows in several)), keys, listed
     )
-    assert {key: lengths.tolist() for key, lengths in found.items()} == {
+    assert found == {
         key: sorted(row.length for row in rows)
         for key, rows in grouped(chosen(several), keys).items()
     }
@@ -235,7 +245,7 @@ def test_where_there_are_no_rows_there_is_nothing_to_count(rows: list[Row]) -> N
     for keys in ([], ["owner"], ["owner", "slot"]):
         assert frames.tallied([none, none], keys) == {}
         assert frames.weighed([none], keys) == {}
-        assert frames.sampled([(none, none.of("length"))], keys) == {}
+        assert frames.sampled([(none, none.of("length"))], keys, listed) == {}
     assert bearing(none.where(none.lies("closed_at", START, None)), ["ada"]).size == 0
 
 
@@ -323,7 +333,6 @@ def test_many_keys_of_many_meanings_take_no_room_for_what_does_not_occur(
     assert whole.keyed(keys).max() < 4_096 * 40
     assert frames.tallied([whole], keys) == Counter(rows)
     lengths = np.arange(len(rows))
-    found = frames.sampled([(whole, lengths)], keys)
-    assert {key: each.tolist() for key, each in found.items()} == {
+    assert frames.sampled([(whole, lengths)], keys, listed) == {
         key: [n for n, row in enumerate(rows) if row == key] for key in rows
     }

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from app.domain import durations
 from app.domain.measures.sums import NONE, Count, one
+from app.storage.queries.lengths import in_order, quantiles
 from app.storage.segments import frames
 from app.storage.segments.columns import DIGITS, NOTHING, Coded, Meaning
 from app.storage.segments.frames import Frame
@@ -101,7 +102,11 @@ def test_quantiles_of_unordered_lengths_are_those_of_the_ordered(
     for row in chosen(told):
         lengths[(row.stage,)].append(row.length)
     each = [frame(part) for part in told]
-    found = frames.quantiles(((one, one.of("length")) for one in each), ["stage"], SHARES)
+    found = frames.sampled(
+        ((one, one.of("length")) for one in each),
+        ["stage"],
+        lambda _, held: quantiles(held, SHARES),
+    )
     assert found == {
         key: [durations.quantile(sorted(those), share) for share in SHARES]
         for key, those in lengths.items()
@@ -113,10 +118,12 @@ def test_the_lengths_of_many_rows_are_told_of_each_key_by_itself() -> None:
     lengths = [(7919 * n) % 70_001 for n in range(70_001)]
     stages = [n % 3 for n in range(len(lengths))]
     every = Frame(len(lengths), {"stage": coded(stages), "length": np.array(lengths)})
-    found = frames.sampled([(every, every.numbers("length"))], ["stage"])
-    assert {key: held.tolist() for key, held in found.items()} == {
-        (stage,): sorted(lengths[stage::3]) for stage in range(3)
-    }
+    found = frames.sampled(
+        [(every, every.numbers("length"))],
+        ["stage"],
+        lambda key, held: (key, in_order(held).tolist()),
+    )
+    assert found == {(stage,): ((stage,), sorted(lengths[stage::3])) for stage in range(3)}
 
 
 @given(told=several)

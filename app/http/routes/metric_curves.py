@@ -22,7 +22,7 @@ from app.http.schemas.curves import (
 from app.storage.aside import aside
 from app.storage.queries.closings import lifetimes
 from app.storage.queries.lengths import NONE
-from app.storage.queries.stage_time import stays
+from app.storage.queries.stage_time import Stays, stays
 
 router = APIRouter(
     route_class=AttendedRoute, prefix="/v1/pipelines/{pipeline}/metrics", tags=["metrics"]
@@ -41,13 +41,13 @@ async def get_time_in_stage_curve(
             inquiry.asked,
             VisitPopulation.ENTERED,
             query.reentry,
+            lambda these: these,
             grouped=False,
             slot=stage.slot,
         )
-    these = found.get((None, stage.slot))
-    ended, running = (these.ended.tolist(), these.running.tolist()) if these else ([], [])
+    these = found.get((None, stage.slot), Stays(NONE, NONE))
     policy = StageCurvePolicy(**inquiry.policy, stage=stage.key, reentry=query.reentry)
-    curve = await aside(stage_curve, ended, running)
+    curve = await aside(lambda: stage_curve(these.ended.tolist(), these.running.tolist()))
     return TimeInStageCurve.of(curve, stage, inquiry.ranking, policy=policy)
 
 
@@ -59,8 +59,11 @@ async def get_cycle_time_curve(
     async with caller.asks(query) as inquiry:
         found = await lifetimes(inquiry.connection, inquiry.asked, grouped=False)
     ended, running = found.get(None, ({}, NONE))
-    lasted = {status: lengths.tolist() for status, lengths in ended.items()}
-    curve = await aside(cycle_curve, lasted, running.tolist())
+    curve = await aside(
+        lambda: cycle_curve(
+            {status: lengths.tolist() for status, lengths in ended.items()}, running.tolist()
+        )
+    )
     return CycleTimeCurve.of(curve, policy=CycleCurvePolicy(**inquiry.policy))
 
 

@@ -15,12 +15,12 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.domain.measures.sums import NONE, Count, weighing
 from app.storage.aside import aside
-from app.storage.queries.lengths import PACKED, Lengths, samples
+from app.storage.queries.lengths import PACKED, Lengths, in_order, samples
 from app.storage.queries.losses import losing_moves
 from app.storage.queries.population import OPEN_AT_T, counted
 from app.storage.queries.question import Question, microseconds
 from app.storage.segments import frames, reading
-from app.storage.segments.columns import NOTHING, instant
+from app.storage.segments.columns import NOTHING, Numbers, instant
 from app.storage.segments.frames import Frame, Key
 from app.storage.segments.selecting import Columns
 
@@ -62,9 +62,9 @@ async def weighed(
     """
     if not (by_move or question.asks_moved_facts):
         names = {"status", "currency", "amount", "amount_parts", *keys} - {"priced"}
-        held = await reading.deals(connection, question, names, counted=among.at)
-        if held is not None:
-            return await aside(lambda: frames.weighed(_chosen(held, among), ("group", *keys)))
+        async with reading.deals(connection, question, names, counted=among.at) as held:
+            if held is not None:
+                return await aside(lambda: frames.weighed(_chosen(held, among), ("group", *keys)))
     selected, source = _source(question, among, keys, facts=True, by_move=by_move)
     places = range(2, len(keys) + 3)
     rows = await question.rows(
@@ -93,9 +93,9 @@ async def sampled(
     """How long had alike deals spent in open stages? `age`: with the visit under way."""
     if not (by_move or question.asks_moved_facts):
         names = {"status", "open_time", *keys, *(("entered_at",) if age else ())}
-        held = await reading.deals(connection, question, names, counted=among.at)
-        if held is not None:
-            return await aside(_sampled, held, among, keys, age=age)
+        async with reading.deals(connection, question, names, counted=among.at) as held:
+            if held is not None:
+                return await aside(_sampled, held, among, keys, age=age)
     length = "d.open_time"
     if age:
         under_way = f"greatest({microseconds(':aged_until - d.entered_at')}, 0)"
@@ -106,7 +106,7 @@ async def sampled(
     rows = await question.rows(
         connection, source(f"{selected}, {PACKED.format(length)} AS lengths", by)
     )
-    return await samples(rows, lambda row: tuple(row)[:-1])
+    return await samples(rows, lambda row: tuple(row)[:-1], in_order)
 
 
 def _chosen(held: Columns, among: Among) -> Iterator[Frame]:
@@ -120,20 +120,17 @@ def _chosen(held: Columns, among: Among) -> Iterator[Frame]:
 def _sampled(
     held: Columns, among: Among, keys: Sequence[str], *, age: bool
 ) -> Mapping[Key, Lengths]:
-    chosen = [*_chosen(held, among)]
-    spent = [frame.of("open_time") for frame in chosen]
-    if age:
-        until = instant(held.question.aged_until)
-        spent = [
-            lengths
-            + np.where(
-                frame.bears("status", "open"),
-                np.maximum(until - frame.of("entered_at"), 0),
-                0,
-            )
-            for frame, lengths in zip(chosen, spent, strict=True)
-        ]
-    return frames.sampled(zip(chosen, spent, strict=True), ("group", *keys))
+    until = instant(held.question.aged_until)
+
+    def spent() -> Iterator[tuple[Frame, Numbers]]:
+        for frame in _chosen(held, among):
+            lengths = frame.of("open_time")
+            if age:
+                under_way = np.maximum(until - frame.of("entered_at"), 0)
+                lengths += np.where(frame.bears("status", "open"), under_way, 0)
+            yield frame, lengths
+
+    return frames.sampled(spent(), ("group", *keys), lambda _, lengths: in_order(lengths))
 
 
 def _source(

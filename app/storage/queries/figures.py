@@ -3,10 +3,9 @@
 `domain.measures.readings` says what the result of each metric is, and reads the figure in it.
 """
 
-from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -24,9 +23,11 @@ from app.domain.measures.subjects import Subject
 from app.domain.measures.velocity import Velocity
 from app.storage.aside import aside
 from app.storage.queries import closings, flow, funnel, snapshot, stage_time, worth
-from app.storage.queries.lengths import NONE, Lengths, quantile, summary, survival, together
+from app.storage.queries.lengths import NONE, Lengths, in_order, summary, survival, together
 from app.storage.queries.question import Asked
 from app.storage.queries.stage_time import Stays
+
+R = TypeVar("R")
 
 
 async def result(
@@ -59,25 +60,26 @@ async def _moves(
     connection: AsyncConnection, asked: Asked, subject: Subject, *, grouped: bool
 ) -> Mapping[Value, Mapping[Move, Cell]]:
     """All moves out of the stage: they make up the share of one."""
-    every = await flow.dwells(connection, asked, grouped=grouped, slot=subject.slot)
-    found: dict[Value, dict[Move, Cell]] = defaultdict(dict)
-    for (group, slot, to_slot), lengths in every.items():
-        found[group][slot, to_slot] = Cell(len(lengths), quantile(lengths, 0.5))
-    return found
+    return await flow.moves(connection, asked, grouped=grouped, slot=subject.slot)
 
 
 async def _move_lengths(
     connection: AsyncConnection, asked: Asked, subject: Subject, *, grouped: bool
 ) -> Mapping[Value, Lengths]:
-    every = await flow.dwells(connection, asked, grouped=grouped, slot=subject.slot)
+    every = await flow.dwells(connection, asked, in_order, grouped=grouped, slot=subject.slot)
     return {group: found for (group, *move), found in every.items() if (*move,) == subject.move}
 
 
 async def _stays(
-    connection: AsyncConnection, asked: Asked, subject: Subject, *, grouped: bool
-) -> Mapping[Value, Stays]:
+    connection: AsyncConnection,
+    asked: Asked,
+    subject: Subject,
+    told: Callable[[Stays], R],
+    *,
+    grouped: bool,
+) -> Mapping[Value, R]:
     every = await stage_time.stays(
-        *(connection, asked, VisitPopulation.ENTERED, VisitReentry.EVERY),
+        *(connection, asked, VisitPopulation.ENTERED, VisitReentry.EVERY, told),
         grouped=grouped,
         slot=subject.slot,
     )
@@ -87,16 +89,14 @@ async def _stays(
 async def _stay_lengths(
     connection: AsyncConnection, asked: Asked, subject: Subject, *, grouped: bool
 ) -> Mapping[Value, Lengths]:
-    stays = await _stays(connection, asked, subject, grouped=grouped)
-    return {group: found.ended for group, found in stays.items()}
+    return await _stays(connection, asked, subject, lambda stays: stays.ended, grouped=grouped)
 
 
 async def _stage_times(
     connection: AsyncConnection, asked: Asked, subject: Subject, *, grouped: bool
 ) -> Mapping[Value, Summary | Quantiles]:
-    stays = await _stays(connection, asked, subject, grouped=grouped)
     sum_up = _ESTIMATES[subject.figure.source]
-    return await aside(lambda: {group: sum_up(found) for group, found in stays.items()})
+    return await _stays(connection, asked, subject, sum_up, grouped=grouped)
 
 
 async def _cycle_lengths(
@@ -160,13 +160,12 @@ async def _bottlenecks(
 ) -> Mapping[Value, Inputs]:
     """That half of the inputs which the figure is made of."""
     if subject.figure is Figure.DAYS_SAVED:
-        stays = await _stays(connection, asked, subject, grouped=grouped)
-        return {
-            group: Inputs(
-                times={subject.slot: StageTime(summary(found.ended), summary(found.running))}
-            )
-            for group, found in stays.items()
-        }
+
+        def times(stays: Stays) -> Inputs:
+            found = StageTime(summary(stays.ended), summary(stays.running))
+            return Inputs(times={subject.slot: found})
+
+        return await _stays(connection, asked, subject, times, grouped=grouped)
     opened = await worth.cohorts(connection, asked, grouped=grouped)
     return {group: Inputs(found) for group, found in opened.items()}
 

@@ -6,7 +6,8 @@ or are there at its end. So three counts a stage tell the rest.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from typing import TypeVar
 
 import numpy as np
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -15,13 +16,15 @@ from app.domain.journey import TransitionKind
 from app.domain.measures.flow import Cell, Move, StageFlow, way_out
 from app.domain.measures.selection import Selection, Value
 from app.storage.aside import aside
-from app.storage.queries.lengths import PACKED, Lengths, quantile, samples
+from app.storage.queries.lengths import PACKED, Lengths, quantiles, samples
 from app.storage.queries.question import Asked, Question, microseconds
 from app.storage.queries.visits import counted
 from app.storage.segments.columns import Coded, Numbers
 from app.storage.segments.frames import Frame, Key, sampled, tallied
 from app.storage.segments.reading import Visits, completed_visits, visits
 from app.storage.segments.selecting import Columns
+
+R = TypeVar("R")
 
 
 async def stage_flows(
@@ -54,9 +57,9 @@ async def _touching(connection: AsyncConnection, question: Question) -> Mapping[
     whether they were there before its start, and whether they ended before its end.
     """
     start, end = question.selection.start, question.selection.end
-    held = await visits(connection, question)
-    if held is not None:
-        return await aside(_tallied, held, question.selection)
+    async with visits(connection, question) as held:
+        if held is not None:
+            return await aside(_tallied, held, question.selection)
     join, group = question.group()
     before_start = "FALSE" if start is None else "d.entered_at < :start"
     by_the_end = "IS NOT NULL" if end is None else "< :end"
@@ -97,28 +100,42 @@ def _tallied(held: Visits, selection: Selection) -> Mapping[Key, int]:
 
 
 async def moves(
-    connection: AsyncConnection, asked: Asked, *, grouped: bool
-) -> Mapping[Value, Mapping[Move, Cell]]:
-    """By group: every exit of the period, from where to where, and after how long?"""
-    every = await dwells(connection, asked, grouped=grouped)
-    found: dict[Value, dict[Move, Cell]] = defaultdict(dict)
-    for (group, slot, to_slot), lengths in every.items():
-        found[group][slot, to_slot] = Cell(len(lengths), quantile(lengths, 0.5))
-    return found
-
-
-async def dwells(
     connection: AsyncConnection, asked: Asked, *, grouped: bool, slot: int | None = None
-) -> Mapping[Key, Lengths]:
-    """How long did the visits that ended in the period last, alike in group, slot and next slot?
+) -> Mapping[Value, Mapping[Move, Cell]]:
+    """By group: every exit of the period, from where to where, and after how long?
 
     Of one stage alone, where its slot is given.
     """
+    every = await dwells(connection, asked, _cell, grouped=grouped, slot=slot)
+    found: dict[Value, dict[Move, Cell]] = defaultdict(dict)
+    for (group, from_slot, to_slot), cell in every.items():
+        found[group][from_slot, to_slot] = cell
+    return found
+
+
+def _cell(lengths: Lengths) -> Cell:
+    (median,) = quantiles(lengths, [0.5])
+    return Cell(len(lengths), median)
+
+
+async def dwells(
+    connection: AsyncConnection,
+    asked: Asked,
+    told: Callable[[Lengths], R],
+    *,
+    grouped: bool,
+    slot: int | None = None,
+) -> Mapping[Key, R]:
+    """How long did the visits that ended in the period last, alike in group, slot and next slot?
+
+    It is answered by what `told` makes of their lengths, which come in any order. Of one stage
+    alone, where its slot is given.
+    """
     question = Question(asked, grouped=grouped)
     names = {"slot", "entered_at", "kind", "to_slot"}
-    completed = await completed_visits(connection, question, names, counted="left_at")
-    if completed is not None:
-        return await aside(_sampled, completed, slot)
+    async with completed_visits(connection, question, names, counted="left_at") as completed:
+        if completed is not None:
+            return await aside(_sampled, completed, slot, told)
     join, group = question.group("d.left_at")
     of_stage = "" if slot is None else f" AND t.from_slot = {question.bind(slot)}"
     dwell = microseconds("d.left_at - d.entered_at")
@@ -138,10 +155,10 @@ async def dwells(
             under_way=None,
         ),
     )
-    return await samples(rows, lambda row: tuple(row)[:-1])
+    return await samples(rows, lambda row: tuple(row)[:-1], told)
 
 
-def _sampled(completed: Columns, slot: int | None) -> Mapping[Key, Lengths]:
+def _sampled(completed: Columns, slot: int | None, told: Callable[[Lengths], R]) -> Mapping[Key, R]:
     def stays() -> Iterator[tuple[Frame, Numbers]]:
         for frame in completed.chosen(**({} if slot is None else {"slot": [slot]})):
             to_slot = frame.coded("to_slot")
@@ -150,4 +167,4 @@ def _sampled(completed: Columns, slot: int | None) -> Mapping[Key, Lengths]:
             moved = frame.bearing("to_slot", Coded(codes, [*to_slot.meanings, None]))
             yield moved, frame.of("left_at") - frame.of("entered_at")
 
-    return sampled(stays(), ("group", "slot", "to_slot"))
+    return sampled(stays(), ("group", "slot", "to_slot"), lambda _, lengths: told(lengths))

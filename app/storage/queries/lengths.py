@@ -7,6 +7,7 @@ one value per group they cost a scan, and numpy puts a million in order in a ten
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
+from math import ceil, floor
 from typing import Any, Final, TypeAlias, TypeVar, cast
 
 import numpy as np
@@ -18,6 +19,7 @@ from app.domain.durations import Quantiles, Risk, Summary, summed_up
 from app.storage.aside import aside
 
 K = TypeVar("K")
+R = TypeVar("R")
 Lengths: TypeAlias = NDArray[np.int64]
 """Whole microseconds, ascending."""
 
@@ -26,30 +28,41 @@ NONE: Final[Lengths] = np.empty(0, dtype=np.int64)
 PACKED: Final = "string_agg(int8send(CAST({0} AS bigint)), CAST('' AS bytea))"
 """The aggregate of a column of microseconds that `samples` takes."""
 
-_HALF: Final = 32  # bits
+_ADDED: Final = 512
+"""So many lengths of up to 285 years add up within 64 bits."""
 
 
-async def samples(rows: Iterable[Row[Any]], key: Callable[[Row[Any]], K]) -> dict[K, Lengths]:
-    """The column `lengths`, made by `PACKED`, of all rows of one key as one sample.
+async def samples(
+    rows: Iterable[Row[Any]], key: Callable[[Row[Any]], K], told: Callable[[Lengths], R]
+) -> dict[K, R]:
+    """What `told` makes of the column `lengths`, made by `PACKED`, of all rows of one key.
 
     In a thread: millions take a second, and other requests go on meanwhile.
     """
-    return await aside(_samples, rows, key)
+    return await aside(_samples, rows, key, told)
 
 
-def _samples(rows: Iterable[Row[Any]], key: Callable[[Row[Any]], K]) -> dict[K, Lengths]:
+def _samples(
+    rows: Iterable[Row[Any]], key: Callable[[Row[Any]], K], told: Callable[[Lengths], R]
+) -> dict[K, R]:
     packed: dict[K, list[bytes]] = defaultdict(list)
     for row in rows:
         packed[key(row)].append(row.lengths)
     return {
-        of: np.sort(np.frombuffer(b"".join(parts), dtype=">i8").astype(np.int64))
+        of: told(np.sort(np.frombuffer(b"".join(parts), dtype=">i8").astype(np.int64)))
         for of, parts in packed.items()
     }
 
 
+def in_order(lengths: Lengths) -> Lengths:
+    """Put in order where they lie: what is made of a few samples in order is merged."""
+    lengths.sort(kind="stable")
+    return lengths
+
+
 def together(several: Iterable[Lengths]) -> Lengths:
-    """All of them as one sample: each is in order, so they are merged."""
-    return np.sort(np.concatenate([NONE, *several]), kind="stable")
+    """All of them as one sample."""
+    return in_order(np.concatenate([NONE, *several]))
 
 
 def summary(lengths: Lengths) -> Summary:
@@ -60,6 +73,14 @@ def summary(lengths: Lengths) -> Summary:
 def quantile(lengths: Lengths, share: float) -> float:
     """The quantile as `domain.durations` defines it; there is at least one length."""
     return durations.quantile(cast("Sequence[int]", lengths), share)
+
+
+def quantiles(lengths: Lengths, shares: Sequence[float]) -> list[float]:
+    """The same of lengths in any order: a few cost a quarter of what putting all in order costs."""
+    places = [share * (len(lengths) - 1) for share in shares]
+    looked_at = {end(place) for place in places for end in (floor, ceil)}
+    lengths.partition(sorted(looked_at))  # in order there
+    return [quantile(lengths, share) for share in shares]
 
 
 def risk(ended: Lengths, running: Lengths) -> Risk:
@@ -76,5 +97,6 @@ def survival(ended: Lengths, running: Lengths) -> Quantiles:
 
 def summed(lengths: Lengths) -> int:
     """The exact sum: that of a few million lengths of months does not fit into 64 bits."""
-    high, low = lengths >> _HALF, lengths & ((1 << _HALF) - 1)
-    return (int(high.sum()) << _HALF) + int(low.sum())
+    if not len(lengths):
+        return 0
+    return sum(np.add.reduceat(lengths, np.arange(0, len(lengths), _ADDED)).tolist())

@@ -101,9 +101,9 @@ async def _flow_trend(
 async def _touching(connection: AsyncConnection, asked: Asked, slot: int) -> Mapping[Key, int]:
     """The visits of the stage there in the period, by the buckets in which they came and went."""
     question = Question(asked, grouped=False)
-    held = await visits_in_columns(connection, question)
-    if held is not None:
-        return await aside(_tallied, held, asked.buckets, slot)
+    async with visits_in_columns(connection, question) as held:
+        if held is not None:
+            return await aside(_tallied, held, asked.buckets, slot)
     place = question.bind(slot)
     boundaries = f"CAST({question.bind(list(asked.buckets))} AS timestamptz[])"
     touching = visits(

@@ -19,7 +19,7 @@ from app.domain.measures.snapshot import BUCKET_SHARES, BUCKET_YEAR, Standing
 from app.domain.measures.sums import NONE, Count, weighing
 from app.domain.pipeline import IdleClock, IdleRule, StageKind
 from app.storage.queries import standings as in_columns
-from app.storage.queries.lengths import PACKED, quantile, samples
+from app.storage.queries.lengths import PACKED, quantiles, samples
 from app.storage.queries.population import OPEN_AT_T, deals
 from app.storage.queries.question import Asked, Question, microseconds
 from app.storage.queries.standings import Ends
@@ -100,11 +100,9 @@ async def _bucket_ends(connection: AsyncConnection, asked: Asked) -> Ends:
           {of_seen}
         GROUP BY t.from_slot""",
     )
-    lasted = await samples(rows, lambda row: row.slot)
-    return {
-        slot: [quantile(lengths, share) for share in BUCKET_SHARES]
-        for slot, lengths in lasted.items()
-    }
+    return await samples(
+        rows, lambda row: row.slot, lambda lengths: quantiles(lengths, BUCKET_SHARES)
+    )
 
 
 def standing(question: Question, ends: Ends) -> str:

@@ -1,9 +1,9 @@
 """How long do visits in open stages last? As `domain.measures.stage_time` defines it."""
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import numpy as np
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -14,13 +14,24 @@ from app.domain.measures.selection import Value
 from app.domain.measures.stage_time import StageTime, VisitPopulation, VisitReentry
 from app.domain.pipeline import StageKind
 from app.storage.aside import aside
-from app.storage.queries.lengths import NONE, PACKED, Lengths, samples, summary, survival
+from app.storage.queries.lengths import (
+    NONE,
+    PACKED,
+    Lengths,
+    in_order,
+    samples,
+    summary,
+    survival,
+)
 from app.storage.queries.population import OPEN_AT_T
 from app.storage.queries.question import Asked, Question, microseconds
 from app.storage.queries.visits import asks_deals, counted, visits
+from app.storage.segments import reading
 from app.storage.segments.columns import Numbers, instant
 from app.storage.segments.frames import Frame, sampled
-from app.storage.segments.reading import completed_visits, deals
+from app.storage.segments.selecting import Columns
+
+R = TypeVar("R")
 
 _KEYS: Final = ("group", "slot")
 
@@ -42,19 +53,17 @@ async def stage_times(
     grouped: bool,
 ) -> Mapping[Value, Mapping[int, StageTime]]:
     """By group and slot: how long did the completed stays last, how old are the open ones?"""
-    every = await stays(connection, asked, population, reentry, grouped=grouped)
-    return await aside(_summed_up, every, population)
 
-
-def _summed_up(
-    every: Mapping[tuple[Value, int], Stays], population: VisitPopulation
-) -> Mapping[Value, Mapping[int, StageTime]]:
-    found: dict[Value, dict[int, StageTime]] = defaultdict(dict)
-    for (group, slot), these in every.items():
+    def summed_up(these: Stays) -> StageTime:
         estimate = Quantiles(len(these.ended), reason=Silence.ENDED_ONLY)
         if population is VisitPopulation.ENTERED:
             estimate = survival(these.ended, these.running)
-        found[group][slot] = StageTime(summary(these.ended), summary(these.running), estimate)
+        return StageTime(summary(these.ended), summary(these.running), estimate)
+
+    every = await stays(connection, asked, population, reentry, summed_up, grouped=grouped)
+    found: dict[Value, dict[int, StageTime]] = defaultdict(dict)
+    for (group, slot), time in every.items():
+        found[group][slot] = time
     return found
 
 
@@ -63,15 +72,19 @@ async def stays(
     asked: Asked,
     population: VisitPopulation,
     reentry: VisitReentry,
+    told: Callable[[Stays], R],
     *,
     grouped: bool,
     slot: int | None = None,
-) -> Mapping[tuple[Value, int], Stays]:
-    """By group and slot: every length; of one stage alone, where its slot is given."""
+) -> Mapping[tuple[Value, int], R]:
+    """By group and slot: what `told` makes of every length.
+
+    Of one stage alone, where its slot is given.
+    """
     question = Question(asked, grouped=grouped)
     entered = population is VisitPopulation.ENTERED
     if reentry is VisitReentry.EVERY:
-        found = await _in_columns(connection, question, population, slot)
+        found = await _in_columns(connection, question, population, told, slot)
         if found is not None:
             return found
     join, group = question.group("d.entered_at" if entered else "d.left_at")
@@ -109,45 +122,54 @@ async def stays(
         else visits(question, **of_visits) + lengths("visits")
     )
     lasted = await samples(
-        await question.rows(connection, sql), lambda row: (row.group, row.slot, row.is_open)
+        await question.rows(connection, sql),
+        lambda row: (row.group, row.slot, row.is_open),
+        in_order,
     )
+    return await aside(_of_each, lasted, told)
+
+
+def _of_each(
+    lasted: Mapping[tuple[Value, int, bool], Lengths], told: Callable[[Stays], R]
+) -> Mapping[tuple[Value, int], R]:
     return {
-        key: Stays(lasted.get((*key, False), NONE), lasted.get((*key, True), NONE))
+        key: told(Stays(lasted.get((*key, False), NONE), lasted.get((*key, True), NONE)))
         for key in {(group, slot) for group, slot, _ in lasted}
     }
 
 
 async def _in_columns(
-    connection: AsyncConnection, question: Question, population: VisitPopulation, slot: int | None
-) -> Mapping[tuple[Value, int], Stays] | None:
+    connection: AsyncConnection,
+    question: Question,
+    population: VisitPopulation,
+    told: Callable[[Stays], R],
+    slot: int | None,
+) -> Mapping[tuple[Value, int], R] | None:
     """The same, of every visit by itself, where segments hold them."""
-    entered = population is VisitPopulation.ENTERED
-    counted = "entered_at" if entered else "left_at"
-    completed = await completed_visits(
-        connection, question, {"slot", "entered_at"}, counted=counted
-    )
-    if completed is None:
-        return None
-    standing = None
-    if entered:
-        names = {"status", "slot", "entered_at"}
-        standing = await deals(connection, question, names, counted="entered_at")
     slots = question.ranking.slots(StageKind.OPEN) if slot is None else (slot,)
     until = instant(question.aged_until)
 
     def lengths(frame: Frame, end: Numbers | int) -> tuple[Frame, Numbers]:
         return frame, np.maximum(end - frame.of("entered_at"), 0)
 
-    def count() -> Mapping[tuple[Value, int], Stays]:
-        visits = completed.chosen(slot=slots)
-        ended = sampled((lengths(each, each.of("left_at")) for each in visits), _KEYS)
+    def count(completed: Columns, standing: Columns | None) -> Mapping[tuple[Value, int], R]:
         under_way = [] if standing is None else standing.chosen(status=["open"], slot=slots)
-        running = sampled((lengths(each, until) for each in under_way), _KEYS)
-        return {
-            (group, of_slot): Stays(
-                ended.get((group, of_slot), NONE), running.get((group, of_slot), NONE)
-            )
-            for group, of_slot in {*ended, *running}
-        }
+        aged = (lengths(each, until) for each in under_way)
+        running = sampled(aged, _KEYS, lambda _, ages: in_order(ages))
+        left = completed.chosen(slot=slots)
+        lasted = (lengths(each, each.of("left_at")) for each in left)
+        ended = sampled(
+            lasted,
+            _KEYS,
+            lambda key, stayed: told(Stays(in_order(stayed), running.pop(key, NONE))),
+        )
+        alone = {key: told(Stays(NONE, ages)) for key, ages in running.items()}
+        return {(group, of_slot): each for (group, of_slot), each in (ended | alone).items()}
 
-    return await aside(count)
+    if population is VisitPopulation.ENTERED:
+        async with reading.visits(connection, question, counted="entered_at") as all_:
+            return None if all_ is None else await aside(count, all_.completed, all_.standing)
+    names = {"slot", "entered_at"}
+    ended_alone = reading.completed_visits(connection, question, names, counted="left_at")
+    async with ended_alone as completed:
+        return None if completed is None else await aside(count, completed, None)

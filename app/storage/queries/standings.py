@@ -21,11 +21,11 @@ from app.domain.measures.snapshot import BUCKET_SHARES, BUCKET_YEAR, Standing
 from app.domain.measures.sums import NONE
 from app.domain.pipeline import IdleClock, IdleRule, Stage, StageKind
 from app.storage.aside import aside
-from app.storage.queries.lengths import Lengths, quantile
+from app.storage.queries.lengths import Lengths, in_order, quantile, quantiles
 from app.storage.queries.question import Asked, Question
 from app.storage.segments import frames, reading
 from app.storage.segments.columns import DIGITS, NOTHING, Meaning, Numbers, instant
-from app.storage.segments.frames import Frame, Mask
+from app.storage.segments.frames import Frame, Key, Mask
 from app.storage.segments.selecting import Columns
 
 Ends: TypeAlias = Mapping[int, list[float]]
@@ -78,10 +78,10 @@ async def standings(
     if question.asks_moved_facts:
         return None
     names = ("group", _ID, *_TOLD)
-    held = await reading.deals(connection, question, {"status", *names[1:]})
-    if held is None:
-        return None
-    here = await aside(_open, held, names)
+    async with reading.deals(connection, question, {"status", *names[1:]}) as held:
+        if held is None:
+            return None
+        here = await aside(_open, held, names)
     idle = await _idle(connection, question, here)
     return await aside(_told, question, here, idle, ends)
 
@@ -93,10 +93,10 @@ async def bucket_ends(connection: AsyncConnection, asked: Asked) -> Ends | None:
         selection, start=selection.as_of - BUCKET_YEAR, end=None, filters={}, group_by=None
     )
     question = Question(replace(asked, selection=year), grouped=False)
-    visits = await reading.completed_visits(
-        connection, question, {"slot", "entered_at"}, counted="left_at"
-    )
-    return None if visits is None else await aside(_ends, visits)
+    names = {"slot", "entered_at"}
+    asked_for = reading.completed_visits(connection, question, names, counted="left_at")
+    async with asked_for as visits:
+        return None if visits is None else await aside(_ends, visits)
 
 
 def _open(held: Columns, names: Sequence[str]) -> Frame:
@@ -107,7 +107,7 @@ def _ends(visits: Columns) -> Ends:
     open_slots = visits.question.ranking.slots(StageKind.OPEN)
     left = visits.chosen(slot=open_slots)
     lasted = ((frame, frame.of("left_at") - frame.of("entered_at")) for frame in left)
-    found = frames.quantiles(lasted, ("slot",), BUCKET_SHARES)
+    found = frames.sampled(lasted, ("slot",), lambda _, lengths: quantiles(lengths, BUCKET_SHARES))
     return {slot: ends for (slot,), ends in found.items()}
 
 
@@ -170,11 +170,11 @@ def _told(
     unweighted = frames.tallied([here.where(priced & ~weighty)], _BY)
     idle_deals = frames.tallied([here.where(idle)], _BY)
     ages = np.maximum(instant(question.aged_until) - here.of("entered_at"), 0)
-    found: dict[Value, dict[int, Standing]] = defaultdict(dict)
-    for key, aged in frames.sampled([(here, ages)], _BY).items():
-        group, slot = key
-        boundaries = tuple(ends.get(slot, ()))
-        found[group][slot] = Standing(
+
+    def standing(key: Key, aged: Lengths) -> Standing:
+        in_order(aged)
+        boundaries = tuple(ends.get(key[-1], ()))
+        return Standing(
             count=counts[key],
             weighted=weighted.get(key, NONE).amounts,
             unweighted=unweighted.get(key, 0),
@@ -183,6 +183,10 @@ def _told(
             boundaries=boundaries,
             buckets=_buckets(aged, boundaries),
         )
+
+    found: dict[Value, dict[int, Standing]] = defaultdict(dict)
+    for (group, slot), told in frames.sampled([(here, ages)], _BY, standing).items():
+        found[group][slot] = told
     return found
 
 

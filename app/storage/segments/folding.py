@@ -7,6 +7,7 @@ as it is, and its place counts for nothing; so nothing breaks where several fold
 one is killed in the middle.
 """
 
+import asyncio
 import json
 from collections import defaultdict
 from collections.abc import Sequence
@@ -23,7 +24,6 @@ from app.domain.access import WHOLE
 from app.domain.measures.ranking import Ranking
 from app.domain.measures.selection import Selection
 from app.domain.pipeline import Pipeline
-from app.storage.aside import aside
 from app.storage.engine import Connection
 from app.storage.ids import new_id
 from app.storage.queries import population
@@ -289,7 +289,7 @@ async def _read(
     places = {"workspace": workspace, "ids": in_order}
     before = {row.opportunity_id: row for row in await connection.execute(_BEFORE, places)}
     # In a thread: thousands of texts take a while, and other requests go on meanwhile.
-    columns = await aside(_columns, deals, visits, in_order)
+    columns = await asyncio.to_thread(_columns, deals, visits, in_order)
     return Batch([before[each] for each in in_order], visits.size, columns, worn)
 
 

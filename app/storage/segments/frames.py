@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
-from math import ceil, floor, prod
+from math import prod
 from operator import mul
 from typing import Any, Final, Self, TypeAlias, TypeVar
 
@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.domain.measures.sums import Count, total, weighing
-from app.storage.queries.lengths import Lengths, quantile
+from app.storage.queries.lengths import Lengths
 from app.storage.segments.columns import (
     DIGITS,
     NOTHING,
@@ -222,28 +222,25 @@ def weighed(
     return {key: total(counts) for key, counts in found.items()}
 
 
-def sampled(frames: Iterable[tuple[Frame, Numbers]], keys: Sequence[str]) -> dict[Key, Lengths]:
-    """All lengths of rows that bear the same in all of `keys`; a length for each row."""
+def sampled(
+    frames: Iterable[tuple[Frame, Numbers]], keys: Sequence[str], told: Callable[[Key, Lengths], R]
+) -> dict[Key, R]:
+    """What `told` makes of all lengths of the rows that bear the same in all of `keys`.
 
-    def told(lengths: Lengths) -> Lengths:
-        lengths.sort(kind="stable")  # because what comes from one segment is in order already
-        return lengths
+    A length for each row; they come in no order, and `told` may put them into one where they lie.
+    Of many, two keys are told of at once, as numpy lets go of Python's lock, and none is held for
+    longer than that takes: a million lengths need not be there twice.
+    """
+    found = _gathered(frames, keys)
+    each = [*found]
 
-    return _of_each(_gathered(frames, keys), told)
+    def of(key: Key) -> R:
+        return told(key, np.concatenate(found.pop(key), dtype=np.int64))
 
-
-def quantiles(
-    frames: Iterable[tuple[Frame, Numbers]], keys: Sequence[str], shares: Sequence[float]
-) -> dict[Key, list[float]]:
-    """The quantiles of those lengths: a few cost a quarter of what putting all in order costs."""
-
-    def told(lengths: Lengths) -> list[float]:
-        places = [share * (len(lengths) - 1) for share in shares]
-        looked_at = {end(place) for place in places for end in (floor, ceil)}
-        lengths.partition(sorted(looked_at))  # in order there
-        return [quantile(lengths, share) for share in shares]
-
-    return _of_each(_gathered(frames, keys), told)
+    if sum(len(part) for parts in found.values() for part in parts) <= _SMALL:
+        return {key: of(key) for key in each}
+    with ThreadPoolExecutor(_SORTERS) as sorters:
+        return dict(zip(each, sorters.map(of, each), strict=True))
 
 
 def _gathered(
@@ -263,23 +260,6 @@ def _gathered(
         for place, (key, (count,)) in zip(np.flatnonzero(rows), told, strict=True):
             found[key].append(lengths[order[ends[place] - count : ends[place]]])
     return found
-
-
-def _of_each(found: dict[Key, list[Numbers]], told: Callable[[Lengths], R]) -> dict[Key, R]:
-    """What is told of all lengths of each key; of many, several at once, as numpy lets go of
-    Python's lock.
-
-    `found` is emptied meanwhile: a million lengths need not be there twice.
-    """
-    keys = [*found]
-
-    def of(key: Key) -> R:
-        return told(np.concatenate(found.pop(key), dtype=np.int64))
-
-    if sum(len(part) for parts in found.values() for part in parts) <= _SMALL:
-        return {key: of(key) for key in keys}
-    with ThreadPoolExecutor(_SORTERS) as sorters:
-        return dict(zip(keys, sorters.map(of, keys), strict=True))
 
 
 def _priced(frame: Frame) -> Frame:

@@ -5,6 +5,7 @@ by an id that the database has just shown to whoever asks, so that the walls bet
 stand. How far a segment is filled, and what counts no more in it, every question reads anew.
 """
 
+import asyncio
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
@@ -17,6 +18,13 @@ from app.storage.segments.columns import Stored, Values
 
 MOST_BYTES: Final = 48 * 2**20
 """A worker keeps so much of them: what is commonly asked of a third of a million deals."""
+
+turn: Final = asyncio.Lock()
+"""Whoever reads columns has it from before that until they are counted.
+
+What a question holds in its hands may be as much as what is kept: several at once would hold that
+several times, and end no sooner.
+"""
 
 _OVERHEAD: Final = 512
 _MEANING: Final = 64
@@ -101,7 +109,8 @@ async def extents(
 async def columns(
     connection: AsyncConnection, workspace: UUID, wanted: Iterable[Name]
 ) -> Mapping[Name, Values]:
-    """These columns, from memory as far as it has them."""
+    """These columns, from memory as far as it has them. The caller has the `turn`."""
+    assert turn.locked(), "several would hold columns at once"
     found = {name: _kept.get(name) for name in wanted}
     missing = [name for name, values in found.items() if values is None]
     if missing:

@@ -1,0 +1,167 @@
+"""Which segments hold a pipeline's deals at T, and what do they say of them?"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from sqlalchemy import Row
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.domain.access import Sight
+from app.storage.queries.population import BORNE, PRESENT
+from app.storage.queries.question import Question
+from app.storage.segments import kept
+from app.storage.segments.columns import Coded, instant
+from app.storage.segments.frames import Frame, Mask
+from app.storage.segments.rows import FEW, UNFOLDED
+from app.storage.segments.selecting import MONTH, Part
+
+MOST_UNFOLDED: Final = 50_000
+"""With more deals in no segment, as right after an import, SQL counts all of them sooner."""
+
+# What is selected beside the segments is found once, and not at all where there are none: each is a
+# look into an index that holds just those deals, or at its end.
+_OF_PIPELINE: Final = "o.workspace_id = :workspace AND o.pipeline_id = :pipeline"
+_HELD: Final = f"""
+SELECT s.segment_id, s.deals, s.filled, s.visits, s.gone || coalesce(written.since, '') AS gone,
+       (SELECT count(*) FROM (SELECT FROM opportunity AS o
+            WHERE {_OF_PIPELINE} AND {FEW} LIMIT {MOST_UNFOLDED + 1}) AS them) AS unfolded,
+       EXISTS (SELECT FROM opportunity AS o
+               WHERE {_OF_PIPELINE} AND o.stage_entered_at >= :as_of)
+    OR EXISTS (SELECT FROM opportunity AS o WHERE {_OF_PIPELINE}
+               AND o.closed_at IS NULL AND o.facts_changed_at >= :as_of) AS moved,
+       EXISTS (SELECT FROM opportunity AS o
+               WHERE {_OF_PIPELINE} AND o.closed_facts = '{{}}' AND {UNFOLDED}) AS untold
+FROM segment AS s LEFT JOIN (
+    SELECT o.segment_id, string_agg(int4send(o.segment_position), CAST('' AS bytea)) AS since
+    FROM opportunity AS o
+    WHERE {_OF_PIPELINE} AND {FEW} AND o.segment_id IS NOT NULL
+    GROUP BY o.segment_id
+) AS written ON written.segment_id = s.segment_id
+WHERE s.workspace_id = :workspace AND s.pipeline_id = :pipeline
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """The segments of a pipeline, and how many deals are in none.
+
+    `moved`: some deal has moved, or was amended while it was open, since T. `untold`: of some deal
+    in no segment only the log tells what its close froze.
+    """
+
+    segments: list[Row[Any]]
+    unfolded: int
+    moved: bool
+    untold: bool
+
+
+async def held_by(connection: AsyncConnection, question: Question) -> Held | None:
+    """The segments that the question can be asked of; None where SQL has to count."""
+    if not _is_held(question):
+        return None
+    place = "segments", question.selection.as_of
+    if place not in question.known:
+        question.known[place] = await _look(connection, question)
+    found: Held | None = question.known[place]
+    return found
+
+
+async def _look(connection: AsyncConnection, question: Question) -> Held | None:
+    segments = await question.rows(connection, _HELD)
+    if not segments:
+        return None
+    first = segments[0]
+    if first.unfolded > MOST_UNFOLDED:
+        return None
+    return Held([*segments], first.unfolded, first.moved, first.untold)
+
+
+async def near(
+    connection: AsyncConnection,
+    question: Question,
+    held: Held,
+    counted: str | None,
+    relation: str,
+) -> list[Row[Any]]:
+    """The segments in which the period holds any of these instants; None: all."""
+    if counted is None:
+        return held.segments
+    ids = [segment.segment_id for segment in held.segments]
+    extents = await kept.extents(connection, question.workspace, ids)
+    return [
+        segment
+        for segment in held.segments
+        if _touches(question, extents[segment.segment_id][f"{relation}.{counted}"])
+    ]
+
+
+async def read(
+    connection: AsyncConnection,
+    question: Question,
+    segments: Sequence[Row[Any]],
+    relation: str,
+    wanted: Iterable[str],
+    of_deals: Iterable[str] = (),
+) -> list[Part] | None:
+    """A part for each of the segments; visits bear the columns `of_deals` too.
+
+    None where one was folded before there were all of these columns: it is written anew soon.
+    """
+    place = "visit.deal"
+    names = {f"{relation}.{name}": name for name in wanted}
+    borne = {f"deal.{name}": name for name in of_deals}
+    present = {} if question.sight.is_whole else {f"deal.{name}": name for name in PRESENT}
+    every = {*names, *borne, *present, *((place,) if relation == "visit" else ())}
+    asked = [(segment.segment_id, name) for segment in segments for name in every]
+    found = await kept.columns(connection, question.workspace, asked)
+    if len(found) < len(asked):
+        return None
+    parts = []
+    for segment in segments:
+        columns, of_each, seen_by = (
+            {name: found[segment.segment_id, stored] for stored, name in some.items()}
+            for some in (names, borne, present)
+        )
+        alive = _alive(segment, question.sight, Frame(segment.deals, seen_by))
+        if relation == "deal":
+            parts.append(Part(segment.deals, columns, alive))
+            continue
+        deal = found[segment.segment_id, place]
+        assert not isinstance(deal, Coded), "a place is a number"
+        living = None if alive is None else alive[deal]
+        parts.append(Part(segment.visits, columns, living, deal, of_each))
+    return parts
+
+
+def _alive(segment: Row[Any], sight: Sight, present: Frame) -> Mask | None:
+    """Which of the segment's deals count: those that it answers for, and that are seen."""
+    alive = None
+    if segment.gone or segment.filled < segment.deals:
+        alive = np.arange(segment.deals) < segment.filled
+        alive[np.frombuffer(segment.gone, dtype=">i4")] = False
+    if sight.is_whole:
+        return alive
+    owner, team = PRESENT
+    seen = present.bears(owner, sight.subject)
+    if sight.of_team is not None:
+        seen |= present.bears(team, sight.of_team)
+    return seen if alive is None else seen & alive
+
+
+def _is_held(question: Question) -> bool:
+    """Whether segments hold what it asks for: no K, no tags, no attributes."""
+    return question.selection.known_at is None and all(
+        dimension.name in (*BORNE, MONTH) for dimension in question.dimensions
+    )
+
+
+def _touches(question: Question, extent: kept.Extent) -> bool:
+    """Whether the period may hold any number of a column that lies so."""
+    if extent.least is None or extent.most is None:
+        return False
+    start, end = question.selection.start, question.selection.end
+    return (start is None or extent.most >= instant(start)) and (
+        end is None or extent.least < instant(end)
+    )
