@@ -499,6 +499,9 @@ pipeline_revision = Table(
     "pipeline_revision", metadata, PipelineRevisionColumns, within("pipeline", "pipeline_id")
 )
 
+_UNFOLDED = "CAST(version > coalesce(segment_version, -1) AS int) = 1"
+"""See `segments.rows.UNFOLDED`."""
+
 opportunity = Table(
     "opportunity",
     metadata,
@@ -568,12 +571,12 @@ opportunity = Table(
         "opportunity_unfolded_ix",
         *("workspace_id", "pipeline_id", "opened_at"),
         postgresql_include=("segment_id", "segment_position"),
-        postgresql_where=text("segment_version IS DISTINCT FROM version"),
+        postgresql_where=text(_UNFOLDED),
     ),
     Index(
         "opportunity_untold_unfolded_ix",
         *("workspace_id", "pipeline_id"),
-        postgresql_where=text("closed_facts = '{}' AND segment_version IS DISTINCT FROM version"),
+        postgresql_where=text(f"closed_facts = '{{}}' AND {_UNFOLDED}"),
     ),
     Index("opportunity_updated_ix", "workspace_id", "updated_at", "opportunity_id"),
     Index(

@@ -22,6 +22,14 @@ def until(condition: Callable[[], bool], seconds: float = 20) -> None:
         time.sleep(0.01)
 
 
+def command_of(pid: int) -> bytes:
+    """The command line of a process; nothing where it has ended."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
+
+
 class Service:
     """A service in a process of its own, known by the data folder in its environment."""
 
@@ -82,8 +90,4 @@ class Service:
         return found
 
     def worker_pids(self) -> list[int]:
-        return [
-            pid
-            for pid in self.pids()
-            if b"multiprocessing.spawn" in Path(f"/proc/{pid}/cmdline").read_bytes()
-        ]
+        return [pid for pid in self.pids() if b"multiprocessing.spawn" in command_of(pid)]

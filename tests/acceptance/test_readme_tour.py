@@ -33,7 +33,6 @@ def test_the_tour_runs_and_shows_what_it_promises(start: Callable[..., Service])
     )
     assert ran.returncode == 0, ran.stdout + ran.stderr
     assert '"kind":"advanced"' in ran.stdout
-    assert '"flagged":1' in ran.stdout
     assert '"opportunity.transitioned"' in ran.stdout
 
     answers = [json.loads(line) for line in ran.stdout.splitlines() if line.startswith("{")]
@@ -44,5 +43,10 @@ def test_the_tour_runs_and_shows_what_it_promises(start: Callable[..., Service])
     assert figures["win-rate"]["total"]["won"] == 0
     (behind,) = [answer for answer in answers if "cell" in answer]
     assert [item["external_id"] for item in behind["items"]] == ["CRM-1042"]
+    # Whichever scan was there first, the one that was asked for or the service's own.
+    (quiet,) = [
+        item for answer in answers for item in answer.get("items", ()) if "severity" in item
+    ]
+    assert quiet["state"] == "open"
     (defined,) = [answer for answer in answers if "formula" in str(answer.get("figures"))]
     assert defined["title"]["zh"] == "漏斗"

@@ -4,10 +4,12 @@ That random questions about random pasts are answered so is held in the tests th
 domain (`tests.folded`); here are the promises of folding itself.
 """
 
+import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from decimal import Decimal
 from uuid import UUID
 
+import asyncpg
 import httpx
 import pytest
 from sqlalchemy import text
@@ -18,10 +20,11 @@ from app.domain.measures.selection import Selection
 from app.domain.measures.sums import Count
 from app.domain.pipeline import Pipeline
 from app.jobs.fold_segments import fold_all
-from app.storage.engine import Connection, Database, Role
+from app.storage.engine import Connection, Database, Role, connect_arguments
 from app.storage.queries import funnel
 from app.storage.queries.question import Asked
 from app.storage.segments import folding
+from app.storage.segments.rows import UNFOLDED
 from tests.conftest import make_workspace
 from tests.deals import DEALS, listed, read
 from tests.factories import keep_pipeline, move, open_deal, sales_pipeline
@@ -56,6 +59,25 @@ async def sales(database: Database, workspace: UUID) -> Pipeline:
 @pytest.fixture
 async def deals(client: httpx.AsyncClient, sales: Pipeline) -> list[str]:
     return await open_six(client)
+
+
+async def test_the_planner_takes_the_deals_that_are_in_no_segment_for_few(owner_url: str) -> None:
+    """Else it passes over their index once that has grown, and reads all deals each time."""
+    connection = await asyncpg.connect(**connect_arguments(owner_url))
+
+    async def expected(condition: str) -> int:
+        asked = f"EXPLAIN (FORMAT JSON) SELECT FROM opportunity AS o WHERE {condition}"
+        plan = json.loads(await connection.fetchval(asked))
+        found: int = plan[0]["Plan"]["Plan Rows"]
+        return found
+
+    try:
+        # What the planner expects of a table grows with its pages, whatever they hold.
+        of_all, of_unfolded = await expected("TRUE"), await expected(UNFOLDED)
+    finally:
+        await connection.close()
+    assert of_all > 20
+    assert of_unfolded <= of_all // 20
 
 
 async def test_folding_changes_no_figure_and_no_version(

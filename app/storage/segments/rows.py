@@ -13,12 +13,15 @@ from app.storage.queries.question import Question
 from app.storage.segments.columns import Column
 from app.storage.segments.selecting import Part
 
-UNFOLDED: Final = "o.segment_version IS DISTINCT FROM o.version"
-"""Of the row `o`: no segment bears its version."""
+UNFOLDED: Final = "CAST(o.version > coalesce(o.segment_version, -1) AS int) = 1"
+"""Of the row `o`: no segment bears its version.
+
+In words that nothing is known of, the planner takes it to be true of one deal in two hundred. Of
+`segment_version IS DISTINCT FROM version` it would take nearly all, and pass over their index."""
 
 FEW: Final = f"pg_backend_pid() IS NOT NULL AND {UNFOLDED}"
-"""The same where they are read for a question. Nothing tells the planner how few they are; this
-function, which no helping process may call, keeps it from starting some: that takes longer."""
+"""The same where they are read for a question. This function, which no helping process may call,
+keeps the planner from starting some: that takes longer than to read the few that there are."""
 
 
 async def packed_part(
