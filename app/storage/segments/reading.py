@@ -103,8 +103,11 @@ async def visits(
     """All visits at T, in the columns `slot, entered_at, left_at, kind`."""
     names = {"slot", "entered_at"}
     ended = await _seek_visits(connection, question, {*names, "kind"}, counted)
+    if ended is None:
+        yield None
+        return
     standing = await _seek_deals(connection, question, {*names, "status"}, counted)
-    if ended is None or standing is None:
+    if standing is None:
         yield None
     else:
         async with kept.turn:
