@@ -1,5 +1,7 @@
 """Deals as tests send and read them."""
 
+import asyncio
+from collections.abc import Mapping
 from typing import Any
 
 import httpx
@@ -40,3 +42,19 @@ FULL = {
     "attributes": {"seats": 10, "nested": {"a": [1, None, True, "x"]}},
     "expected_close_on": "2026-12-15",
 }
+
+
+async def unchanged(
+    client: httpx.AsyncClient, path: str, params: Mapping[str, str] | None = None
+) -> httpx.Response:
+    """The 304 to whoever holds the answer.
+
+    As long as any transaction of the cluster that began earlier is running, be it another test's,
+    the last event is not settled, and an answer may be told anew though nothing has happened.
+    """
+    answer = await client.get(path, params=params)
+    async with asyncio.timeout(30):
+        while answer.status_code != 304:
+            held = {"If-None-Match": answer.headers["ETag"]}
+            answer = await client.get(path, params=params, headers=held)
+    return answer
