@@ -11,7 +11,7 @@ def seconds(pid: int) -> float:
     """What this process and its ended children have used; 0 where it has ended itself."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):
         return 0.0
     # The name, second and in brackets, may hold spaces: what follows it is counted from there.
     user, system, children_user, children_system = map(int, stat.rpartition(")")[2].split()[11:15])
