@@ -6,7 +6,7 @@ import resource
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,16 @@ def many_files() -> None:
     if most < 4 * STREAMS:
         pytest.skip(f"this account may open {most} files only")
     resource.setrlimit(resource.RLIMIT_NOFILE, (4 * STREAMS, most))
+
+
+def caller(service: Service) -> httpx.AsyncClient:
+    """Who relies on no silent connection for as long as the service might close it."""
+    return httpx.AsyncClient(
+        base_url=service.url,
+        headers={"Authorization": f"Bearer {service.key}"},
+        timeout=30,
+        limits=httpx.Limits(keepalive_expiry=2),
+    )
 
 
 @asynccontextmanager
@@ -89,13 +99,13 @@ async def test_five_hundred_streams_are_told_of_every_move_by_one_process(
     start: Callable[..., Service], many_files: None
 ) -> None:
     service = start()
-    headers = {"Authorization": f"Bearer {service.key}"}
-    async with httpx.AsyncClient(base_url=service.url, headers=headers, timeout=30) as client:
+    async with caller(service) as client, AsyncExitStack() as streams:
         deal = await make_deal(client)
         before = megabytes(service)
-        entered = [connected(service) for _ in range(STREAMS)]
         async with asyncio.timeout(120):
-            readers = [await each.__aenter__() for each in entered]
+            readers = [
+                await streams.enter_async_context(connected(service)) for _ in range(STREAMS)
+            ]
             for number in range(MOVES):
                 body = {"to_stage": ("offer", "lead")[number % 2]}
                 moved = await client.post(f"/v1/opportunities/{deal}/transitions", json=body)
@@ -106,8 +116,6 @@ async def test_five_hundred_streams_are_told_of_every_move_by_one_process(
         for each in told:
             assert each == [event["position"] for event in feed["items"]]
         assert held < MOST_MEGABYTES, f"{held:.0f} MB"
-        for each in entered:
-            await each.__aexit__(None, None, None)
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
@@ -129,11 +137,10 @@ async def test_a_move_through_one_worker_is_told_by_the_other(
     start: Callable[..., Service],
 ) -> None:
     service = start(SLUICE_WORKERS="2")
-    headers = {"Authorization": f"Bearer {service.key}"}
-    async with httpx.AsyncClient(base_url=service.url, headers=headers, timeout=30) as client:
+    async with caller(service) as client, AsyncExitStack() as streams:
         deal = await make_deal(client)
-        entered = [connected(service) for _ in range(8)]  # the kernel gives each to either worker
-        readers = [await each.__aenter__() for each in entered]
+        # The kernel gives each to either worker.
+        readers = [await streams.enter_async_context(connected(service)) for _ in range(8)]
         async with asyncio.timeout(30):
             for number in range(MOVES):
                 body = {"to_stage": ("offer", "lead")[number % 2]}
@@ -141,5 +148,3 @@ async def test_a_move_through_one_worker_is_told_by_the_other(
                 assert moved.status_code == 201, moved.text
             told = await asyncio.gather(*(positions(reader, MOVES) for reader in readers))
         assert all(each == told[0] for each in told)
-        for each in entered:
-            await each.__aexit__(None, None, None)
