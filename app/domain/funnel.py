@@ -163,15 +163,15 @@ def measure(
 def _counts(ranking: Ranking, cohort: Iterable[Tally]) -> Mapping[int, Mapping[str, Count]]:
     """What each rank counts, by the name of the count."""
     found: dict[int, dict[str, list[Count]]] = defaultdict(lambda: defaultdict(list))
-    won_rank = ranking.won_rank
+    won_rank, bits = ranking.won_rank, [stage.bit for stage in ranking.path]
     for tally in cohort:
         furthest = ranking.furthest(tally.status, tally.reach_mask)
         won = tally.status is Status.WON
-        for rank in range(1, furthest + 1):
-            itself = rank == won_rank or bool(tally.reach_mask & ranking.path[rank - 1].bit)
-            found[rank]["entered" if itself else "implied"].append(tally.count)
+        for rank, bit in enumerate(bits[:furthest], start=1):
+            found[rank]["entered" if tally.reach_mask & bit else "implied"].append(tally.count)
         if won:
-            if tally.reach_mask & ranking.path[-1].bit:
+            found[won_rank]["entered"].append(tally.count)
+            if tally.reach_mask & bits[-1]:
                 found[won_rank - 1]["won_after"].append(tally.count)
         else:
             found[furthest][f"{tally.status.value}_furthest"].append(tally.count)

@@ -34,7 +34,7 @@ BEYOND_A_WORKSPACE = {
     ("opportunity", "opportunity_for_jobs"): "jobs ask where deals are due",
     ("opportunity", "opportunity_unfolded_for_jobs"): "jobs ask where deals are to be folded",
     ("pipeline", "pipeline_for_jobs"): "and of which pipelines",
-    ("segment", "segment_for_jobs"): "jobs ask which segments hold an erased deal",
+    ("segment", "segment_for_jobs"): "jobs ask which segments are to be written anew",
     ("idempotency_record", "idempotency_record_for_jobs"): "jobs delete what has expired",
     ("idle_scan", "idle_scan_for_jobs"): "and records of scans that are old",
     ("import_job", "import_job_for_jobs"): "jobs ask where imports wait",

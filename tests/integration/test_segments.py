@@ -6,7 +6,9 @@ domain (`tests.folded`); here are the promises of folding itself.
 
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import datetime
 from decimal import Decimal
+from typing import Any
 from uuid import UUID
 
 import asyncpg
@@ -24,6 +26,7 @@ from app.storage.engine import Connection, Database, Role, connect_arguments
 from app.storage.queries import funnel
 from app.storage.queries.question import Asked
 from app.storage.segments import folding
+from app.storage.segments.columns import EDITION
 from app.storage.segments.rows import UNFOLDED
 from tests.conftest import make_workspace
 from tests.deals import DEALS, listed, read
@@ -49,6 +52,8 @@ from tests.segments import (
 )
 
 LARGEST = Decimal("999999999999999.9999")
+COUNTED_IN_SEGMENTS = ("funnel", "snapshot")
+"""Metrics of which segments hold all that is asked, the amounts and owners of deals too."""
 
 
 @pytest.fixture
@@ -65,19 +70,21 @@ async def test_the_planner_takes_the_deals_that_are_in_no_segment_for_few(owner_
     """Else it passes over their index once that has grown, and reads all deals each time."""
     connection = await asyncpg.connect(**connect_arguments(owner_url))
 
-    async def expected(condition: str) -> int:
+    async def planned(condition: str) -> dict[str, Any]:
         asked = f"EXPLAIN (FORMAT JSON) SELECT FROM opportunity AS o WHERE {condition}"
-        plan = json.loads(await connection.fetchval(asked))
-        found: int = plan[0]["Plan"]["Plan Rows"]
-        return found
+        plan: dict[str, Any] = json.loads(await connection.fetchval(asked))[0]["Plan"]
+        return plan
 
     try:
         # What the planner expects of a table grows with its pages, whatever they hold.
-        of_all, of_unfolded = await expected("TRUE"), await expected(UNFOLDED)
+        of_all, of_unfolded = await planned("TRUE"), await planned(UNFOLDED)
+        await connection.execute("SET enable_seqscan = off")
+        by_index = await planned(UNFOLDED)  # of an index that holds just those
     finally:
         await connection.close()
-    assert of_all > 20
-    assert of_unfolded <= of_all // 20
+    assert of_all["Plan Rows"] > 20
+    assert of_unfolded["Plan Rows"] <= of_all["Plan Rows"] // 20
+    assert by_index.get("Index Name") == "opportunity_unfolded_ix"
 
 
 async def test_folding_changes_no_figure_and_no_version(
@@ -136,17 +143,92 @@ async def test_what_only_the_log_tells_of_a_close_is_folded_with_the_rest(
     client: httpx.AsyncClient, database: Database, workspace: UUID, deals: list[str]
 ) -> None:
     await fold(database, workspace)
+    earlier = now()
+    open_then = await said(client, earlier)
     before = now()
     await amended(client, deals[0])
     await move(client, deals[0], "won", occurred_at=before.isoformat())
     untold = "SELECT opportunity_id FROM opportunity WHERE closed_facts = '{}'"
     assert await rows(database, workspace, untold) == [UUID(deals[0])]
     at = now()
-    with_row = await said(client, at)
+    with_row, then = await said(client, at), await said(client, earlier)
+    assert then == open_then
     await fold(database, workspace)
     assert await unfolded(database, workspace) == set()
+    assert await said(client, earlier) == open_then
     folded = await said(client, at)
     assert with_row == folded == await said_by_rows(client, database, workspace, at)
+
+
+@pytest.fixture
+async def then(
+    client: httpx.AsyncClient, database: Database, workspace: UUID, deals: list[str]
+) -> tuple[datetime, dict[str, Any]]:
+    """An instant and what was said of it, before much happened that was folded: deals were amended
+    and moved on, one that had been reopened before was won again, and a lost one was reopened.
+    """
+    await amend(client, deals[1], owner="cleo", probability=0.25, source="fair")
+    await amend(client, deals[5], amount=None)
+    await move(client, deals[3], "lead")
+    at = now()
+    before = await said(client, at)
+    for number in (2, 5, 0, 1):
+        worth = {"amount": f"{number + 1}.5", "currency": "USD"}
+        await amend(client, deals[number], amount=worth, source="web", probability=number / 8)
+        for owner in ("ben", None, "ada"):
+            await amend(client, deals[number], owner=owner, team=owner, priority="high")
+    await move(client, deals[0], "talks")
+    await move(client, deals[1], "lost", loss_reason="price")
+    await amend(client, deals[1], owner="dan")
+    await amend(client, deals[3], owner="dan", amount=None)
+    await move(client, deals[3], "won")
+    await move(client, deals[4], "offer")
+    await fold(database, workspace)
+    assert await unfolded(database, workspace) == set()
+    return at, before
+
+
+async def test_what_was_changed_since_is_taken_back_without_a_look_at_the_log_of_changes(
+    client: httpx.AsyncClient,
+    owner_url: str,
+    workspace: UUID,
+    then: tuple[datetime, dict[str, Any]],
+) -> None:
+    at, before = then
+    assert await said(client, at) == before
+    await _as_owner(owner_url, "DELETE FROM opportunity_change WHERE workspace_id = $1", workspace)
+    without = await said(client, at)
+    for metric in COUNTED_IN_SEGMENTS:
+        for grouped in ({}, {"group_by": "owner"}):
+            assert without[f"{metric} {grouped}"] == before[f"{metric} {grouped}"]
+
+
+async def test_a_segment_of_an_earlier_edition_tells_nothing_wrong_and_is_written_anew(
+    client: httpx.AsyncClient,
+    database: Database,
+    owner_url: str,
+    workspace: UUID,
+    then: tuple[datetime, dict[str, Any]],
+) -> None:
+    """As one is that a worker of the version before has written."""
+    at, before = then
+    for statement in (
+        "DELETE FROM segment_column WHERE workspace_id = $1 AND name LIKE 'change.%'",
+        "UPDATE segment SET edition = 0 WHERE workspace_id = $1",
+    ):
+        await _as_owner(owner_url, statement, workspace)
+    assert await said(client, at) == before
+    assert await fold(database, workspace) == 6
+    assert await rows(database, workspace, "SELECT edition FROM segment") == [EDITION]
+    assert await said(client, at) == before == await said_by_rows(client, database, workspace, at)
+
+
+async def _as_owner(owner_url: str, statement: str, workspace: UUID) -> None:
+    connection = await asyncpg.connect(**connect_arguments(owner_url))
+    try:
+        assert await connection.execute(statement, workspace) not in ("DELETE 0", "UPDATE 0")
+    finally:
+        await connection.close()
 
 
 async def test_a_segment_that_has_lost_more_than_half_of_its_deals_is_written_anew(

@@ -17,9 +17,12 @@ from app.domain.measures.sums import NONE, Count, one
 from app.storage.queries.lengths import Lengths, in_order, quantiles
 from app.storage.segments import frames
 from app.storage.segments.columns import (
+    CHANGES,
     DEALS,
     DIGITS,
+    EDITION,
     NOTHING,
+    VISITS,
     Coded,
     Values,
     extent,
@@ -305,6 +308,17 @@ def test_codes_take_no_more_bytes_than_their_number_needs(meanings: int, size: i
 def meant(values: Values) -> list[Any]:
     assert isinstance(values, Coded)
     return [values.meanings[code] for code in values.codes.tolist()]
+
+
+def test_segments_of_this_edition_have_these_columns() -> None:
+    """Whoever adds one makes the next edition: segments that lack it are then written anew."""
+    borne = {"owner", "team", "source", "priority", "currency"}
+    deals = {"opened_at", "entered_at", "moved_at", "closed_at", "status", "slot", "reach_mask"}
+    worth = {"amount", "amount_parts", "probability", "open_time", "lost_from", "loss_reason"}
+    assert EDITION == 1
+    assert {*DEALS} == borne | deals | worth | {"winding", "present_owner", "present_team"}
+    assert {*VISITS} == borne | {"slot", "entered_at", "left_at", "kind", "to_slot"}
+    assert {*CHANGES} == {"field", "occurred_at", "old", "old_number", "old_parts"}
 
 
 @given(texts=st.lists(st.sampled_from(("a", "b", "", "文", None))))

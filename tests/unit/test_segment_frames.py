@@ -6,6 +6,7 @@ from decimal import Decimal
 from typing import Any, NamedTuple
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -92,6 +93,17 @@ def test_amounts_and_their_shares_are_summed_exactly(told: Sequence[Sequence[Row
     found = [frame(each) for each in told]
     assert frames.weighed(found, ["stage"]) == whole
     assert frames.weighed(found, ["stage"], share="share") == shared
+
+
+def test_sums_of_segments_may_be_larger_than_64_bits_hold(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(frames, "_FEW", 0)  # so that each of them is counted by itself
+    amount = 2**53 - 10**DIGITS  # of which doubles hold one, and 64 bits a thousand
+    row = Row("offer", "EUR", amount, 10**DIGITS, 0, is_chosen=True)
+    large = row._replace(amount=LARGEST)
+    for each, count in ((row, 2_000), (large, 2_000)):
+        found = frames.weighed([frame([each])] * count, ["stage"])
+        worth = Decimal(count * (each.amount or 0)).scaleb(-DIGITS)
+        assert found == {("offer",): Count(count, {"EUR": worth})}
 
 
 @given(told=several)

@@ -9,9 +9,10 @@ section 7). All of them are one relation in one statement. What it says is defin
 
 Its columns: `opportunity_id, status, slot, opened_at, entered_at, moved_at, closed_at, reach_mask,
 open_time` (of completed visits in open stages, in microseconds), the facts `amount, currency,
-probability, priority`, and what is filtered and grouped by: `by_owner, by_team, by_source,
-by_priority, by_currency, tags, attributes`. Of the row as it is now: `facts_changed_at,
-winding` (whether only the log can tell of the time before its last move).
+priority`, the deal's own `probability` (of a closed one it means nothing), and what is filtered and
+grouped by: `by_owner, by_team, by_source, by_priority, by_currency, tags, attributes`. Of the row
+as it is now: `winding` (whether it may have been closed before its last move: it has left a closed
+stage, or the row does not know its close).
 """
 
 from collections.abc import Callable, Sequence
@@ -213,7 +214,7 @@ def _from_rows(
                o.probability, {fact("priority")} AS priority,
                {", ".join(f"{fact(name)} AS by_{name}" for name in BORNE)},
                {tags} AS tags, {attributes} AS attributes,
-               o.owner AS present_owner, o.team AS present_team, o.facts_changed_at,
+               o.owner AS present_owner, o.team AS present_team,
                {_winding(question)} AS winding
         FROM {source} AS o
         WHERE {still} AND {condition}"""
@@ -222,12 +223,18 @@ def _from_rows(
 def _from_log(question: Question, *, facts: bool, by_move: bool) -> str:
     """The half that is replayed; `last` is the move that brought the deal where it stood."""
 
-    def fact(name: str, kind: str = "text") -> str:
+    def own(name: str, kind: str = "text") -> str:
+        """As it was in force at T."""
         if not facts:
             return f"o.{name}"
-        return f"""CASE WHEN at.status <> 'open' THEN last.{name}
-            WHEN undone.facts ? '{name}' THEN CAST(undone.facts ->> '{name}' AS {kind})
+        return f"""CASE WHEN undone.facts ? '{name}' THEN CAST(undone.facts ->> '{name}' AS {kind})
             ELSE o.{name} END"""
+
+    def fact(name: str, kind: str = "text") -> str:
+        """As a close before T has frozen it, else as it was in force at T."""
+        if not facts:
+            return own(name)
+        return f"CASE WHEN at.status <> 'open' THEN last.{name} ELSE {own(name, kind)} END"
 
     borne = ", ".join(f"{f'last.{name}' if by_move else fact(name)} AS by_{name}" for name in BORNE)
     undone = ""
@@ -245,9 +252,9 @@ def _from_log(question: Question, *, facts: bool, by_move: bool) -> str:
                CASE WHEN at.status <> 'open' THEN last.occurred_at END AS closed_at,
                past.reach_mask, past.open_time,
                {fact("amount", "numeric")} AS amount, {fact("currency")} AS currency,
-               {fact("probability", "numeric")} AS probability, {fact("priority")} AS priority,
+               {own("probability", "numeric")} AS probability, {fact("priority")} AS priority,
                {borne}, {tags} AS tags, {attributes} AS attributes,
-               o.owner AS present_owner, o.team AS present_team, o.facts_changed_at,
+               o.owner AS present_owner, o.team AS present_team,
                {_winding(question)} AS winding
         FROM past CROSS JOIN LATERAL (
             SELECT o.* FROM opportunity AS o

@@ -1,8 +1,9 @@
-"""Deals and their visits, kept once more column by column: in these, many are counted quickly.
+"""Deals, their visits and changes, kept once more column by column: so, many are counted quickly.
 
 A row of PostgreSQL costs half a microsecond to look at and three to fetch; a number in an array
 costs a nanosecond. So the deals of a pipeline are **folded** into segments of some thousand each:
-immutable arrays of what `population.deals` says of a deal's row, and of its completed visits.
+immutable arrays of what `population.deals` says of a deal's row, of its completed visits, and of
+what its facts were before they were changed.
 
 **When a segment answers.** A segment bears the version that each of its deals had when it was
 folded, and every write of a deal makes the next one. So a deal is answered for by its segment if

@@ -59,11 +59,7 @@ class Column:
             return np.frombuffer(value or b"", dtype=ID_TYPE)
         if isinstance(value, bytes):
             numbers = np.frombuffer(value, dtype=">i8").astype(np.int64)
-            if not self.coded:
-                return numbers
-            meanings, codes = np.unique(numbers, return_inverse=True)
-            named = [None if each == NOTHING else each for each in meanings.tolist()]
-            return Coded(_narrowed(codes, _CODE_TYPES), named)
+            return coded(numbers) if self.coded else numbers
         if not self.coded:
             return np.empty(0, dtype=np.int64)
         places: dict[Meaning, int] = {}
@@ -100,7 +96,6 @@ _LOSS: Final = """CASE WHEN d.status = 'lost' THEN (SELECT t.{0} FROM transition
 
 DEALS: Final = _named(
     *(_instant(name, f"d.{name}") for name in ("opened_at", "entered_at", "moved_at", "closed_at")),
-    _instant("facts_changed_at", "d.facts_changed_at"),
     _whole("winding", "CAST(d.winding AS int)", coded=True),
     _text("status", "d.status"),
     _whole("slot", "d.slot", coded=True),
@@ -121,8 +116,8 @@ ID: Final = Column(_ID, f"string_agg(uuid_send(d.{_ID}), CAST('' AS bytea))")
 TOLD: Final = DEALS | _named(ID)
 """All that can be asked of deals."""
 
-PLACE: Final = _whole("deal", "v.deal")
-"""The place of a visit's deal among the deals of its segment."""
+PLACE: Final = _whole("deal", "deal")
+"""The place of a visit's or a change's deal among the deals of its segment."""
 
 VISITS: Final = _named(
     _whole("slot", "v.slot", coded=True),
@@ -134,6 +129,27 @@ VISITS: Final = _named(
 )
 """Of a relation `v` of completed visits."""
 
+MEASURED: Final = ("amount", "probability")
+"""The facts that are numbers."""
+CHANGEABLE: Final = (*BORNE, *MEASURED)
+"""The facts of which segments hold what they were before, by number from 1 in this order."""
+
+_IS_NUMBER: Final = f"c.field > {len(BORNE)}"
+_OLD: Final = "c.old #>> '{}'"
+_NUMBER: Final = f"CASE WHEN {_IS_NUMBER} THEN CAST({_OLD} AS numeric) END"
+
+CHANGES: Final = _named(
+    _whole("field", "c.field", coded=True),
+    _instant("occurred_at", "c.occurred_at"),
+    _text("old", f"CASE WHEN NOT {_IS_NUMBER} THEN {_OLD} END"),
+    _whole("old_number", f"floor({_NUMBER})"),
+    _whole("old_parts", f"({_NUMBER} - floor({_NUMBER})) * {_PARTS}"),
+)
+"""Of the relation `c` of `rows.changes_of`: what each fact was before, as a text or a number."""
+
+EDITION: Final = 1
+"""Of segments that have all of these columns: the next with each that is added or means another."""
+
 
 def instant(at: datetime) -> int:
     """The instant as columns hold it."""
@@ -143,6 +159,13 @@ def instant(at: datetime) -> int:
 def moment(number: int) -> datetime:
     """The instant that a column holds: the inverse of `instant`."""
     return _EPOCH + number * _MICROSECOND
+
+
+def coded(numbers: Numbers) -> Coded:
+    """The column of a few different numbers; null is a meaning too."""
+    meanings, codes = np.unique(numbers, return_inverse=True)
+    named = [None if each == NOTHING else each for each in meanings.tolist()]
+    return Coded(_narrowed(codes, _CODE_TYPES), named)
 
 
 def taken(values: Values, places: Numbers) -> Values:

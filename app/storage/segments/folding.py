@@ -1,4 +1,4 @@
-"""Folding: deals and their completed visits become columns, and worn segments are replaced.
+"""Folding: deals, their visits and changes become columns, and worn segments are replaced.
 
 A batch is read in one snapshot and made into columns outside of any transaction. They are stored
 as a segment in which no place is taken; then some deals at a time take theirs, in transactions so
@@ -10,7 +10,7 @@ one is killed in the middle.
 import asyncio
 import json
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
@@ -29,14 +29,16 @@ from app.storage.ids import new_id
 from app.storage.queries import population
 from app.storage.queries.question import Asked, Question
 from app.storage.segments.columns import (
+    CHANGES,
     DEALS,
+    EDITION,
     ID,
     PLACE,
     VISITS,
     extent,
     stored,
 )
-from app.storage.segments.rows import UNFOLDED, one_row, visits_of
+from app.storage.segments.rows import UNFOLDED, changes_of, one_row, visits_of
 from app.storage.statement import LostRace
 
 MOST: Final = 16_384
@@ -55,7 +57,7 @@ _LAST: Final = datetime(9999, 1, 1, tzinfo=UTC)
 
 WAITING: Final = text(f"""
 -- Which pipelines have so many deals to fold, or a segment to write anew: one that holds an erased
--- deal, or that was never filled?
+-- deal, that was never filled, or that lacks columns?
 SELECT p.workspace_id, p.key FROM pipeline AS p
 WHERE EXISTS (
     SELECT FROM opportunity AS o
@@ -64,7 +66,7 @@ WHERE EXISTS (
 ) OR EXISTS (
     SELECT FROM segment AS s
     WHERE s.workspace_id = p.workspace_id AND s.pipeline_id = p.pipeline_id
-      AND (s.holds_erased OR s.filled < s.deals)
+      AND (s.holds_erased OR s.filled < s.deals OR s.edition < {EDITION})
 )
 """)
 _FRESH: Final = text(f"""
@@ -75,7 +77,7 @@ ORDER BY o.opened_at LIMIT :most
 _SEGMENTS: Final = text(f"""
 SELECT s.segment_id, s.deals, s.filled, s.holds_erased,
        s.filled - length(s.gone) / 4 - count(o) AS alive,
-       s.filled < s.deals AS unfinished,
+       s.filled < s.deals AS unfinished, s.edition < {EDITION} AS outdated,
        s.created_at < clock_timestamp() - interval '{ABANDONED}' AS old
 FROM segment AS s LEFT JOIN opportunity AS o
   ON o.workspace_id = s.workspace_id AND o.pipeline_id = s.pipeline_id
@@ -92,11 +94,15 @@ SELECT o.opportunity_id, o.version, o.segment_id, o.segment_position, o.segment_
 FROM opportunity AS o WHERE o.workspace_id = :workspace AND o.opportunity_id = ANY(:ids)
 """)
 _IDS: Final = "deal.opportunity_id"
-_OF_VISITS: Final = {**VISITS, "deal": PLACE}
+_RELATIONS: Final = {
+    "deal": DEALS,
+    "visit": {**VISITS, PLACE.name: PLACE},
+    "change": {**CHANGES, PLACE.name: PLACE},
+}
 
 ADD: Final = """
-INSERT INTO segment (workspace_id, segment_id, pipeline_id, deals, visits, created_at)
-VALUES ($1, $2, $3, $4, $5, clock_timestamp())
+INSERT INTO segment (workspace_id, segment_id, pipeline_id, deals, visits, edition, created_at)
+VALUES ($1, $2, $3, $4, $5, $6, clock_timestamp())
 """
 ADD_COLUMN: Final = """
 INSERT INTO segment_column (workspace_id, segment_id, name, type, data, meanings, least, most)
@@ -189,7 +195,7 @@ async def add(
     if not batch.before:
         return None
     segment, size = new_id(), len(batch.before)
-    await connection.execute(ADD, workspace, segment, pipeline_id, size, batch.visits)
+    await connection.execute(ADD, workspace, segment, pipeline_id, size, batch.visits, EDITION)
     # One by one: broken off in the middle, the driver's executemany() waits for ever for a server
     # that waits for it, and the service with it.
     for column in batch.columns:
@@ -242,7 +248,7 @@ def _worn(segments: Sequence[Row[Any]]) -> list[Filled]:
     spent = [
         each
         for each in segments
-        if each.holds_erased or each.unfinished or each.alive * 2 < each.deals
+        if each.holds_erased or each.unfinished or each.outdated or each.alive * 2 < each.deals
     ]
     small = [each for each in segments if each.alive < SMALL and each not in spent]
     chosen: list[Filled] = []
@@ -275,34 +281,32 @@ async def _read(
     ordered = f"(SELECT * FROM {told} AS r ORDER BY r.open_time) AS d"
     deals = await one_row(connection, question, {**DEALS, "ids": ID}, known, ordered)
     in_order = _ids(deals.ids or b"")
-    visits = await one_row(
-        connection,
-        question,
-        _OF_VISITS,
-        "",
-        f"""(SELECT d.place - 1 AS deal, v.*
-            FROM unnest(CAST({question.bind(in_order)} AS uuid[])) WITH ORDINALITY
-                AS d (opportunity_id, place)
-            CROSS JOIN LATERAL ({visits_of("d")}) AS v
-            ORDER BY v.left_at - v.entered_at) AS v""",
-    )
+    given = f"unnest(CAST({question.bind(in_order)} AS uuid[])) WITH ORDINALITY"
+
+    def of_each(told: str, order: str) -> str:
+        return f"""(SELECT d.place - 1 AS deal, r.* FROM {given} AS d (opportunity_id, place)
+            CROSS JOIN LATERAL ({told}) AS r ORDER BY {order})"""
+
+    visits = f"{of_each(visits_of('d'), 'r.left_at - r.entered_at')} AS v"
+    changes = f"{of_each(changes_of('d'), 'r.occurred_at, r.change_id')} AS c"
+    told_of = {"deal": deals}
+    for relation, source in (("visit", visits), ("change", changes)):
+        told_of[relation] = await one_row(connection, question, _RELATIONS[relation], "", source)
     places = {"workspace": workspace, "ids": in_order}
     before = {row.opportunity_id: row for row in await connection.execute(_BEFORE, places)}
     # In a thread: thousands of texts take a while, and other requests go on meanwhile.
-    columns = await asyncio.to_thread(_columns, deals, visits, in_order)
-    return Batch([before[each] for each in in_order], visits.size, columns, worn)
+    columns = await asyncio.to_thread(_columns, told_of, in_order)
+    return Batch([before[each] for each in in_order], told_of["visit"].size, columns, worn)
 
 
-def _columns(deals: Row[Any], visits: Row[Any], ids: Sequence[UUID]) -> list[tuple[Any, ...]]:
-    read = {f"deal.{name}": column.read(getattr(deals, name)) for name, column in DEALS.items()}
-    read |= {
-        f"visit.{name}": column.read(getattr(visits, name)) for name, column in _OF_VISITS.items()
-    }
+def _columns(told_of: Mapping[str, Row[Any]], ids: Sequence[UUID]) -> list[tuple[Any, ...]]:
     found = []
-    for name, values in read.items():
-        kept = stored(values)
-        meanings = None if kept.meanings is None else json.dumps(list(kept.meanings))
-        found.append((name, kept.type, kept.data, meanings, *extent(values)))
+    for relation, columns in _RELATIONS.items():
+        for name, column in columns.items():
+            values = column.read(getattr(told_of[relation], name))
+            kept = stored(values)
+            meanings = None if kept.meanings is None else json.dumps(list(kept.meanings))
+            found.append((f"{relation}.{name}", kept.type, kept.data, meanings, *extent(values)))
     packed = b"".join(each.bytes for each in ids)
     return [*found, (_IDS, "|V16", packed, None, None, None)]
 

@@ -10,8 +10,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
-from math import prod
-from operator import mul
 from typing import Any, Final, Self, TypeAlias, TypeVar
 
 import numpy as np
@@ -35,16 +33,19 @@ Mask: TypeAlias = NDArray[np.bool_]
 Key: TypeAlias = tuple[Any, ...]
 """What rows have in common: what they mean in each of some columns."""
 
+_ROWS: Final = "rows"
+_SUM: Final = "sum"
 _WORTH: Final = "worth"
 _LIMB: Final = 22  # bits: a double adds up 2³¹ numbers of so many exactly
 _EXACT: Final = 2**53
 """Up to here doubles are exact."""
+_WHOLE: Final = 2**63
+"""Below this 64 bits hold whole numbers."""
 _SMALL: Final = 2**16
-_ROOMY: Final = 4_096
-_VARIED: Final = 1_024
 _FEW: Final = 4_096
 _LARGE: Final = 2**18
 """Rows that are joined to be counted at once: some 10 MB."""
+_ROOMY: Final = 4_096
 _SORTERS: Final = 2
 
 
@@ -95,7 +96,7 @@ class Frame:
         return self.at(np.flatnonzero(condition))
 
     def at(self, places: Numbers) -> Self:
-        """The rows at these places, none of them twice."""
+        """The rows at these places, which ascend."""
         if len(places) == self.size:
             return self
         columns = {name: taken(column, places) for name, column in self.columns.items()}
@@ -125,43 +126,24 @@ class Frame:
         return code
 
     def told_of(
-        self, keys: Sequence[str], code: NDArray[np.intp], rows: Numbers, *sums: NDArray[Any]
+        self, keys: Sequence[str], code: NDArray[np.intp], *counts: NDArray[Any]
     ) -> Iterator[tuple[Key, tuple[Any, ...]]]:
-        """What each number that occurs stands for, with its rows and its sums."""
-        occurring = np.flatnonzero(rows)
-        one = np.empty(len(rows), dtype=np.intp)
-        one[code] = np.arange(self.size)  # any row that bears it
-        places = one[occurring]
+        """What each number that occurs stands for, and what was counted of it."""
+        occurring, places = self.occurring(code)
         named = [
             [column.meanings[n] for n in column.codes[places].tolist()]
             for column in map(self.coded, keys)
         ]
-        counts = [column[occurring].tolist() for column in (rows, *sums)]
         alike = zip(*named, strict=True) if named else iter([()] * len(occurring))
-        yield from zip(alike, zip(*counts, strict=True), strict=True)
+        counted = zip(*(each[occurring].tolist() for each in counts), strict=True)
+        yield from zip(alike, counted, strict=True)
 
-
-def _larger(
-    frames: Iterable[Frame], keys: Sequence[str], others: Iterable[str] = ()
-) -> Iterator[Frame]:
-    """The same rows in fewer frames, where a frame costs more than its rows: if it has few of them,
-    or so much differs in them that adding up takes the longest.
-
-    They bear the columns `keys` and `others`.
-    """
-    names = sorted({*keys, *others})
-    waiting: list[Frame] = []
-    for frame in frames:
-        varied = prod(len(frame.coded(key).meanings) for key in keys)
-        if frame.size > _FEW and varied <= _VARIED:
-            yield frame
-            continue
-        waiting.append(frame.only(names))
-        if sum(each.size for each in waiting) >= _LARGE:
-            yield together(waiting, names)
-            waiting = []
-    if waiting:
-        yield together(waiting, names)
+    def occurring(self, code: NDArray[np.intp]) -> tuple[Numbers, Numbers]:
+        """Which numbers occur, in order, and at which place is there one of each?"""
+        there = np.zeros(int(code.max(initial=-1)) + 1, dtype=np.intp)
+        there[code] = np.arange(1, self.size + 1)  # any row that bears it
+        occurring = np.flatnonzero(there)
+        return occurring, there[occurring] - 1
 
 
 def together(frames: Iterable[Frame], names: Sequence[str]) -> Frame:
@@ -187,14 +169,25 @@ def _joined(parts: Sequence[Values]) -> Values:
     return Coded(numbers, [*places]) if is_coded else numbers
 
 
+def _larger(frames: Iterable[Frame], names: Sequence[str]) -> Iterator[Frame]:
+    """The same rows in fewer frames, since a frame costs more than a few rows; in these columns."""
+    waiting: list[Frame] = []
+    for frame in frames:
+        if frame.size > _FEW:
+            yield frame
+            continue
+        waiting.append(frame.only(names))
+        if sum(each.size for each in waiting) >= _LARGE:
+            yield together(waiting, names)
+            waiting = []
+    if waiting:
+        yield together(waiting, names)
+
+
 def tallied(frames: Iterable[Frame], keys: Sequence[str]) -> dict[Key, int]:
     """How many rows bear the same in all of `keys`?"""
-    found: dict[Key, int] = defaultdict(int)
-    for frame in _larger(frames, keys):
-        code = frame.keyed(keys)
-        for key, (rows,) in frame.told_of(keys, code, np.bincount(code)):
-            found[key] += rows
-    return found
+    alike = (_alike(frame, frame.keyed(keys), keys) for frame in _larger(frames, keys))
+    return {key: rows for key, (rows, _) in _added_up(alike, keys)}
 
 
 def weighed(
@@ -205,21 +198,53 @@ def weighed(
     `share`: the column that tells how many ten-thousandths of each amount count.
     """
     digits = DIGITS if share is None else 2 * DIGITS
-    worth: dict[Key, tuple[int, int]] = defaultdict(lambda: (0, 0))
-    others = ("currency", "amount", "amount_parts", *(() if share is None else (share,)))
-    for frame in _larger(frames, keys, others):
-        priced, by = _priced(frame), (*keys, _WORTH)
-        code = priced.keyed(by)
-        units, addends = zip(*_addends(frame, share), strict=True)
-        sums = [np.bincount(code, weights=each) for each in addends]
-        for key, (rows, *added) in priced.told_of(by, code, np.bincount(code), *sums):
-            deals, amount = worth[key]
-            worth[key] = deals + rows, amount + sum(map(mul, units, map(int, added)))
+    by = (*keys, _WORTH)
+
+    def alike(frame: Frame) -> Frame:
+        priced = _priced(frame)
+        return _alike(priced, priced.keyed(by), by, _addends(frame, share))
+
+    names = [*keys, "currency", "amount", "amount_parts", *(() if share is None else (share,))]
     found: dict[Key, list[Count]] = defaultdict(list)
-    for alike, (deals, amount) in worth.items():  # of the unpriced, any amount
-        exact = Decimal(amount).scaleb(-digits)
-        found[alike[:-1]].append(weighing(deals, exact, alike[-1]))
+    for key, (deals, amount) in _added_up(map(alike, _larger(frames, names)), by):
+        exact = Decimal(amount).scaleb(-digits)  # of the unpriced, any amount
+        found[key[:-1]].append(weighing(deals, exact, key[-1]))
     return {key: total(counts) for key, counts in found.items()}
+
+
+def _alike(
+    frame: Frame,
+    code: NDArray[np.intp],
+    keys: Sequence[str],
+    addends: Sequence[tuple[int, Numbers]] = (),
+) -> Frame:
+    """A row for all rows of one number: how many they are, and what their addends sum up to."""
+    occurring, places = frame.occurring(code)
+    columns = {key: taken(frame.columns[key], places) for key in keys}
+    # Together, several may not fit into 64 bits.
+    sums = np.zeros(len(occurring), dtype=np.int64 if len(addends) < 2 else object)
+    for unit, each in addends:
+        whole = np.bincount(code, weights=each)[occurring].astype(np.int64)
+        sums += unit * whole.astype(sums.dtype)
+    return Frame(len(occurring), columns | {_ROWS: np.bincount(code)[occurring], _SUM: sums})
+
+
+def _added_up(
+    counts: Iterable[Frame], keys: Sequence[str]
+) -> Iterator[tuple[Key, tuple[Any, ...]]]:
+    """What frames have counted, of rows that bear the same in all of `keys` together."""
+    names = (_ROWS, _SUM)
+    several = [frame for frame in counts if frame.size]
+    if not several:
+        return
+    every = together(several, [*keys, *names])
+    code = every.keyed(keys)
+    added = []
+    for each in map(every.numbers, names):
+        fits = each.dtype != object and int(np.abs(each).max()) * every.size < _WHOLE
+        added.append(np.zeros(int(code.max()) + 1, dtype=np.int64 if fits else object))
+        np.add.at(added[-1], code, each)
+    yield from every.told_of(keys, code, *added)
 
 
 def sampled(
@@ -272,11 +297,10 @@ def _priced(frame: Frame) -> Frame:
 def _addends(frame: Frame, share: str | None) -> list[tuple[int, Numbers]]:
     """The amounts, whole or taken apart, in numbers that doubles add up exactly, with their units.
 
-    Those of the unpriced mean nothing.
+    Those of the unpriced are 0.
     """
-    amount = frame.of("amount")
-    amount[amount == NOTHING] = 0  # so that it does not count as the largest
-    parts = frame.of("amount_parts")
+    priced = frame.numbers("amount") != NOTHING
+    amount, parts = (frame.of(name) * priced for name in ("amount", "amount_parts"))
     most = (int(np.abs(amount).max(initial=0)) + 1) * 10**DIGITS
     if share is None and most * frame.size <= _EXACT:
         return [(1, amount * 10**DIGITS + parts)]

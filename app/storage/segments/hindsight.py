@@ -1,70 +1,58 @@
 """Deals of segments as they were at a T in the past: told by their visits and their changes.
 
-As `domain.measures.hindsight` defines it, for all but the winding ones. A deal that has moved since
-T, and never left a closed stage, was open then: one of its visits was under way, and nothing had
-happened to it but the visits before. What was changed since, while it was open at T, is taken back.
-Of the winding ones the log has to tell (`population.picked`).
+As `domain.measures.hindsight` defines it. A deal that stood in an open stage at T and has moved
+since is told by its visits: one was under way, and nothing had happened to it but those before.
+What was changed since is taken back. A winding one, and no other that has moved, may have been
+closed at T: then the log has to tell what that close had frozen (`population.picked`).
+
+`as_of` is T as columns hold instants, in microseconds (`columns.instant`).
 """
 
-from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from decimal import Decimal
-from typing import Final, NamedTuple
+from typing import Final
 
 import numpy as np
 
 from app.domain.journey import Status, TransitionKind
-from app.storage.queries.population import BORNE
 from app.storage.segments.columns import (
+    CHANGEABLE,
     DIGITS,
     NOTHING,
     Coded,
     Meaning,
     Numbers,
     Values,
+    coded,
     taken,
 )
 from app.storage.segments.frames import Frame, Mask
 from app.storage.segments.selecting import Part
 
-ASKED: Final = frozenset(
-    {"opportunity_id", "opened_at", "entered_at", "closed_at", "facts_changed_at", "winding"}
-)
-"""The columns of deals that are looked at beside those that are wanted."""
+ASKED: Final = frozenset({"opportunity_id", "opened_at", "entered_at", "closed_at", "winding"})
+"""The columns of deals that are looked at to tell them apart."""
 
-VISITED: Final = ("slot", "entered_at", "left_at", "kind")
-"""The columns of visits that tell of the deals."""
-
-CHANGEABLE: Final = (*BORNE, "amount", "probability")
-"""What is taken back, where it is asked for."""
+STAYS: Final = ("slot", "entered_at", "left_at")
+VISITED: Final = (*STAYS, "kind")
+"""The columns of visits that tell of the deals: of where they stood, and of all."""
 
 _UNCHANGED: Final = (*CHANGEABLE, "amount_parts", "opportunity_id", "opened_at")
 
-
 SMALL: Final = 1 << 16
 """As slots always are, and masks of up to sixteen of them: a table of these fits anywhere."""
-
-
-class Change(NamedTuple):
-    """The deal at this place of its segment bore `old` in the field, until after T."""
-
-    place: int
-    field: str
-    old: str | None
 
 
 @dataclass(frozen=True, slots=True)
 class Split:
     """Deals at T, by what tells of them: `rows`, their `visits`, or the log alone.
 
-    `amended`: those among the first two of which facts are to be taken back.
+    `open`: those among the first two that were open, of which later changes are taken back.
     """
 
     rows: Mask
     visits: Mask
     log: Mask
-    amended: Mask
+    open: Mask
 
 
 def split(deals: Frame, alive: Mask, as_of: int) -> Split:
@@ -73,45 +61,70 @@ def split(deals: Frame, alive: Mask, as_of: int) -> Split:
     moved = there & (deals.numbers("entered_at") >= as_of)
     winding = deals.bears("winding", 1)
     visits, rows = moved & ~winding, there & ~moved
-    changed = deals.numbers("facts_changed_at") >= as_of
     still_open = rows & (deals.numbers("closed_at") == NOTHING)
-    return Split(rows, visits, moved & winding, (visits | still_open) & changed)
+    return Split(rows, visits, moved & winding, visits | still_open)
 
 
-def taken_back(deals: Frame, changes: Iterable[Change]) -> Frame:
-    """The deals with what they bore before these changes: of a deal and field, one each."""
-    by_field: dict[str, list[Change]] = defaultdict(list)
-    for change in changes:
-        by_field[change.field].append(change)
+def found_open(split: Split, part: Part, as_of: int, open_slots: Collection[int]) -> Split:
+    """The split in which winding deals that stood in an open stage at T are told by their visits.
+
+    These are the rows of `part`. Of who was closed at T the log goes on to tell.
+    """
+    assert part.deal is not None, "visits have deals"
+    visits, slot = part.frame, part.frame.coded("slot")
+    is_open = np.array([meaning in open_slots for meaning in slot.meanings], dtype=bool)
+    under_way = (visits.numbers("entered_at") < as_of) & (visits.numbers("left_at") >= as_of)
+    told = np.zeros_like(split.log)
+    told[part.deal[under_way & is_open[slot.codes]]] = True
+    told &= split.log
+    return Split(split.rows, split.visits | told, split.log & ~told, split.open | told)
+
+
+def taken_back(deals: Frame, was_open: Mask, part: Part, as_of: int) -> Frame:
+    """The deals, those that were open with what they bore before their first change since T.
+
+    The rows of `part` are their changes, in the order in which they occurred.
+    """
+    assert part.deal is not None, "changes have deals"
+    since = was_open[part.deal] & (part.frame.numbers("occurred_at") >= as_of)
+    changes = part.frame.bearing("deal", part.deal).where(since)
     columns = dict(deals.columns)
-    for name, of_field in by_field.items():
-        column = columns.get(name)
-        if name == "amount" and column is not None:
-            columns |= _amounts(deals, of_field)
-        elif isinstance(column, Coded):
-            columns[name] = _with(column, of_field, is_share=name == "probability")
+    for name in {*columns} & {*CHANGEABLE}:
+        of_field = changes.where(changes.bears("field", CHANGEABLE.index(name) + 1))
+        _, first = np.unique(of_field.numbers("deal"), return_index=True)
+        was = of_field.at(np.sort(first))
+        if not was.size:
+            continue
+        places = was.numbers("deal")
+        if name == "amount":
+            columns[name] = _with(deals.of(name), places, was.numbers("old_number"))
+            parts = "amount_parts"
+            columns[parts] = _with(deals.of(parts), places, was.numbers("old_parts"))
+        else:
+            columns[name] = _recoded(deals.coded(name), places, _old(was, name))
     return Frame(deals.size, columns)
 
 
-def _with(column: Coded, changes: Iterable[Change], *, is_share: bool) -> Coded:
-    places: dict[Meaning, int] = {meaning: n for n, meaning in enumerate(column.meanings)}
-    codes = column.codes.astype(np.int64)
-    for change in changes:
-        meaning: Meaning = change.old
-        if is_share and change.old is not None:
-            meaning = int(Decimal(change.old).scaleb(DIGITS))
-        codes[change.place] = places.setdefault(meaning, len(places))
-    return Coded(codes, [*places])
+def _old(changes: Frame, name: str) -> Coded:
+    if name != "probability":
+        return changes.coded("old")
+    whole, parts = changes.of("old_number"), changes.of("old_parts")
+    return coded(np.where(whole == NOTHING, NOTHING, whole * 10**DIGITS + parts))
 
 
-def _amounts(deals: Frame, changes: Iterable[Change]) -> Mapping[str, Values]:
-    units, parts = deals.of("amount"), deals.of("amount_parts")
-    for place, _, old in changes:
-        if old is None:
-            units[place] = parts[place] = NOTHING
-        else:
-            units[place], parts[place] = divmod(int(Decimal(old).scaleb(DIGITS)), 10**DIGITS)
-    return {"amount": units, "amount_parts": parts}
+def _with(numbers: Numbers, places: Numbers, others: Numbers) -> Numbers:
+    numbers[places] = others
+    return numbers
+
+
+def _recoded(column: Coded, places: Numbers, others: Coded) -> Coded:
+    """The column with others' meanings at these places."""
+    known: dict[Meaning, int] = {meaning: n for n, meaning in enumerate(column.meanings)}
+    borne, codes = np.unique(others.codes, return_inverse=True)  # they may know many more
+    names = [known.setdefault(others.meanings[code], len(known)) for code in borne.tolist()]
+    recoded = column.codes.astype(np.min_scalar_type(len(known)))
+    recoded[places] = np.array(names)[codes]
+    return Coded(recoded, [*known])
 
 
 def seen(
@@ -124,7 +137,7 @@ def seen(
 ) -> Frame:
     """Those of the deals of which their visits, the rows of `part`, tell: as they were at T.
 
-    In the `wanted` columns: each takes its time.
+    In the `wanted` columns, as each takes its time; of `deals` they are needed with `opened_at`.
     """
     deal, visits = part.deal, part.frame
     assert deal is not None, "visits have deals"
@@ -190,8 +203,7 @@ def _coded(numbers: Numbers) -> Coded:
     """Of numbers that are not negative; small ones need not be sorted to be told apart."""
     most = int(numbers.max(initial=0))
     if most >= SMALL:
-        meanings, codes = np.unique(numbers, return_inverse=True)
-        return Coded(codes, meanings.tolist())
+        return coded(numbers)
     there = np.zeros(most + 1, dtype=bool)
     there[numbers] = True
     return Coded((np.cumsum(there) - 1)[numbers], np.flatnonzero(there).tolist())

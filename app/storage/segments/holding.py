@@ -1,8 +1,9 @@
 """Which segments hold a pipeline's deals at T, and what do they say of them?"""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
+from uuid import UUID
 
 import numpy as np
 from sqlalchemy import Row
@@ -24,7 +25,7 @@ MOST_UNFOLDED: Final = 50_000
 # look into an index that holds just those deals, or at its end.
 _OF_PIPELINE: Final = "o.workspace_id = :workspace AND o.pipeline_id = :pipeline"
 _HELD: Final = f"""
-SELECT s.segment_id, s.deals, s.filled, s.visits, s.gone || coalesce(written.since, '') AS gone,
+SELECT s.segment_id, s.edition, s.deals, s.filled, s.gone || coalesce(written.since, '') AS gone,
        (SELECT count(*) FROM (SELECT FROM opportunity AS o
             WHERE {_OF_PIPELINE} AND {FEW} LIMIT {MOST_UNFOLDED + 1}) AS them) AS unfolded,
        EXISTS (SELECT FROM opportunity AS o
@@ -88,12 +89,23 @@ async def near(
     """The segments in which the period holds any of these instants; None: all."""
     if counted is None:
         return held.segments
-    ids = [segment.segment_id for segment in held.segments]
-    extents = await kept.extents(connection, question.workspace, ids)
+    extents = await _extents(connection, question, held)
     return [
         segment
         for segment in held.segments
         if _touches(question, extents[segment.segment_id][f"{relation}.{counted}"])
+    ]
+
+
+async def opened(connection: AsyncConnection, question: Question, held: Held) -> list[Row[Any]]:
+    """The segments of which some deal had been opened before T."""
+    as_of = instant(question.selection.as_of)
+    extents = await _extents(connection, question, held)
+    return [
+        segment
+        for segment in held.segments
+        if (first := extents[segment.segment_id]["deal.opened_at"].least) is not None
+        and first < as_of
     ]
 
 
@@ -105,15 +117,15 @@ async def read(
     wanted: Iterable[str],
     of_deals: Iterable[str] = (),
 ) -> list[Part] | None:
-    """A part for each of the segments; visits bear the columns `of_deals` too.
+    """A part for each of the segments; visits and changes bear the columns `of_deals` too.
 
-    None where one was folded before there were all of these columns: it is written anew soon.
+    None where one is of an edition that lacks some of these columns: it is written anew soon.
     """
-    place = "visit.deal"
+    place = f"{relation}.deal"
     names = {f"{relation}.{name}": name for name in wanted}
     borne = {f"deal.{name}": name for name in of_deals}
     present = {} if question.sight.is_whole else {f"deal.{name}": name for name in PRESENT}
-    every = {*names, *borne, *present, *((place,) if relation == "visit" else ())}
+    every = {*names, *borne, *present, *((place,) if relation != "deal" else ())}
     asked = [(segment.segment_id, name) for segment in segments for name in every]
     found = await kept.columns(connection, question.workspace, asked)
     if len(found) < len(asked):
@@ -131,7 +143,7 @@ async def read(
         deal = found[segment.segment_id, place]
         assert not isinstance(deal, Coded), "a place is a number"
         living = None if alive is None else alive[deal]
-        parts.append(Part(segment.visits, columns, living, deal, of_each))
+        parts.append(Part(len(deal), columns, living, deal, of_each))
     return parts
 
 
@@ -155,6 +167,13 @@ def _is_held(question: Question) -> bool:
     return question.selection.known_at is None and all(
         dimension.name in (*BORNE, MONTH) for dimension in question.dimensions
     )
+
+
+async def _extents(
+    connection: AsyncConnection, question: Question, held: Held
+) -> Mapping[UUID, Mapping[str, kept.Extent]]:
+    ids = [segment.segment_id for segment in held.segments]
+    return await kept.extents(connection, question.workspace, ids)
 
 
 def _touches(question: Question, extent: kept.Extent) -> bool:

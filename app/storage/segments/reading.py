@@ -45,12 +45,8 @@ async def deals(
     counted: str | None = None,
 ) -> AsyncIterator[Columns | None]:
     """The deals at T, in the columns of `TOLD` of these names; they bear their values at T."""
-    sought = await _seek_deals(connection, question, names, counted)
-    if sought is None:
-        yield None
-    else:
-        async with kept.turn:
-            yield await sought()
+    async with _in_turn(await _seek_deals(connection, question, names, counted)) as found:
+        yield found
 
 
 @asynccontextmanager
@@ -62,12 +58,8 @@ async def completed_visits(
     counted: str | None = None,
 ) -> AsyncIterator[Columns | None]:
     """The visits that ended before T, in the columns of `VISITS` of these names."""
-    sought = await _seek_visits(connection, question, names, counted)
-    if sought is None:
-        yield None
-    else:
-        async with kept.turn:
-            yield await sought()
+    async with _in_turn(await _seek_visits(connection, question, names, counted)) as found:
+        yield found
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,16 +95,23 @@ async def visits(
     """All visits at T, in the columns `slot, entered_at, left_at, kind`."""
     names = {"slot", "entered_at"}
     ended = await _seek_visits(connection, question, {*names, "kind"}, counted)
-    if ended is None:
-        yield None
-        return
-    standing = await _seek_deals(connection, question, {*names, "status"}, counted)
-    if standing is None:
+    standing = ended and await _seek_deals(connection, question, {*names, "status"}, counted)
+    if ended is None or standing is None:
         yield None
     else:
         async with kept.turn:
             completed, here = await ended(), await standing()
             yield None if completed is None or here is None else Visits(completed, here)
+
+
+@asynccontextmanager
+async def _in_turn(sought: Sought | None) -> AsyncIterator[Columns | None]:
+    """What is sought, read when it is the question's turn, which lasts as long as this does."""
+    if sought is None:
+        yield None
+    else:
+        async with kept.turn:
+            yield await sought()
 
 
 async def _seek_deals(

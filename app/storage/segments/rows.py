@@ -10,14 +10,12 @@ from app.storage.aside import aside
 from app.storage.queries import population
 from app.storage.queries.population import BORNE
 from app.storage.queries.question import Question
-from app.storage.segments.columns import Column
+from app.storage.segments.columns import CHANGEABLE, Column
 from app.storage.segments.selecting import Part
+from app.storage.tables import unfolded
 
-UNFOLDED: Final = "CAST(o.version > coalesce(o.segment_version, -1) AS int) = 1"
-"""Of the row `o`: no segment bears its version.
-
-In words that nothing is known of, the planner takes it to be true of one deal in two hundred. Of
-`segment_version IS DISTINCT FROM version` it would take nearly all, and pass over their index."""
+UNFOLDED: Final = unfolded("o.")
+"""Of the row `o`: no segment bears its version."""
 
 FEW: Final = f"pg_backend_pid() IS NOT NULL AND {UNFOLDED}"
 """The same where they are read for a question. This function, which no helping process may call,
@@ -76,3 +74,17 @@ def visits_of(deal: str) -> str:
         WHERE t.workspace_id = :workspace AND t.opportunity_id = {deal}.opportunity_id
           AND t.entered_at IS NOT NULL AND t.voided_at IS NULL
         ORDER BY t.seq"""
+
+
+def changes_of(deal: str) -> str:
+    """The changes of one deal's facts, in order; so its own are looked up, not all of them.
+
+    `field` is the place of its name in CHANGEABLE, from 1.
+    """
+    named = ", ".join(f"'{name}'" for name in CHANGEABLE)
+    return f"""
+        SELECT array_position(ARRAY[{named}], c.field) AS field, c.old, c.occurred_at, c.change_id
+        FROM opportunity_change AS c
+        WHERE c.workspace_id = :workspace AND c.opportunity_id = {deal}.opportunity_id
+          AND c.field IN ({named})
+        ORDER BY c.occurred_at, c.change_id"""
