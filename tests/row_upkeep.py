@@ -255,7 +255,8 @@ async def folded(connection: AsyncConnection, workspace: UUID) -> dict[UUID, Any
             SELECT o.opportunity_id, to_jsonb(o) - '{segment_id, segment_position}'::text[] AS row,
                    (SELECT jsonb_agg(t ORDER BY t.seq) FROM transition AS t
                     WHERE t.workspace_id = :workspace AND t.opportunity_id = o.opportunity_id),
-                   (SELECT jsonb_agg(c ORDER BY c.change_id) FROM opportunity_change AS c
+                   (SELECT jsonb_agg(c ORDER BY c.change_id, c.field)
+                    FROM opportunity_change AS c
                     WHERE c.workspace_id = :workspace AND c.opportunity_id = o.opportunity_id)
             FROM opportunity AS o
             WHERE o.workspace_id = :workspace AND o.segment_version = o.version
