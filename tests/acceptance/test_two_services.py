@@ -18,6 +18,7 @@ import pytest
 from app.actions.check_projection import disagreements
 from app.storage.engine import Database
 from tests.acceptance.services import Service, until
+from tests.asking import decided
 from tests.conftest import OWNER_URL, at, make_workspace
 from tests.factories import keep_pipeline, open_deal, sales_pipeline
 from tests.logs import assert_is_chain, whole_log
@@ -66,7 +67,7 @@ class Scene:
         headers = {"Idempotency-Key": f"move-{next(self.keys)}"}
         for client in (self.clients[at_service], self.clients[1 - at_service]):
             try:
-                answer = await client.post(path, json={"to_stage": stage}, headers=headers)
+                answer = await decided(client.post, path, json={"to_stage": stage}, headers=headers)
             except httpx.TransportError:
                 continue
             if answer.status_code == 201:

@@ -10,6 +10,7 @@ from app.domain.access import Principal
 from app.domain.period import Period
 from app.domain.pipeline import IdleClock, IdleRule
 from app.storage.engine import Database
+from tests.asking import decided
 from tests.factories import keep_pipeline, move, open_deal, sales_pipeline
 from tests.feed import events_so_far
 from tests.idle import NOW, ago
@@ -162,7 +163,7 @@ async def test_the_same_request_again_records_nothing_more(
     url = f"/v1/opportunities/{deal['id']}/activities"
     key = {"Idempotency-Key": "once"}
     answers = await asyncio.gather(
-        *(client.post(url, json={"kind": "call"}, headers=key) for _ in range(6))
+        *(decided(client.post, url, json={"kind": "call"}, headers=key) for _ in range(6))
     )
     assert {answer.status_code for answer in answers} == {201}
     assert len({answer.content for answer in answers}) == 1
@@ -174,7 +175,10 @@ async def test_concurrent_activities_leave_the_clock_at_the_latest_of_them(
 ) -> None:
     deal = await open_deal(client, opened_at=ago(days=30))
     answers = await asyncio.gather(
-        *(record(client, deal["id"], kind="call", occurred_at=ago(days=n)) for n in range(1, 13))
+        *(
+            decided(record, client, deal["id"], kind="call", occurred_at=ago(days=n))
+            for n in range(1, 13)
+        )
     )
     assert {answer.status_code for answer in answers} == {201}
     assert (await idle_of(client, deal["id"]))["clock_started_at"] == ago(days=1)
@@ -185,10 +189,11 @@ async def test_a_deal_deleted_meanwhile_is_not_found_and_no_failure(
 ) -> None:
     for _ in range(5):
         deal = await open_deal(client)
+        one = f"/v1/opportunities/{deal['id']}"
         answers = await asyncio.gather(
-            record(client, deal["id"], kind="note"),
-            client.delete(f"/v1/opportunities/{deal['id']}", headers={"If-Match": "*"}),
-            record(client, deal["id"], kind="note"),
+            decided(record, client, deal["id"], kind="note"),
+            decided(client.delete, one, headers={"If-Match": "*"}),
+            decided(record, client, deal["id"], kind="note"),
         )
         assert answers[1].status_code == 204
         assert {answers[0].status_code, answers[2].status_code} <= {201, 404}

@@ -19,6 +19,7 @@ from app.domain.definition import definition_of
 from app.http.schemas.pipelines import PipelineDocument
 from app.storage.engine import Database
 from app.storage.idempotency import Answer
+from tests.asking import decided
 from tests.audit import entries, ok, the_only, told
 from tests.factories import guarded, keep_pipeline, move, open_deal, sales_pipeline
 from tests.integration.test_pipelines_api import document, made, opened, put, stage
@@ -146,7 +147,7 @@ async def test_definitions_that_change_at_once_are_told_one_after_the_other(
     await made(client)
     names = [f"Name {number}" for number in range(12)]
     answers = await asyncio.gather(
-        *(client.patch(SALES, json={"name": name}, headers=ANY) for name in names)
+        *(decided(client.patch, SALES, json={"name": name}, headers=ANY) for name in names)
     )
     assert {answer.status_code for answer in answers} == {200}
     log = list(reversed(await entries(client, action="pipeline.updated")))
@@ -276,7 +277,7 @@ async def test_moves_that_race_for_a_deal_leave_the_entry_of_the_one_that_won(
     deal = await open_deal(client)
     over = {"to_stage": "talks", "override": {"reason": "Quick."}}
     path = f"/v1/opportunities/{deal['id']}/transitions"
-    answers = await asyncio.gather(*(client.post(path, json=over) for _ in range(6)))
+    answers = await asyncio.gather(*(decided(client.post, path, json=over) for _ in range(6)))
     assert sorted(answer.status_code for answer in answers) == [201, *[409] * 5]
     await the_only(client, "transition.overridden")
 

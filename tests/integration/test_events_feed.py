@@ -14,6 +14,7 @@ from app.storage import events
 from app.storage.engine import Connection, Database, Lock
 from app.storage.statement import execute
 from app.storage.webhook_deliveries import append_event
+from tests.asking import decided
 from tests.conftest import make_workspace
 from tests.factories import keep_pipeline, move, open_deal, sales_pipeline
 from tests.feed import events_so_far
@@ -171,7 +172,8 @@ async def test_moves_of_one_deal_are_told_in_the_order_of_its_log_however_conten
         stages = ("offer", "talks", "lead")
         moved = 0
         for n in range(12):
-            answer = await client.post(
+            answer = await decided(
+                client.post,
                 f"/v1/opportunities/{deal['id']}/transitions",
                 json={"to_stage": stages[(turn + n) % 3]},
             )

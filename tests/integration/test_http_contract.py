@@ -13,6 +13,7 @@ from app.http.strictness import StrictRoute
 from app.main import create_app
 from app.settings import load_settings
 from app.storage.engine import Database
+from tests.asking import decided
 from tests.deals import DEALS
 from tests.factories import keep_pipeline, open_deal, sales_pipeline
 
@@ -273,7 +274,9 @@ async def test_of_many_puts_that_are_to_create_exactly_one_does(
     path, new = f"{DEALS}/by-external-id/CRM-1", {"If-None-Match": "*"}
     answers = await asyncio.gather(
         *(
-            client.put(path, json={"pipeline": "sales", "name": f"Number {n}"}, headers=new)
+            decided(
+                client.put, path, json={"pipeline": "sales", "name": f"Number {n}"}, headers=new
+            )
             for n in range(6)
         )
     )

@@ -16,6 +16,7 @@ from app.domain.api_key import ApiKey
 from app.domain.period import Period
 from app.domain.pipeline import Flow, IdleRule
 from app.storage.engine import Database, connect_arguments
+from tests.asking import decided
 from tests.deals import DEALS, FULL, changes, listed, read
 from tests.factories import keep_pipeline, move, open_deal, sales_pipeline
 
@@ -267,7 +268,10 @@ async def test_twins_that_upsert_at_once_make_one_deal(
 ) -> None:
     path = f"{DEALS}/by-external-id/CRM-42"
     answers = await asyncio.gather(
-        *(client.put(path, json={"pipeline": "sales", "name": f"Deal {n}"}) for n in range(12))
+        *(
+            decided(client.put, path, json={"pipeline": "sales", "name": f"Deal {n}"})
+            for n in range(12)
+        )
     )
     assert sorted(answer.status_code for answer in answers) == [200] * 11 + [201]
     assert len({answer.json()["id"] for answer in answers}) == 1
@@ -297,7 +301,10 @@ async def test_concurrent_twins_with_one_key_make_one_deal_and_get_the_same_byte
 ) -> None:
     body = {"pipeline": "sales", "name": "A deal"}
     answers = await asyncio.gather(
-        *(client.post(DEALS, json=body, headers={"Idempotency-Key": "k-1"}) for _ in range(8))
+        *(
+            decided(client.post, DEALS, json=body, headers={"Idempotency-Key": "k-1"})
+            for _ in range(8)
+        )
     )
     assert [answer.status_code for answer in answers] == [201] * 8
     assert len({answer.content for answer in answers}) == 1

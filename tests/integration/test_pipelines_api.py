@@ -14,6 +14,7 @@ from app.actions.check_projection import disagreements
 from app.domain.access import Principal
 from app.storage import pipelines
 from app.storage.engine import Database
+from tests.asking import decided
 from tests.conftest import make_workspace
 
 Document = dict[str, Any]
@@ -622,7 +623,7 @@ async def test_of_many_puts_against_one_version_exactly_one_wins(
 ) -> None:
     await made(client)
     answers = await asyncio.gather(
-        *(put(client, document(name=f"Name {n}"), **{"If-Match": '"1"'}) for n in range(8))
+        *(decided(put, client, document(name=f"Name {n}"), **{"If-Match": '"1"'}) for n in range(8))
     )
     assert sorted(each.status_code for each in answers) == [200] + [412] * 7
     now = (await client.get("/v1/pipelines/sales")).json()
@@ -631,7 +632,7 @@ async def test_of_many_puts_against_one_version_exactly_one_wins(
 
 
 async def test_of_many_first_puts_exactly_one_creates(client: httpx.AsyncClient) -> None:
-    answers = await asyncio.gather(*(put(client, document()) for _ in range(6)))
+    answers = await asyncio.gather(*(decided(put, client, document()) for _ in range(6)))
     assert sorted(each.status_code for each in answers) == [201] + [428] * 5
 
 
@@ -644,16 +645,16 @@ async def test_no_deal_is_left_in_a_stage_that_was_archived_while_it_moved(
     async def wander(deal: Document) -> list[int]:
         codes = []
         for to_stage in ("b", "a") * 6:
-            answer = await client.post(
-                f"/v1/opportunities/{deal['id']}/transitions", json={"to_stage": to_stage}
-            )
+            moves = f"/v1/opportunities/{deal['id']}/transitions"
+            answer = await decided(client.post, moves, json={"to_stage": to_stage})
             codes.append(answer.status_code)
         return codes
 
     async def archive() -> httpx.Response:
         for _ in range(4):
             await client.get("/v1/pipelines/sales")
-        return await client.post("/v1/pipelines/sales/stages/b/archive", json={"move_open_to": "c"})
+        path = "/v1/pipelines/sales/stages/b/archive"
+        return await decided(client.post, path, json={"move_open_to": "c"})
 
     archived, *codes = await asyncio.gather(archive(), *(wander(deal) for deal in deals))
     assert archived.status_code == 201, archived.text

@@ -16,6 +16,7 @@ from app.domain.webhook import MOST_ENDPOINTS
 from app.main import create_app
 from app.settings import Settings
 from app.storage.engine import Connection, Database
+from tests.asking import decided
 from tests.conftest import make_workspace
 from tests.factories import keep_pipeline, sales_pipeline
 from tests.receiver import Received, Receiver, receiving, saying
@@ -283,16 +284,10 @@ async def test_there_are_so_many_endpoints_and_no_more(
     assert (refused(full))[:2] == (409, "too_many_endpoints")
     await client.delete(f"{ENDPOINTS}/{made['id']}", headers=ANY)
 
-    async def decided() -> int:
-        """As a caller does who waited for the others in vain, and was told to try again."""
-        for _ in range(5):
-            answer = await client.post(ENDPOINTS, json={"url": URL})
-            if answer.status_code != 503:
-                break
-        return answer.status_code
-
-    answers = await asyncio.gather(*(decided() for _ in range(6)))
-    assert sorted(answers) == [201] + [409] * 5
+    answers = await asyncio.gather(
+        *(decided(client.post, ENDPOINTS, json={"url": URL}) for _ in range(6))
+    )
+    assert sorted(answer.status_code for answer in answers) == [201] + [409] * 5
 
 
 async def test_whatever_is_changed_at_once_is_one_version_and_a_streak_is_none(
