@@ -19,6 +19,7 @@ from app.storage.engine import Connection, Database
 from tests.asking import decided
 from tests.conftest import make_workspace
 from tests.factories import keep_pipeline, sales_pipeline
+from tests.feed import events_so_far
 from tests.receiver import Received, Receiver, receiving, saying
 from tests.webhooks import (
     ANY,
@@ -298,6 +299,7 @@ async def test_whatever_is_changed_at_once_is_one_version_and_a_streak_is_none(
     change = {"enabled": False, "description": "B"}
     disabled = await client.patch(one, json=change, headers={"If-Match": '"1"'})
     assert disabled.headers["ETag"] == '"2"'
+    await events_so_far(database, client)  # else it is told of that, once it is enabled
     enabled = await client.patch(one, json={"enabled": True}, headers={"If-Match": '"2"'})
     assert enabled.headers["ETag"] == '"3"'
     receiver.answers = [saying(500), saying(204)]

@@ -208,6 +208,7 @@ async def test_what_a_stretch_sends_again_says_what_it_repeats_and_what_waits_is
     client: httpx.AsyncClient, database: Database, workspace: UUID, receiver: Receiver
 ) -> None:
     await tell(database, workspace)
+    await events_so_far(database, client)
     made = await endpoint(client, receiver.url)
     receiver.answers = [saying(410)]  # ends the first
     await tell(database, workspace, 2)
