@@ -53,7 +53,7 @@ async def unchanged(
     the last event is not settled, and an answer may be told anew though nothing has happened.
     """
     answer = await client.get(path, params=params)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while answer.status_code != 304:
             held = {"If-None-Match": answer.headers["ETag"]}
             answer = await client.get(path, params=params, headers=held)

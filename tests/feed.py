@@ -22,7 +22,7 @@ async def events_so_far(
         return await connection.fetchval("SELECT pg_current_xact_id()::text::bigint")
 
     now = await database.write(UUID(int=0), transaction_id, lock=Lock.NONE)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while await _horizon(client) <= now:
             pass
     seen: list[dict[str, Any]] = []

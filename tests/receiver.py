@@ -42,13 +42,13 @@ class Receiver:
 
     async def has(self, count: int) -> list[Received]:
         """What was received, once it is so many."""
-        async with asyncio.timeout(20), self._more:
+        async with asyncio.timeout(60), self._more:
             await self._more.wait_for(lambda: len(self.received) >= count)
         return self.received
 
     async def keeps_waiting(self, count: int) -> None:
         """Return when so many requests are there without an answer."""
-        async with asyncio.timeout(20), self._more:
+        async with asyncio.timeout(60), self._more:
             await self._more.wait_for(lambda: len(self.received) - self.answered >= count)
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

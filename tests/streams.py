@@ -109,8 +109,8 @@ class Stream:
         )
 
     async def event(self) -> dict[str, Any]:
-        """The next event, within 20 seconds."""
-        async with asyncio.timeout(20):
+        """The next event, within a minute."""
+        async with asyncio.timeout(60):
             while True:
                 message = await self.message()
                 assert message is not None, "the stream has ended"

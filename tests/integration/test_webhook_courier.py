@@ -78,7 +78,7 @@ def courier(alone: Database, registry: CollectorRegistry) -> Courier:
 
 
 async def until(condition: Callable[[], Awaitable[Any]]) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not await condition():
             pass
 
