@@ -9,7 +9,7 @@ import httpx
 
 from app.domain.period import Period
 from app.domain.pipeline import IdleRule, LossReason
-from app.storage.engine import Database
+from app.storage.engine import Connection, Database
 from tests.deals import DEALS
 from tests.factories import keep_pipeline, sales_pipeline
 from tests.idle import NOW, WEEK, ago
@@ -54,6 +54,17 @@ async def digest(client: httpx.AsyncClient, **query: Any) -> dict[str, Any]:
     assert answer.status_code == 200, answer.text
     body: dict[str, Any] = answer.json()
     return body
+
+
+async def as_if_seen_at_once(database: Database, workspace: UUID) -> None:
+    """As if every deal had been flagged at the instant at which it fell idle."""
+
+    async def work(connection: Connection) -> None:
+        await connection.execute(
+            "UPDATE idle_flag SET opened_at = idle_since WHERE workspace_id = $1", workspace
+        )
+
+    await database.write(workspace, work)
 
 
 def deals_in(section: dict[str, Any]) -> list[str]:

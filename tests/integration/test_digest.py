@@ -9,7 +9,7 @@ import pytest
 
 from app.domain.access import Principal
 from app.jobs.run_imports import run_pending_imports
-from app.storage.engine import Connection, Database
+from app.storage.engine import Database
 from tests.deals import DEALS
 from tests.digest import (
     DAY,
@@ -17,6 +17,7 @@ from tests.digest import (
     SECTIONS,
     TICK,
     TODAY,
+    as_if_seen_at_once,
     deals_in,
     digest,
     keep_pipelines,
@@ -46,12 +47,6 @@ async def test_where_there_is_nothing_every_section_is_empty(client: httpx.Async
 async def test_newly_idle_are_deals_that_fell_idle_since_yesterday_and_still_are(
     client: httpx.AsyncClient, database: Database, principal: Principal, sales: None
 ) -> None:
-    async def as_if_seen_at_once(connection: Connection) -> None:
-        await connection.execute(
-            "UPDATE idle_flag SET opened_at = idle_since WHERE workspace_id = $1",
-            principal.workspace_id,
-        )
-
     first = MIDNIGHT - DAY - WEEK.length
     await open_deal(client, opened_at=written(first - TICK))
     edge = await open_deal(client, opened_at=written(first))
@@ -59,7 +54,7 @@ async def test_newly_idle_are_deals_that_fell_idle_since_yesterday_and_still_are
     resolved = await open_deal(client, opened_at=ago(days=7, hours=1))
     assert await scan(client) == 4
     await move(client, resolved["id"], "talks")
-    await database.write(principal.workspace_id, as_if_seen_at_once)
+    await as_if_seen_at_once(database, principal.workspace_id)
     found = await digest(client)
     assert deals_in(found["newly_idle"]) == [edge["id"], fresh["id"]]
     assert found["newly_idle"]["count"] == 2

@@ -2,6 +2,7 @@
 
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
+from uuid import UUID
 from zoneinfo import ZoneInfo
 
 import httpx
@@ -11,7 +12,18 @@ from app.domain.access import Principal, Scope
 from app.storage.engine import Database
 from tests.conftest import make_workspace
 from tests.deals import DEALS
-from tests.digest import DAY, SECTIONS, TICK, TODAY, deals_in, digest, keep_pipelines, plan, written
+from tests.digest import (
+    DAY,
+    SECTIONS,
+    TICK,
+    TODAY,
+    as_if_seen_at_once,
+    deals_in,
+    digest,
+    keep_pipelines,
+    plan,
+    written,
+)
 from tests.factories import keep_pipeline, move, open_deal, sales_pipeline
 from tests.idle import NOW, ago, flags, scan
 
@@ -24,12 +36,13 @@ async def sales(database: Database, principal: Principal) -> None:
 
 
 async def test_every_section_counts_all_and_shows_the_first(
-    client: httpx.AsyncClient, sales: None
+    client: httpx.AsyncClient, database: Database, workspace: UUID, sales: None
 ) -> None:
     for number in range(3):
         yesterday = (TODAY - (3 - number) * DAY).isoformat()
         await open_deal(client, opened_at=ago(days=7, hours=1), expected_close_on=yesterday)
     await scan(client)
+    await as_if_seen_at_once(database, workspace)
     for _ in range(3):
         deal = await open_deal(client, opened_at=ago(days=6))
         await plan(client, deal, NOW - DAY, "Call")
@@ -44,7 +57,7 @@ async def test_every_section_counts_all_and_shows_the_first(
 
 
 async def test_filters_add_up_and_go_by_whose_the_deal_is_now(
-    client: httpx.AsyncClient, sales: None
+    client: httpx.AsyncClient, database: Database, workspace: UUID, sales: None
 ) -> None:
     overdue = (TODAY - DAY).isoformat()
     deals = {}
@@ -70,6 +83,7 @@ async def test_filters_add_up_and_go_by_whose_the_deal_is_now(
                 "past_expected_close": {idle["id"], busy["id"], soon["id"]},
             }
     await scan(client)
+    await as_if_seen_at_once(database, workspace)
     for query in (
         *({}, {"owner": "tom"}, {"team": "north"}, {"pipeline": "sales"}, {"owner": "eve"}),
         *({"owner": "tom", "team": "north"}, {"owner": "mia", "pipeline": "renewals"}),
