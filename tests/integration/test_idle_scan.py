@@ -126,7 +126,7 @@ async def test_a_scan_passes_over_a_deal_that_somebody_holds_and_finds_it_the_ne
         await connection.execute(
             "SELECT 1 FROM opportunity WHERE workspace_id = $1 FOR UPDATE", principal.workspace_id
         )
-        async with asyncio.timeout(1):  # it does not wait for the row
+        async with asyncio.timeout(20):  # who waits for the row is refused after two seconds
             return (await flag_idle(database, principal.workspace_id)).flagged
 
     assert await database.write(principal.workspace_id, hold) == 0

@@ -10,7 +10,6 @@ import socket
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from datetime import timedelta
 
 import httpx
 import pytest
@@ -29,9 +28,6 @@ from tests.factories import keep_pipeline, open_deal, sales_pipeline
 from tests.integration.test_metric_timeouts import ENDLESS, METRICS, SEVERAL, owned, until
 
 pytestmark = pytest.mark.asyncio
-
-AT_ONCE = 1.0
-"""Seconds within which the database has nothing left to do: far from any time-out."""
 
 
 @asynccontextmanager
@@ -56,9 +52,8 @@ async def calling(url: str, *, pool_size: int = 10) -> AsyncIterator["Line"]:
     principal, key = await make_workspace(database)
     await keep_pipeline(database, principal.workspace_id, sales_pipeline())
     await database.close()
-    # A scan meanwhile would wait for the policy too.
-    scans = timedelta(hours=1)
-    app = create_app(Settings(database_url=url, pool_size=pool_size, idle_scan_interval=scans))
+    # Jobs would wait for the policy too, and for one of two connections.
+    app = create_app(Settings(database_url=url, pool_size=pool_size, jobs=False, webhooks=False))
     async with listening(app) as port:
         line = Line(app, port, key)
         async with line.client() as client:
@@ -134,7 +129,7 @@ async def test_what_a_caller_asked_ends_in_the_database_when_the_caller_goes(
         await until(own_database, ["PgSleep"] * at_work, seconds=REQUEST.statement)
         for _, writer in lines:
             writer.close()
-        await until(own_database, [], seconds=AT_ONCE)
+        await until(own_database, [], seconds=began + REQUEST.statement - time.monotonic())
         assert time.monotonic() - began < REQUEST.statement, "the time-out ended them"
         await on_server(owned(own_database), "DROP POLICY endless ON opportunity")
         await line.answers(SEVERAL[:pool_size])

@@ -7,7 +7,7 @@ over every deal makes it slow. Both need a database of the test's own.
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from urllib.parse import urlsplit
@@ -58,26 +58,35 @@ def owned(url: str) -> str:
     return at(os.environ[OWNER_URL], urlsplit(url).path.removeprefix("/"))
 
 
-async def under_way(url: str) -> list[str | None]:
-    """What each of the service's connections to this database waits for, of those not idle."""
+@asynccontextmanager
+async def looking(url: str) -> AsyncIterator[Callable[[], Awaitable[list[str | None]]]]:
+    """A look at what the service's connections to this database wait for, of those not idle."""
     connection = await asyncpg.connect(**connect_arguments(url))
-    try:
+
+    async def look() -> list[str | None]:
         rows = await connection.fetch(
             "SELECT wait_event FROM pg_stat_activity WHERE datname = current_database()"
             " AND application_name = 'sluice' AND pid <> pg_backend_pid() AND state <> 'idle'"
         )
         return [row["wait_event"] for row in rows]
+
+    try:
+        yield look
     finally:
         await connection.close()
 
 
+async def under_way(url: str) -> list[str | None]:
+    """What they wait for now."""
+    async with looking(url) as look:
+        return await look()
+
+
 async def until(url: str, expected: list[str | None], *, seconds: float) -> None:
-    """Wait until that is what the service's connections wait for."""
-    async with asyncio.timeout(seconds):
-        while True:
-            if await under_way(url) == expected:
-                return
-            await asyncio.sleep(0.02)
+    """Wait until that is what they wait for."""
+    async with asyncio.timeout(seconds), looking(url) as look:
+        while await look() != expected:
+            pass
 
 
 @asynccontextmanager
