@@ -19,6 +19,7 @@ from uuid import uuid4
 import asyncpg
 import httpx
 import pytest
+from hypothesis import HealthCheck, settings
 
 from app import logs
 from app.actions.manage_keys import issue_key
@@ -59,6 +60,12 @@ async def on_server(url: str, *statements: str) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Send logs where pytest looks for them; in the steering process bring up the server."""
     logs.configure()
+    # How long an example takes tells how busy the machine is. A profile that is asked for by name
+    # is loaded after this one.
+    settings.register_profile(
+        "unhurried", settings.default, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    )
+    settings.load_profile("unhurried")
     if hasattr(config, "workerinput") or config.option.collectonly:
         return
     # Workers inherit the environment; a setting of the developer's own shell must not steer tests.

@@ -43,7 +43,6 @@ CURRENT = (
 
 examples = settings(
     max_examples=60,
-    deadline=None,
     # A workspace holds the pipelines of all examples: each has its own, none sees another's.
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )

@@ -37,7 +37,7 @@ def flows(draw: st.DrawFn) -> Opened:
     return opened_by_bucket(replace(case, selection=selection), draw(st.sampled_from(By)))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(flow=flows())
 async def test_every_count_of_a_cumulative_flow_is_the_length_of_its_list(flow: Opened) -> None:
     case = flow.case

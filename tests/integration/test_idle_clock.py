@@ -29,7 +29,8 @@ ORIGIN, TARGET, LATER = 2, 4, 7
 
 # The examples of one test share a workspace; each makes a pipeline of its own in it.
 on_the_database = settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=40,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 
 

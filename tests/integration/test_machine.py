@@ -418,7 +418,6 @@ def test_whatever_is_done_the_api_tells_what_a_pure_model_holds(api: Api) -> Non
         settings=settings(
             max_examples=20,
             stateful_step_count=25,
-            deadline=None,
             suppress_health_check=list(HealthCheck),
         ),
     )

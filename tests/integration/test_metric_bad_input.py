@@ -221,7 +221,7 @@ def questions(draw: st.DrawFn, route: Route) -> list[Pair]:
     return asked
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(data=st.data())
 async def test_whatever_is_asked_is_answered_or_refused(world: World, data: st.DataObject) -> None:
     route = data.draw(st.sampled_from(world.routes))

@@ -124,9 +124,8 @@ async def take(client: httpx.AsyncClient, deal_id: str, step: tuple[Any, ...]) -
 @given(steps=st.lists(STEPS, max_size=14))
 @settings(
     max_examples=25,
-    deadline=None,
     # Each example opens a deal of its own in the workspace of the test.
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 async def test_whatever_happens_to_deals_their_rows_are_what_their_logs_say(
     client: httpx.AsyncClient,
@@ -324,9 +323,8 @@ RULES = st.fixed_dictionaries(
 )
 @settings(
     max_examples=20,
-    deadline=None,
     # Each example defines the pipelines of its own workspace.
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 async def test_whatever_becomes_of_the_rules_every_clock_is_as_they_say(
     service: Callable[[ApiKey | None], httpx.AsyncClient],

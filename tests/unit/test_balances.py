@@ -23,7 +23,7 @@ from app.domain.measures.sums import total
 from tests.metric_cases import Case, cases
 from tests.past_deals import LAST, at
 
-unhurried = settings(deadline=None, max_examples=60)
+examples = settings(max_examples=60)
 instants = st.integers(-1, LAST + 2).map(at)
 
 
@@ -35,7 +35,7 @@ def cut(case: Case, middle: datetime) -> tuple[Selection, Selection]:
     return replace(asked, end=middle), replace(asked, start=middle)
 
 
-@unhurried
+@examples
 @given(case=cases())
 def test_who_reached_a_stage_reached_the_next_or_stopped_there(case: Case) -> None:
     for deals in funnel.cohort(case.deals, case.selection).values():
@@ -50,7 +50,7 @@ def test_who_reached_a_stage_reached_the_next_or_stopped_there(case: Case) -> No
         assert won.ever_won == won.reached + won.won_undone  # type: ignore[operator] # the won rank has both
 
 
-@unhurried
+@examples
 @given(case=cases())
 def test_who_came_and_did_not_leave_is_there(case: Case) -> None:
     for by_slot in flow.measure(case.deals, case.selection).values():
@@ -59,7 +59,7 @@ def test_who_came_and_did_not_leave_is_there(case: Case) -> None:
             assert 0 <= stage.forward.count <= stage.forward.of == stage.left
 
 
-@unhurried
+@examples
 @given(case=cases(), middle=instants)
 def test_a_flow_is_the_flow_before_an_instant_and_the_one_after_it(
     case: Case, middle: datetime
@@ -78,7 +78,7 @@ def test_a_flow_is_the_flow_before_an_instant_and_the_one_after_it(
             assert Counter(before.exits) + Counter(after.exits) == Counter(stage.exits)
 
 
-@unhurried
+@examples
 @given(case=cases())
 def test_the_moves_of_the_matrix_are_the_exits_of_the_flow(case: Case) -> None:
     flows = flow.measure(case.deals, case.selection)
@@ -96,7 +96,7 @@ def test_the_moves_of_the_matrix_are_the_exits_of_the_flow(case: Case) -> None:
     assert cells == exits
 
 
-@unhurried
+@examples
 @given(case=cases(), start=instants, by=st.sampled_from(By))
 def test_what_is_in_process_arrived_and_did_not_depart(case: Case, start: datetime, by: By) -> None:
     end = case.selection.end
@@ -111,7 +111,7 @@ def test_what_is_in_process_arrived_and_did_not_depart(case: Case, start: dateti
         assert average is None or 0 <= average <= stays
 
 
-@unhurried
+@examples
 @given(case=cases(), start=instants)
 def test_the_time_in_process_is_what_visits_of_open_stages_lasted_in_the_period(
     case: Case, start: datetime
@@ -129,7 +129,7 @@ def test_the_time_in_process_is_what_visits_of_open_stages_lasted_in_the_period(
     assert sum(whole.time_in_process for whole in found.values()) == lasted
 
 
-@unhurried
+@examples
 @given(case=cases(), middle=instants)
 def test_what_was_closed_was_won_or_lost_once(case: Case, middle: datetime) -> None:
     deals, asked = case.deals, case.selection

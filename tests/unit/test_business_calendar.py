@@ -212,7 +212,7 @@ periods = st.one_of(
     st.integers(0, 100).map(lambda hours: Period(seconds=hours * 3600)),
     st.builds(Period, days=st.integers(0, 8), seconds=st.integers(0, 200_000)),
 )
-thorough = settings(max_examples=150, deadline=None)
+thorough = settings(max_examples=150)
 
 
 @thorough
@@ -225,7 +225,7 @@ def test_a_crossing_is_the_one_that_walking_through_the_days_finds(
     assert calendar.crossing(start, period) == plain_crossing(calendar, start, period)
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(
     cases(),
     st.builds(Period, days=st.integers(250, 900))
@@ -264,7 +264,7 @@ def test_so_is_one_that_begins_or_ends_while_clocks_change(
     assert plain_crossing(calendar, latest + MOMENT, period) > crossing
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(cases(), st.integers(1, 40))
 def test_hours_run_in_open_minutes_alone(
     case: tuple[BusinessCalendar, datetime], hours: int

@@ -23,7 +23,7 @@ from tests.opened import opened, ungrouped
 from tests.past_deals import revisions
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(case=ungrouped(), data=st.data())
 def test_every_count_of_every_answer_is_the_length_of_its_list(
     case: Case, data: st.DataObject

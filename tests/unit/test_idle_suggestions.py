@@ -5,7 +5,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -27,7 +27,6 @@ from tests.factories import OFFICE
 DAY = 86_400_000_000
 
 
-@settings(deadline=None)
 @given(cases=st.integers(1, 3_000), share=st.sampled_from((0.1, 0.5, 0.85, 0.99)))
 def test_the_ranks_leave_at_most_a_fortieth_on_either_side_and_no_others_are_closer(
     cases: int, share: float

@@ -32,7 +32,7 @@ def test_the_same_seed_tells_the_same_tales_and_another_one_others() -> None:
     assert told(seed=21) != told()
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.sampled_from(PIPELINES), st.integers(0, 2**32))
 def test_no_tale_has_a_move_that_the_pipeline_would_refuse(pipeline: Pipeline, seed: int) -> None:
     for tale in told(pipeline, 30, seed):
@@ -48,7 +48,7 @@ def test_no_tale_has_a_move_that_the_pipeline_would_refuse(pipeline: Pipeline, s
             here = journey.after(pipeline, here, move)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(0, 2**32))
 def test_every_deal_opens_and_moves_within_the_span(seed: int) -> None:
     for tale in told(count=50, seed=seed):

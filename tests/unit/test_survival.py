@@ -33,8 +33,6 @@ few_lengths = st.lists(st.integers(0, 12), max_size=25)  # so few values that mo
 by_cause = st.fixed_dictionaries(dict.fromkeys(CAUSES, few_lengths))
 seeds = st.integers(0, 2**32)
 
-unhurried = settings(deadline=None)  # fits and large samples take as long as the machine is busy
-
 
 # The definitions, as the textbooks write them: exact, and blind to everything made for speed.
 
@@ -121,7 +119,6 @@ def test_a_quantile_is_the_first_length_that_few_enough_outlast(
     assert found.reason is (Silence.NOT_REACHED if None in expected else None)
 
 
-@unhurried
 @given(ended=few_lengths, running=few_lengths)
 def test_curve_and_interval_are_those_of_lifelines(ended: list[int], running: list[int]) -> None:
     if not ended:
@@ -230,7 +227,6 @@ def test_the_places_of_the_censored_tell_the_places_of_the_ends(
 # Thinning
 
 
-@unhurried
 @given(seed=seeds, size=st.integers(1_000, 2_000))
 def test_a_thinned_curve_has_every_quantile_and_no_gap(seed: int, size: int) -> None:
     by, running = lasting(seed, size)
@@ -248,7 +244,6 @@ def test_a_thinned_curve_has_every_quantile_and_no_gap(seed: int, size: int) -> 
     assert all(0 < high - low <= coarsest for high, low in pairwise(levels))
 
 
-@unhurried
 @given(seed=seeds)
 def test_a_curve_can_be_drawn_coarser(seed: int) -> None:
     by, running = lasting(seed, 500)
@@ -314,7 +309,7 @@ def test_a_quantile_of_a_cause_is_the_first_length_by_which_it_took_enough(
     assert found.reason is (Silence.NOT_REACHED if None in expected else None)
 
 
-@settings(unhurried, max_examples=40)  # each fit is slow, and Fractions have said it already
+@settings(max_examples=40)  # each fit is slow, and Fractions have said it already
 @given(
     cases=st.lists(
         st.tuples(st.integers(1, 10**6), st.sampled_from((*CAUSES, None))),
@@ -357,7 +352,6 @@ def test_one_minus_kaplan_meier_would_promise_wins_that_losses_have_taken() -> N
     assert survival_quantiles(range(7, 13), range(1, 7)).p95 == 12
 
 
-@unhurried
 @given(seed=seeds, cause=st.sampled_from(CAUSES))
 def test_a_thinned_incidence_keeps_the_quantiles_of_its_cause(seed: int, cause: str) -> None:
     ended, running = lasting(seed, 1_200)
