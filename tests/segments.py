@@ -76,14 +76,18 @@ async def said(client: httpx.AsyncClient, at: datetime) -> dict[str, Any]:
     return found
 
 
+async def drop_segments(connection: Connection) -> None:
+    await connection.execute("DELETE FROM segment_column")
+    await connection.execute("DELETE FROM segment")
+
+
 async def said_by_rows(
     client: httpx.AsyncClient, database: Database, workspace: UUID, at: datetime
 ) -> dict[str, Any]:
     """What metrics say when there are no segments."""
 
     async def unfold(connection: Connection) -> None:
-        await connection.execute("DELETE FROM segment_column")
-        await connection.execute("DELETE FROM segment")
+        await drop_segments(connection)
         await connection.execute("UPDATE opportunity SET segment_id = NULL, segment_version = NULL")
 
     await database.write(workspace, unfold)

@@ -60,7 +60,7 @@ def start() -> Iterator[Callable[..., subprocess.Popen[str]]]:
         process.communicate()
 
 
-def until(condition: Callable[[], bool], seconds: float = 10) -> None:
+def until(condition: Callable[[], bool], seconds: float = 60) -> None:
     """Wait for something another process does, looking again and again."""
     deadline = time.monotonic() + seconds
     while not condition():
@@ -242,13 +242,30 @@ def test_two_that_start_at_once_share_one_server(
     assert sorted(greeting(process)["is_owner"] for process in both) == [False, True]
 
 
+def stopped_at(
+    folder: Path, start: Callable[..., subprocess.Popen[str]], moment: str
+) -> subprocess.Popen[str]:
+    """A start that stands still since this path was there, before the cluster is complete."""
+    for _ in range(10):
+        process = start(folder, "hold")
+        until(lambda: (folder / moment).exists() or (folder / "cluster").exists())
+        process.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+        if not (folder / "cluster").exists():
+            return process
+        process.kill()  # it was complete sooner than that was seen
+        process.wait()
+        until(lambda: not processes_of(folder))
+        shutil.rmtree(folder / "cluster")
+    raise AssertionError("it was complete each time")
+
+
 @only_linux
 @pytest.mark.parametrize("moment", ["cluster.new", "cluster.new/PG_VERSION", "cluster.new/base/5"])
 async def test_a_start_killed_while_it_makes_the_cluster_leaves_nothing_half_made(
     folder: Path, start: Callable[..., subprocess.Popen[str]], moment: str
 ) -> None:
-    process = start(folder, "hold")
-    until((folder / moment).exists)
+    process = stopped_at(folder, start, moment)
     process.kill()
     process.wait()
     assert not (folder / "cluster").exists()
