@@ -14,7 +14,7 @@ from app.domain.api_key import ApiKey
 COMMAND = [sys.executable, "-m", "app.cli", "serve"]
 
 
-def until(condition: Callable[[], bool], seconds: float = 20) -> None:
+def until(condition: Callable[[], bool], seconds: float = 60) -> None:
     """Wait for something another process does, looking again and again."""
     deadline = time.monotonic() + seconds
     while not condition():

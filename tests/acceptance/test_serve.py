@@ -26,9 +26,7 @@ def test_it_leaves_with_status_0_and_nothing_behind(
     assert len(service.worker_pids()) == (0 if workers == "1" else 2)
     os.killpg(service.process.pid, sign)
     assert service.process.wait(20) == 0
-    until(
-        lambda: service.pids() == [], seconds=2
-    )  # a helper of multiprocessing ends a moment later
+    until(lambda: service.pids() == [])  # a helper of multiprocessing ends a moment later
 
 
 def test_it_leaves_in_time_while_a_request_hangs(start: Callable[..., Service]) -> None:
@@ -38,9 +36,7 @@ def test_it_leaves_in_time_while_a_request_hangs(start: Callable[..., Service]) 
         hanging.sendall(b"POST /livez HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n12")
         service.process.terminate()
         assert service.process.wait(20) == 0
-    until(
-        lambda: service.pids() == [], seconds=2
-    )  # a helper of multiprocessing ends a moment later
+    until(lambda: service.pids() == [])  # a helper of multiprocessing ends a moment later
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])

@@ -23,6 +23,8 @@ from tests.webhooks import deliveries, endpoint, let_waits_end
 pytestmark = pytest.mark.process
 
 DEALS = 120
+HELD = 2 * OF_ONE_ENDPOINT
+"""The last of them, as many as two services have under way: who is held for long is given up."""
 
 
 @pytest.fixture
@@ -62,10 +64,10 @@ async def test_what_a_killed_service_had_under_way_is_sent_by_the_other(
     ):
         made = await endpoint(client, receiver.url)
         for number in range(DEALS):
-            await open_deal(client, name=f"Deal {number}")
-            if number == DEALS // 3:  # from here on nobody is answered
+            if number == DEALS - HELD:  # from here on nobody is answered
                 await receiver.has(1)
                 receiver.hold = asyncio.Event()
+            await open_deal(client, name=f"Deal {number}")
         await receiver.keeps_waiting(OF_ONE_ENDPOINT + 1)  # more than one service has under way
         victim.process.kill()
         victim.process.wait()

@@ -2,7 +2,7 @@
 
 import asyncio
 from datetime import UTC, datetime, timedelta
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import httpx
 import pytest
@@ -13,18 +13,23 @@ from app.domain.period import Period
 from app.domain.pipeline import IdleClock, IdleRule
 from app.jobs.idle_scan import IdleScans
 from app.storage.engine import Connection, Database
+from tests.conftest import make_workspace, running
 from tests.factories import keep_pipeline, move, open_deal, sales_pipeline
 from tests.idle import NOW, WEEK, ago, flags, let_snooze_end, only_flag, open_deals, scan, told
 
 
-@pytest.fixture
-async def sales(database: Database, principal: Principal) -> None:
+async def keep_sales(database: Database, workspace: UUID) -> None:
     """A week in `lead`, critical after nine days; in `offer` critical after twice a week."""
     pipeline = sales_pipeline(
         lead=IdleRule(after=WEEK, critical_after=Period(days=9)),
         offer=IdleRule(clock=IdleClock.INACTIVITY, after=WEEK),
     )
-    await keep_pipeline(database, principal.workspace_id, pipeline)
+    await keep_pipeline(database, workspace, pipeline)
+
+
+@pytest.fixture
+async def sales(database: Database, workspace: UUID) -> None:
+    await keep_sales(database, workspace)
 
 
 async def shown(client: httpx.AsyncClient, deal_id: str) -> dict[str, object]:
@@ -144,12 +149,17 @@ async def test_a_voided_move_brings_a_critical_flag_back_as_critical(
 
 
 async def test_the_service_comes_back_when_the_next_flag_is_to_be_critical(
-    database: Database, principal: Principal, client: httpx.AsyncClient, sales: None
+    own_database: str,
 ) -> None:
+    alone = await Database.open(own_database)
+    principal, key = await make_workspace(alone)
+    await keep_sales(alone, principal.workspace_id)
     nearly = datetime.now(UTC) - timedelta(days=9) + timedelta(seconds=50)
-    await open_deal(client, opened_at=nearly.isoformat())
-    await scan(client)
-    ahead = await IdleScans(database, timedelta(days=2)).scan_all()
+    async with running(own_database) as connect:
+        await open_deal(connect(key), opened_at=nearly.isoformat())
+        await scan(connect(key))
+    ahead = await IdleScans(alone, timedelta(days=2)).scan_all()
+    await alone.close()
     assert ahead is not None
     assert timedelta(0) < ahead <= timedelta(minutes=1)
 

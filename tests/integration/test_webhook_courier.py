@@ -74,7 +74,8 @@ def registry() -> CollectorRegistry:
 
 @pytest.fixture
 def courier(alone: Database, registry: CollectorRegistry) -> Courier:
-    return Courier(alone, HERE, WebhookMetrics(registry))
+    patient = Outbound(allow_loopback=True, timeout=60)  # no attempt ends by itself meanwhile
+    return Courier(alone, patient, WebhookMetrics(registry))
 
 
 async def until(condition: Callable[[], Awaitable[Any]]) -> None:
@@ -176,10 +177,8 @@ async def test_an_endpoint_that_hangs_takes_its_share_and_keeps_no_other_waiting
 
 
 async def test_workspaces_that_hang_leave_room_for_whoever_comes_next(
-    alone: Database, own_database: str, receiver: Receiver, registry: CollectorRegistry
+    alone: Database, own_database: str, receiver: Receiver, courier: Courier
 ) -> None:
-    patient = Outbound(allow_loopback=True, timeout=60)  # nothing ends by itself meanwhile
-    courier = Courier(alone, patient, WebhookMetrics(registry))
     async with receiving() as hanging, running(own_database) as connect:
         hanging.hold = asyncio.Event()
         for _ in range(4):  # each with more than a workspace may have under way
