@@ -19,8 +19,9 @@ from app.domain.period import Period
 from app.domain.pipeline import IdleRule
 from app.jobs.idle_scan import AGAIN, IdleScans
 from app.storage.engine import Connection, Database, connect_arguments
+from tests.asking import decided
 from tests.conftest import make_workspace
-from tests.factories import keep_pipeline, move, open_deal, sales_pipeline
+from tests.factories import keep_pipeline, open_deal, sales_pipeline
 from tests.idle import NOW, open_deals
 
 HOUR = timedelta(hours=1)
@@ -102,11 +103,17 @@ async def test_moves_that_race_with_scans_leave_no_flag_on_a_deal_that_moved(
 ) -> None:
     await keep_pipeline(database, principal.workspace_id, sales_pipeline(lead=RULE))
     opened_at = (NOW - timedelta(days=8)).isoformat()
+
+    async def move_on(deal: dict[str, Any]) -> None:
+        moves = f"/v1/opportunities/{deal['id']}/transitions"
+        answer = await decided(client.post, moves, json={"to_stage": "offer"})
+        assert answer.status_code == 201, answer.text
+
     for _ in range(5):
         deals = [await open_deal(client, opened_at=opened_at) for _ in range(12)]
         await asyncio.gather(
             *(flag_idle(database, principal.workspace_id) for _ in range(3)),
-            *(move(client, deal["id"], "offer") for deal in deals),
+            *(move_on(deal) for deal in deals),
             *(flag_idle(database, principal.workspace_id) for _ in range(3)),
         )
         found = await figures(database, principal.workspace_id)
