@@ -58,6 +58,7 @@ if TYPE_CHECKING:
 # Routes are tried in this order: the most frequent request, a move, comes first.
 ROUTERS = (
     transitions.router,
+    metrics.router,
     opportunities.router,
     pipelines.router,
     templates.router,
@@ -66,7 +67,6 @@ ROUTERS = (
     follow_ups.router,
     digest.router,
     imports.router,
-    metrics.router,
     metric_curves.router,
     metric_deals.router,
     metric_flow.router,

@@ -14,13 +14,13 @@ from typing import Any
 from uuid import UUID
 
 import asyncpg
-from sqlalchemy import ColumnElement, Row, RowMapping, Select, Table, func, or_, select, text
+from sqlalchemy import ColumnElement, Row, RowMapping, Select, Table, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.domain.errors import AlreadyExists, Breach, Invalid, NotFound
 from app.domain.pipeline import Pipeline
 from app.storage import tables
-from app.storage.engine import Connection
+from app.storage.engine import Connection, fetch
 from app.storage.events import LAST_CHANGE
 from app.storage.pipeline_document import decode, encode
 
@@ -42,11 +42,11 @@ CURRENT = """
 SELECT pipeline_id, revision FROM pipeline WHERE workspace_id = $1 AND key = $2
 """
 
-PRESENT = text(f"""
+PRESENT = f"""
 -- Which revision of the pipeline holds, what time is it, and what happened last?
 SELECT p.pipeline_id, p.revision, clock_timestamp() AS now, ({LAST_CHANGE}) AS change
-FROM pipeline AS p WHERE p.workspace_id = :workspace AND p.key = :key
-""")
+FROM pipeline AS p WHERE p.workspace_id = $1 AND p.key = $2
+"""
 
 ANY = """
 -- Has the workspace a pipeline at all?
@@ -192,10 +192,10 @@ async def read_current_revision(connection: AsyncConnection, workspace: UUID, ke
 
 async def read_present(connection: AsyncConnection, workspace: UUID, key: str) -> Present:
     """The pipeline of that key, what time it is, and whether anything has happened. NotFound."""
-    asked = {"workspace": workspace, "key": key}
-    row = (await connection.execute(PRESENT, asked)).one_or_none()
-    if row is None:
+    found = await fetch(connection, PRESENT, workspace, key)
+    if not found:
         raise _no_pipeline(key)
+    (row,) = found
     revision = await read_revision(connection, workspace, row.pipeline_id, row.revision)
     return Present(revision, row.now, row.change or "")
 

@@ -1,14 +1,17 @@
 """Every figure by its name, in trend and compare, as it is reckoned by hand on a small past."""
 
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
+from functools import partial
 from typing import Any
 from uuid import UUID, uuid4
 
+import asyncpg
 import httpx
 import pytest
-from sqlalchemy import event
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.domain.access import WHOLE
 from app.domain.definition import Definition, begin
@@ -28,6 +31,7 @@ from tests.past_deals import define, insert, past_deal
 WEEKS = {"from": "2024-01-01", "to": "2024-01-15", "by": "week"}
 """In Berlin: the first ends an hour before the eighth begins by UTC."""
 HOUR = 3_600
+LAST = "SELECT 'no more'"
 
 
 @pytest.fixture
@@ -349,19 +353,26 @@ async def test_a_trend_of_a_year_of_instants_looks_once_at_each(
     standing = subject(Figure.STANDING, ranking)
     months = tuple(day(0) + timedelta(days=30 * number) for number in range(13))
     question = Asked(workspace, WHOLE, ranking, Selection(as_of=now), now)
-    sent = 0
 
-    async with database.read(workspace) as connection:
+    async def sent(ask: Callable[[AsyncConnection, Asked], Awaitable[object]]) -> int:
+        """How many statements."""
+        told: list[str] = []
+        async with database.read(workspace) as connection:
+            driver = (await connection.get_raw_connection()).driver_connection
+            assert driver is not None
 
-        @event.listens_for(connection.sync_connection, "before_cursor_execute")
-        def count(*_: object) -> None:
-            nonlocal sent
-            sent += 1
+            def tell(query: "asyncpg.connection.LoggedQuery") -> None:
+                told.append(query.query)
 
-        await series.readings(connection, replace(question, known={}), standing, grouped=False)
-        once, sent = sent, 0
-        await series.trend(connection, replace(question, known={}), standing, months)
-        trend, sent = sent, 0
-        await snapshot.standings(connection, replace(question, known={}), grouped=False)
-        assert once < sent  # what the age buckets cost is not paid
-        assert trend == 12 * once
+            driver.add_query_logger(tell)
+            await ask(connection, replace(question, known={}))
+            await driver.fetch(LAST)  # while it is waited for, the driver tells of those before
+            driver.remove_query_logger(tell)
+        return len(told) - told.count(LAST)
+
+    reading = partial(series.readings, subject=standing, grouped=False)
+    await sent(reading)  # what it also does on a new connection: look types up
+    once = await sent(reading)
+    trend = await sent(partial(series.trend, subject=standing, buckets=months))
+    assert once < await sent(partial(snapshot.standings, grouped=False))
+    assert trend == 12 * once  # and what the age buckets cost is not paid

@@ -63,12 +63,13 @@ class Ranking:
 
     def furthest(self, status: Status, reach_mask: int) -> int:
         """`r_i(T)`: the highest rank visited, at least 1; k + 1 if and only if the deal is won."""
+        won_rank = self.won_rank
         if status is Status.WON:
-            return self.won_rank
+            return won_rank
         visited = (
             rank
             for slot, rank in self.by_slot.items()
-            if rank < self.won_rank and reach_mask >> (slot - 1) & 1
+            if rank < won_rank and reach_mask >> (slot - 1) & 1
         )
         return max(visited, default=1)
 

@@ -12,7 +12,6 @@ from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.domain.journey import Facts, Status
@@ -26,6 +25,7 @@ from app.domain.measures.cells import (
     Stay,
     VisitCell,
 )
+from app.storage.engine import Record
 from app.storage.queries import visit_cells
 from app.storage.queries.closings import among
 from app.storage.queries.deal_counts import condition, narrowing
@@ -106,7 +106,7 @@ async def listed(
 
 async def _shown(
     connection: AsyncConnection, asked: Asked, ids: Sequence[UUID]
-) -> dict[UUID, Row[Any]]:
+) -> dict[UUID, Record]:
     """What were these deals at T?"""
     question = Question(asked, grouped=False)
     wanted = f"= ANY(CAST({question.bind([*ids])} AS uuid[]))"
@@ -123,7 +123,7 @@ async def _shown(
     return {row.opportunity_id: row for row in rows}
 
 
-def _listed(held: Row[Any], deal: Row[Any]) -> Listed:
+def _listed(held: Record, deal: Record) -> Listed:
     return Listed(
         place=(held.at, held.opportunity_id, held.seq),
         name=deal.name,

@@ -9,15 +9,14 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
 
-from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.domain.measures.calendar import By
 from app.domain.measures.cumulative_flow import Bucket, CumulativeFlow, boundaries
 from app.domain.measures.selection import Value
 from app.domain.pipeline import StageKind
+from app.storage.engine import Record
 from app.storage.queries.population import deals
 from app.storage.queries.question import Asked, Question, microseconds
 from app.storage.queries.visits import visits
@@ -50,7 +49,7 @@ class _Counted:
     departed: Counter[int] = field(default_factory=Counter)
     time_in_process: int = 0
 
-    def add(self, row: Row[Any]) -> None:
+    def add(self, row: Record) -> None:
         if row.by_entry:
             self.entered[row.came, row.slot] += row.visits
             self.time_in_process += int(row.time_in_process)
@@ -76,7 +75,7 @@ class _Counted:
 
 async def _visits_by_bucket(
     connection: AsyncConnection, question: Question, bounds: Sequence[datetime]
-) -> Sequence[Row[Any]]:
+) -> Sequence[Record]:
     """How many visits were entered in each bucket, how many left, and how much time is between?"""
     join, group = question.group()
     start, end = question.bind(bounds[0]), question.bind(bounds[-1])

@@ -64,7 +64,9 @@ async def weighed(
         names = {"status", "currency", "amount", "amount_parts", *keys} - {"priced"}
         async with reading.deals(connection, question, names, counted=among.at) as held:
             if held is not None:
-                return await aside(lambda: frames.weighed(_chosen(held, among), ("group", *keys)))
+                return await aside(
+                    lambda: frames.weighed(_chosen(held, among, keys), ("group", *keys))
+                )
     selected, source = _source(question, among, keys, facts=True, by_move=by_move)
     places = range(2, len(keys) + 3)
     rows = await question.rows(
@@ -109,9 +111,9 @@ async def sampled(
     return await samples(rows, lambda row: tuple(row)[:-1], in_order)
 
 
-def _chosen(held: Columns, among: Among) -> Iterator[Frame]:
+def _chosen(held: Columns, among: Among, keys: Sequence[str]) -> Iterator[Frame]:
     for frame in held.chosen(status=among.statuses):
-        if "amount" in frame.columns:
+        if "priced" in keys:
             yield frame.told("priced", frame.numbers("amount") != NOTHING)
         else:
             yield frame
@@ -123,7 +125,7 @@ def _sampled(
     until = instant(held.question.aged_until)
 
     def spent() -> Iterator[tuple[Frame, Numbers]]:
-        for frame in _chosen(held, among):
+        for frame in _chosen(held, among, keys):
             lengths = frame.of("open_time")
             if age:
                 under_way = np.maximum(until - frame.of("entered_at"), 0)

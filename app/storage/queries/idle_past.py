@@ -9,18 +9,17 @@ a rearranged definition began it. `domain.measures.idle_replay` says what the co
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.domain.errors import Invalid
 from app.domain.journey import Status
 from app.domain.measures.idle_replay import Rules
 from app.domain.pipeline import IdleClock, StageKind
-from app.storage.engine import Timeouts
+from app.storage.engine import Record, Timeouts
 from app.storage.queries.population import deals
 from app.storage.queries.question import Asked, Question
 from app.storage.segments.columns import NOTHING, instant
@@ -168,7 +167,7 @@ def _deeds(question: Question, kinds: Sequence[str], quiet: Sequence[int]) -> st
 
 
 def _in_order(
-    row: Row[Any], priorities: Sequence[str | None], kinds: Sequence[str], until: int
+    row: Record, priorities: Sequence[str | None], kinds: Sequence[str], until: int
 ) -> Past:
     deal, seq = _read(row.deal, 4), _read(row.seq, 4)
     order = np.lexsort((seq, deal))

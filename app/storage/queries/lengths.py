@@ -8,15 +8,15 @@ one value per group they cost a scan, and numpy puts a million in order in a ten
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from math import ceil, floor
-from typing import Any, Final, TypeAlias, TypeVar, cast
+from typing import Final, TypeAlias, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Row
 
 from app.domain import durations
 from app.domain.durations import Quantiles, Risk, Summary, summed_up
 from app.storage.aside import aside
+from app.storage.engine import Record
 
 K = TypeVar("K")
 R = TypeVar("R")
@@ -33,7 +33,7 @@ _ADDED: Final = 512
 
 
 async def samples(
-    rows: Iterable[Row[Any]], key: Callable[[Row[Any]], K], told: Callable[[Lengths], R]
+    rows: Iterable[Record], key: Callable[[Record], K], told: Callable[[Lengths], R]
 ) -> dict[K, R]:
     """What `told` makes of the column `lengths`, made by `PACKED`, of all rows of one key.
 
@@ -44,7 +44,7 @@ async def samples(
 
 
 def _samples(
-    rows: Iterable[Row[Any]], key: Callable[[Row[Any]], K], told: Callable[[Lengths], R]
+    rows: Iterable[Record], key: Callable[[Record], K], told: Callable[[Lengths], R]
 ) -> dict[K, R]:
     packed: dict[K, list[bytes]] = defaultdict(list)
     for row in rows:

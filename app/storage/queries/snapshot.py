@@ -7,9 +7,7 @@ import json
 from collections import defaultdict
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any
 
-from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.domain.idleness import latest_start
@@ -18,6 +16,7 @@ from app.domain.measures.selection import Value
 from app.domain.measures.snapshot import BUCKET_SHARES, BUCKET_YEAR, Standing
 from app.domain.measures.sums import NONE, Count, weighing
 from app.domain.pipeline import IdleClock, IdleRule, StageKind
+from app.storage.engine import Record
 from app.storage.queries import standings as in_columns
 from app.storage.queries.lengths import PACKED, quantiles, samples
 from app.storage.queries.population import OPEN_AT_T, deals
@@ -70,7 +69,7 @@ async def _standings(
         FROM standing AS s
         GROUP BY GROUPING SETS ((s."group", s.slot), (s."group", s.slot, s.currency))""",
     )
-    sums: dict[tuple[Value, int], list[Row[Any]]] = defaultdict(list)
+    sums: dict[tuple[Value, int], list[Record]] = defaultdict(list)
     for row in rows:
         if not row.is_whole and row.currency is not None:
             sums[row.group, row.slot].append(row)
@@ -132,7 +131,7 @@ def standing(question: Question, ends: Ends) -> str:
         )"""
 
 
-def _standing(whole: Row[Any], by_currency: list[Row[Any]]) -> Standing:
+def _standing(whole: Record, by_currency: list[Record]) -> Standing:
     has_buckets = whole.ends is not None
     amounts = sum((weighing(0, row.amount, row.currency) for row in by_currency), NONE).amounts
     weighted = sum((weighing(0, row.weighted, row.currency) for row in by_currency), NONE).amounts

@@ -24,7 +24,7 @@ from app.domain.access import WHOLE
 from app.domain.measures.ranking import Ranking
 from app.domain.measures.selection import Selection
 from app.domain.pipeline import Pipeline
-from app.storage.engine import Connection
+from app.storage.engine import Connection, Record
 from app.storage.ids import new_id
 from app.storage.queries import population
 from app.storage.queries.question import Asked, Question
@@ -299,7 +299,7 @@ async def _read(
     return Batch([before[each] for each in in_order], told_of["visit"].size, columns, worn)
 
 
-def _columns(told_of: Mapping[str, Row[Any]], ids: Sequence[UUID]) -> list[tuple[Any, ...]]:
+def _columns(told_of: Mapping[str, Record], ids: Sequence[UUID]) -> list[tuple[Any, ...]]:
     found = []
     for relation, columns in _RELATIONS.items():
         for name, column in columns.items():

@@ -15,7 +15,7 @@ from typing import Any, Final, Self, TypeAlias, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from app.domain.measures.sums import Count, total, weighing
+from app.domain.measures.sums import Count
 from app.storage.queries.lengths import Lengths
 from app.storage.segments.columns import (
     DIGITS,
@@ -118,6 +118,8 @@ class Frame:
         """A small number for each row: the same for rows that bear the same in all `keys`."""
         code, width = np.zeros(self.size, dtype=np.intp), 1
         for column in map(self.coded, keys):
+            if len(column.meanings) == 1:
+                continue  # it tells no rows apart
             code = code * len(column.meanings) + column.codes
             width *= len(column.meanings)
             if width > max(_ROOMY, 4 * self.size):  # what is counted has a place for each number
@@ -205,11 +207,14 @@ def weighed(
         return _alike(priced, priced.keyed(by), by, _addends(frame, share))
 
     names = [*keys, "currency", "amount", "amount_parts", *(() if share is None else (share,))]
-    found: dict[Key, list[Count]] = defaultdict(list)
-    for key, (deals, amount) in _added_up(map(alike, _larger(frames, names)), by):
-        exact = Decimal(amount).scaleb(-digits)  # of the unpriced, any amount
-        found[key[:-1]].append(weighing(deals, exact, key[-1]))
-    return {key: total(counts) for key, counts in found.items()}
+    deals: dict[Key, int] = defaultdict(int)
+    amounts: dict[Key, dict[str, Decimal]] = defaultdict(dict)
+    for (*alike_in, currency), (rows, amount) in _added_up(map(alike, _larger(frames, names)), by):
+        key = tuple(alike_in)
+        deals[key] += rows
+        if currency is not None:  # else they have no amounts
+            amounts[key][currency] = Decimal(amount).scaleb(-digits)
+    return {key: Count(rows, dict(sorted(amounts[key].items()))) for key, rows in deals.items()}
 
 
 def _alike(

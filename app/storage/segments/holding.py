@@ -2,14 +2,14 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 from uuid import UUID
 
 import numpy as np
-from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.domain.access import Sight
+from app.storage.engine import Record
 from app.storage.queries.population import BORNE, PRESENT
 from app.storage.queries.question import Question
 from app.storage.segments import kept
@@ -52,7 +52,7 @@ class Held:
     in no segment only the log tells what its close froze.
     """
 
-    segments: list[Row[Any]]
+    segments: list[Record]
     unfolded: int
     moved: bool
     untold: bool
@@ -85,7 +85,7 @@ async def near(
     held: Held,
     counted: str | None,
     relation: str,
-) -> list[Row[Any]]:
+) -> list[Record]:
     """The segments in which the period holds any of these instants; None: all."""
     if counted is None:
         return held.segments
@@ -97,7 +97,7 @@ async def near(
     ]
 
 
-async def opened(connection: AsyncConnection, question: Question, held: Held) -> list[Row[Any]]:
+async def opened(connection: AsyncConnection, question: Question, held: Held) -> list[Record]:
     """The segments of which some deal had been opened before T."""
     as_of = instant(question.selection.as_of)
     extents = await _extents(connection, question, held)
@@ -112,7 +112,7 @@ async def opened(connection: AsyncConnection, question: Question, held: Held) ->
 async def read(
     connection: AsyncConnection,
     question: Question,
-    segments: Sequence[Row[Any]],
+    segments: Sequence[Record],
     relation: str,
     wanted: Iterable[str],
     of_deals: Iterable[str] = (),
@@ -147,7 +147,7 @@ async def read(
     return parts
 
 
-def _alive(segment: Row[Any], sight: Sight, present: Frame) -> Mask | None:
+def _alive(segment: Record, sight: Sight, present: Frame) -> Mask | None:
     """Which of the segment's deals count: those that it answers for, and that are seen."""
     alive = None
     if segment.gone or segment.filled < segment.deals:

@@ -11,9 +11,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.storage.engine import fetch
 from app.storage.segments.columns import Stored, Values
 
 MOST_BYTES: Final = 48 * 2**20
@@ -35,16 +35,16 @@ PERIODS: Final = frozenset(
 )
 """The columns that a period is looked for in."""
 
-_EXTENTS: Final = text("""
+_EXTENTS: Final = """
 SELECT c.segment_id, c.name, c.least, c.most FROM segment_column AS c
-WHERE c.workspace_id = :workspace AND c.segment_id = ANY(:segments) AND c.name = ANY(:names)
-""")
-_READ: Final = text("""
+WHERE c.workspace_id = $1 AND c.segment_id = ANY($2) AND c.name = ANY($3)
+"""
+_READ: Final = """
 SELECT c.segment_id, c.name, c.type, c.data, c.meanings FROM segment_column AS c
-JOIN unnest(CAST(:segments AS uuid[]), CAST(:names AS text[])) AS wanted (segment_id, name)
+JOIN unnest($2::uuid[], $3::text[]) AS wanted (segment_id, name)
   ON wanted.segment_id = c.segment_id AND wanted.name = c.name
-WHERE c.workspace_id = :workspace
-""")
+WHERE c.workspace_id = $1
+"""
 
 
 class Extent(NamedTuple):
@@ -93,9 +93,8 @@ async def extents(
     """Between which numbers do the columns of PERIODS lie in these segments?"""
     found = {each: _extents[each] for each in segments if each in _extents}
     if unknown := [each for each in segments if each not in found]:
-        asked = {"workspace": workspace, "segments": unknown, "names": sorted(PERIODS)}
         told: dict[UUID, dict[str, Extent]] = {each: {} for each in unknown}
-        for row in await connection.execute(_EXTENTS, asked):
+        for row in await fetch(connection, _EXTENTS, workspace, unknown, sorted(PERIODS)):
             told[row.segment_id][row.name] = Extent(row.least, row.most)
         found |= told
     _extents.update(found)
@@ -114,12 +113,8 @@ async def columns(
     found = {name: _kept.get(name) for name in wanted}
     missing = [name for name, values in found.items() if values is None]
     if missing:
-        asked = {
-            "workspace": workspace,
-            "segments": [segment for segment, _ in missing],
-            "names": [name for _, name in missing],
-        }
-        for row in await connection.execute(_READ, asked):
+        segments, names = zip(*missing, strict=True)
+        for row in await fetch(connection, _READ, workspace, segments, names):
             name = row.segment_id, row.name
             values = Stored(row.type, row.data, row.meanings).values
             found[name] = values

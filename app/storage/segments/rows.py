@@ -1,12 +1,12 @@
 """Rows made into columns by SQL: of the deals that are in no segment, and of those to be folded."""
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final
 
-from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.storage.aside import aside
+from app.storage.engine import Record
 from app.storage.queries import population
 from app.storage.queries.population import BORNE
 from app.storage.queries.question import Question
@@ -20,6 +20,10 @@ UNFOLDED: Final = unfolded("o.")
 FEW: Final = f"pg_backend_pid() IS NOT NULL AND {UNFOLDED}"
 """The same where they are read for a question. This function, which no helping process may call,
 keeps the planner from starting some: that takes longer than to read the few that there are."""
+
+
+HANDFUL: Final = 256
+"""So many are read sooner than a thread is woken for it."""
 
 
 async def packed_part(
@@ -36,7 +40,7 @@ async def packed_part(
         columns = {name: column.read(getattr(row, name)) for name, column in packed.items()}
         return Part(row.size, columns)
 
-    return await aside(read)
+    return read() if row.size <= HANDFUL else await aside(read)
 
 
 async def one_row(
@@ -45,7 +49,7 @@ async def one_row(
     packed: Mapping[str, Column],
     known: str,
     source: str,
-) -> Row[Any]:
+) -> Record:
     """A relation as one row: its `size`, and a value a column."""
     select = ", ".join(f"{column.packed} AS {name}" for name, column in packed.items())
     (row,) = await question.rows(
