@@ -89,8 +89,8 @@ async def test_of_two_that_join_the_same_segments_the_second_takes_none(
     before = await said(client, at)
     batches = [await read_batch(database, workspace, sales) for _ in range(2)]
     taken = [await store(database, workspace, sales, batch) for batch in batches]
-    assert taken == [2, 0]  # those that nobody has amended
-    assert await unfolded(database, workspace) == set(deals[:4])
+    assert taken == [DEAL_COUNT, 0]  # what was left in the segment, with those that were amended
+    assert await unfolded(database, workspace) == set()
     assert await said(client, at) == before
 
 
@@ -186,13 +186,16 @@ async def test_a_folder_that_died_while_it_replaced_a_segment_leaves_each_deal_i
     before = await said(client, at)
     monkeypatch.setattr(folding, "SLICE", 1)
     begun = await begin(database, workspace, sales)
-    assert len(begun.batch.before) == 2  # those that nobody has amended
-    assert await begun.take(0) == 1
-    assert await unfolded(database, workspace) == set(deals[:4])
+    places = [str(deal.opportunity_id) for deal in begun.batch.before]
+    assert sorted(places) == sorted(deals)
+    first = places.index(next(place for place in places if place not in deals[:4]))
+    for start in range(first + 1):  # the last of these was in the segment that is replaced
+        assert await begun.take(start) == 1
+    assert await unfolded(database, workspace) == set(deals[:4]) - set(places[:first])
     assert await said(client, at) == before
     await begun.age(owner)
     assert await fold(database, workspace) == DEAL_COUNT
-    assert await segment_count(database, workspace) == 2  # of those two, and of the amended
+    assert await segment_count(database, workspace) == 1
     assert await counted(database, workspace) == DEAL_COUNT
     assert await said(client, at) == before == await said_by_rows(client, database, workspace, at)
 
@@ -211,14 +214,14 @@ async def test_a_slow_folder_whose_segment_was_replaced_takes_no_more_deals(
     slow = await begin(database, workspace, sales)
     await slow.take(0)
     await slow.age(owner)
-    assert await fold_deals(database, workspace, "sales", enough=1, batches=1) == 2
-    left = await unfolded(database, workspace)
-    assert len(left) == DEAL_COUNT - 2
+    assert await fold_deals(database, workspace, "sales", enough=1, batches=1) == DEAL_COUNT
+    await amended(client, deals[0])
     with pytest.raises(LostRace):
         await slow.take(2)
-    assert await unfolded(database, workspace) == left
-    assert await said(client, at) == before
-    assert await fold(database, workspace) == len(left)
+    assert await unfolded(database, workspace) == {deals[0]}
+    at = now()
+    before = await said(client, at)
+    assert await fold(database, workspace) == 1
     assert await counted(database, workspace) == DEAL_COUNT
     assert await said(client, at) == before == await said_by_rows(client, database, workspace, at)
 
@@ -240,10 +243,10 @@ async def test_a_segment_that_was_filled_further_since_it_was_read_is_not_droppe
     others = await read_batch(database, workspace, sales)
     assert others.worn == [Filled(slow.segment, 2)]
     await slow.take(2)
-    assert await store(database, workspace, sales, others) == 2
+    assert await store(database, workspace, sales, others) == DEAL_COUNT - 2  # but what it took
     assert await rows(database, workspace, UNFINISHED) == [slow.segment]
     assert await said(client, at) == before
-    await slow.take(4)
+    assert await slow.take(4) == 0
     assert await unfolded(database, workspace) == set()
     assert await counted(database, workspace) == DEAL_COUNT
     assert await said(client, at) == before == await said_by_rows(client, database, workspace, at)

@@ -89,6 +89,12 @@ _MEMBERS: Final = text("""
 SELECT c.data FROM segment_column AS c
 WHERE c.workspace_id = :workspace AND c.segment_id = ANY(:segments) AND c.name = :name
 """)
+_LEFT: Final = text(f"""
+-- Of the deals that took places in these segments, those that no other answers for by now.
+SELECT o.opportunity_id FROM opportunity AS o
+WHERE o.workspace_id = :workspace AND o.opportunity_id = ANY(:members)
+  AND o.segment_id = ANY(:segments) AND NOT ({UNFOLDED})
+""")
 _BEFORE: Final = text("""
 SELECT o.opportunity_id, o.version, o.segment_id, o.segment_position, o.segment_version
 FROM opportunity AS o WHERE o.workspace_id = :workspace AND o.opportunity_id = ANY(:ids)
@@ -174,18 +180,28 @@ async def waiting(connection: AsyncConnection, enough: int) -> list[tuple[UUID, 
 async def read_batch(
     connection: AsyncConnection, workspace: UUID, pipeline: Pipeline, enough: int
 ) -> Batch | None:
-    """What is to be folded next: deals in worn segments, or unfolded ones if they are `enough`."""
+    """What is to be folded next: what is left in worn segments, with the unfolded deals.
+
+    Of these `enough` are waited for, where no segment is worn.
+    """
     place = {"workspace": workspace, "pipeline": pipeline.pipeline_id}
     segments = (await connection.execute(_SEGMENTS, place)).all()
     if any(each.unfinished and not each.old for each in segments):
         return None  # somebody is at it
-    if worn := _worn(segments):
-        replaced = [each.segment_id for each in worn]
-        members = {"workspace": workspace, "segments": replaced, "name": _IDS}
-        ids = [each for data in await connection.scalars(_MEMBERS, members) for each in _ids(data)]
-        return await _read(connection, workspace, pipeline, ids, worn)
-    ids = [*await connection.scalars(_FRESH, {**place, "most": MOST})]
-    return await _read(connection, workspace, pipeline, ids, ()) if len(ids) >= enough else None
+    worn = _worn(segments)
+    left = await _left(connection, workspace, worn) if worn else []
+    fresh = [*await connection.scalars(_FRESH, {**place, "most": MOST - len(left)})]
+    if not worn and len(fresh) < enough:
+        return None
+    return await _read(connection, workspace, pipeline, [*left, *fresh], worn)
+
+
+async def _left(connection: AsyncConnection, workspace: UUID, worn: Sequence[Filled]) -> list[UUID]:
+    """The deals that these segments still answer for."""
+    asked = {"workspace": workspace, "segments": [each.segment_id for each in worn]}
+    packed = await connection.scalars(_MEMBERS, {**asked, "name": _IDS})
+    members = [each for data in packed for each in _ids(data)]
+    return [*await connection.scalars(_LEFT, {**asked, "members": members})]
 
 
 async def add(
@@ -268,13 +284,10 @@ async def _read(
     ids: Sequence[UUID],
     worn: Sequence[Filled],
 ) -> Batch:
-    """These deals, without those of worn segments that are unfolded by now."""
+    """These deals, as they are to replace the worn segments."""
     asked = Asked(workspace, WHOLE, Ranking(pipeline, pipeline), Selection(as_of=_LAST), _LAST)
     question = Question(asked, grouped=False)
     condition = f"o.opportunity_id = ANY(CAST({question.bind(list(ids))} AS uuid[]))"
-    if worn:
-        held = question.bind([each.segment_id for each in worn])
-        condition += f" AND NOT ({UNFOLDED}) AND o.segment_id = ANY(CAST({held} AS uuid[]))"
     known, told = population.picked(question, condition, replaying=True)
     # In the order of their lengths: what is taken out of them for whatever reason is in order too,
     # and sorted by merging a few such runs.
