@@ -20,7 +20,7 @@ from app.storage.statement import LostRace
 
 T = TypeVar("T")
 
-ENOUGH: Final = 1_000
+ENOUGH: Final = 250
 """So many unfolded deals are worth a segment; fewer are read from their rows in no time."""
 
 log = structlog.get_logger("sluice.segments")

@@ -78,7 +78,7 @@ async def test_the_planner_takes_the_deals_that_are_in_no_segment_for_few(owner_
     try:
         # What the planner expects of a table grows with its pages, whatever they hold.
         of_all, of_unfolded = await planned("TRUE"), await planned(UNFOLDED)
-        await connection.execute("SET enable_seqscan = off")
+        await connection.execute("SET enable_seqscan = off; SET enable_bitmapscan = off")
         by_index = await planned(UNFOLDED)  # of an index that holds just those
     finally:
         await connection.close()

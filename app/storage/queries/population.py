@@ -153,8 +153,10 @@ def _replayed(
     question: Question, candidates: str, still: str, *, facts: bool, everything: bool
 ) -> str:
     """Whose row does not answer for T?"""
-    branches = [candidates] if everything else [f"{candidates} AND o.stage_entered_at >= :as_of"]
-    if facts and not everything:
+    branches = [f"{candidates} AND o.stage_entered_at >= :as_of"]
+    if everything:
+        branches.append(still)
+    elif facts:
         branches += [f"{still} AND {_AMENDED}", f"{still} AND {_UNTOLD}"]
     if question.selection.known_at is not None:
         # What was written since may be the very opening: nothing of the row narrows these.

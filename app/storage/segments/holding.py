@@ -22,16 +22,17 @@ MOST_UNFOLDED: Final = 50_000
 """With more deals in no segment, as right after an import, SQL counts all of them sooner."""
 
 # What is selected beside the segments is found once, and not at all where there are none: each is a
-# look into an index that holds just those deals, or at its end.
+# look into an index that holds just those deals, or at its end. There is no looking for the first
+# row since T: a plan that is made for any T expects one row of three, and reads all in their order.
 _OF_PIPELINE: Final = "o.workspace_id = :workspace AND o.pipeline_id = :pipeline"
 _HELD: Final = f"""
 SELECT s.segment_id, s.edition, s.deals, s.filled, s.gone || coalesce(written.since, '') AS gone,
        (SELECT count(*) FROM (SELECT FROM opportunity AS o
             WHERE {_OF_PIPELINE} AND {FEW} LIMIT {MOST_UNFOLDED + 1}) AS them) AS unfolded,
-       EXISTS (SELECT FROM opportunity AS o
-               WHERE {_OF_PIPELINE} AND o.stage_entered_at >= :as_of)
-    OR EXISTS (SELECT FROM opportunity AS o WHERE {_OF_PIPELINE}
-               AND o.closed_at IS NULL AND o.facts_changed_at >= :as_of) AS moved,
+       (:as_of <= greatest(
+           (SELECT max(o.stage_entered_at) FROM opportunity AS o WHERE {_OF_PIPELINE}),
+           (SELECT max(o.facts_changed_at) FROM opportunity AS o
+            WHERE {_OF_PIPELINE} AND o.closed_at IS NULL))) IS TRUE AS moved,
        EXISTS (SELECT FROM opportunity AS o
                WHERE {_OF_PIPELINE} AND o.closed_facts = '{{}}' AND {UNFOLDED}) AS untold
 FROM segment AS s LEFT JOIN (
