@@ -154,6 +154,14 @@ async def database(login_url: str) -> AsyncIterator[Database]:
 
 
 @pytest.fixture
+async def one_place(login_url: str) -> AsyncIterator[Database]:
+    """Pools of one connection, so that who comes next has the one before's, or a new one."""
+    opened = await Database.open(login_url, size=1)
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture
 async def own_database() -> AsyncIterator[str]:
     """The login's URL of a database that this test shares with nobody."""
     async with cloned() as name:

@@ -36,7 +36,8 @@ async def fold_deals(
 ) -> int:
     """Fold until fewer than `enough` deals are unfolded and no segment is worn; how many.
 
-    `batches`: at most so many, and then it is another pipeline's turn.
+    `batches`: at most so many, and then it is another pipeline's turn. Without it there may be no
+    end while deals are written sooner than they are folded.
     """
     began = perf_counter()
     folded = done = 0

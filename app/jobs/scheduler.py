@@ -29,7 +29,7 @@ from app.storage.engine import JOB, Connection, Database, Role
 
 IMPORTING: Final = timedelta(seconds=1)
 """An import that was just taken on waits at most this long."""
-FOLDING: Final = timedelta(seconds=2)
+FOLDING: Final = timedelta(seconds=5)
 WATCHING: Final = 0.1
 """Seconds between two looks at what was committed."""
 FALTERED: Final = 1.0

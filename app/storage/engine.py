@@ -6,7 +6,8 @@ refuse a transaction that did nothing wrong (a serialization failure, a deadlock
 the idempotency key first). So the transaction belongs to the action, `work` is a function of the
 connection, and every effect outside the database waits until `write` has returned.
 
-**Reads** use SQLAlchemy Core through `Database.read(workspace)`; they are never retried.
+**Reads** use SQLAlchemy Core through `Database.read(workspace)`, or `driver.fetch` for SQL that is
+text already; they are never retried.
 
 Either way a transaction begins in one round trip with the role and the workspace that row-level
 security looks at, and both end with it (`SET LOCAL`): a pooled connection remembers nothing, which
@@ -38,9 +39,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from sqlalchemy.pool import AsyncAdaptedQueuePool
 
 from app.domain.errors import DatabaseUnavailable, RequestInProgress
+from app.storage import driver
 from app.storage.ids import new_id
 from app.storage.notices import Notices
-from app.storage.plainly import CONFLICT, told_plainly
+from app.storage.plainly import told_plainly
 from app.storage.prepared import Prepared
 
 T = TypeVar("T")
@@ -56,16 +58,6 @@ REPORT_MEMORY = "32MB"
 """What one sort or hash of a report may take before it goes to disk."""
 
 RETRYABLE = (asyncpg.SerializationError, asyncpg.DeadlockDetectedError)
-
-
-class Record(asyncpg.Record):
-    """A row that bears its columns as attributes, as SQLAlchemy's rows do."""
-
-    def __getattr__(self, name: str) -> Any:
-        try:
-            return self[name]
-        except KeyError:
-            raise AttributeError(name) from None
 
 
 class Lock(Enum):
@@ -348,48 +340,11 @@ class Database:
         begin = "; ".join(["BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", *statements])
         with told_plainly():
             async with engine.connect() as connection:
-                await _tell(connection, begin)
+                await driver.begin(connection, begin)
                 try:
                     yield connection
                 finally:
-                    if not connection.invalidated:
-                        await _tell(connection, "ROLLBACK")
-
-
-async def fetch(connection: AsyncConnection, sql: str, *values: object) -> list[Record]:
-    """What a statement that is text already has to say, asked within `Database.read`.
-
-    Past SQLAlchemy, which would do nothing for it and take as long again as the driver and the
-    server together: a question about figures asks several. `$1` stands for the first value.
-    """
-    raw = (await connection.get_raw_connection()).driver_connection
-    assert raw is not None  # a read has begun on it
-    try:
-        return cast("list[Record]", await raw.fetch(sql, *values, record_class=Record))
-    except asyncpg.SerializationError as failed:
-        raise DatabaseUnavailable(CONFLICT) from failed
-    except asyncpg.PostgresError:
-        raise  # the server has answered, and the transaction is yet to be ended
-    except BaseException:
-        await connection.invalidate()
-        raise
-
-
-async def _tell(connection: AsyncConnection, statements: str) -> None:
-    """Send statements past SQLAlchemy; it must hear of it where that leaves the connection broken.
-
-    So does a request that is given up in the middle of one. One that died in the pool is replaced.
-    """
-    raw = (await connection.get_raw_connection()).driver_connection
-    if raw is None or raw.is_closed():
-        await connection.invalidate()
-        raw = (await connection.get_raw_connection()).driver_connection
-    assert raw is not None  # it is open
-    try:
-        await raw.execute(statements)
-    except BaseException:
-        await connection.invalidate()
-        raise
+                    await driver.roll_back(connection)
 
 
 async def _nothing_to_reset(_: object) -> None:

@@ -20,7 +20,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.domain.errors import AlreadyExists, Breach, Invalid, NotFound
 from app.domain.pipeline import Pipeline
 from app.storage import tables
-from app.storage.engine import Connection, fetch
+from app.storage.driver import fetch
+from app.storage.engine import Connection
 from app.storage.events import LAST_CHANGE
 from app.storage.pipeline_document import decode, encode
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
 from uuid import UUID
 
 import asyncpg
@@ -15,6 +14,7 @@ from app.storage import migrate, walls
 from app.storage.embedded import EmbeddedPostgres
 from app.storage.engine import (
     ATTEMPTS,
+    POOL_WAIT,
     REQUEST,
     Connection,
     Database,
@@ -29,20 +29,6 @@ from tests.factories import keep_pipeline, sales_pipeline
 
 RENAME = "UPDATE workspace SET name = $2 WHERE workspace_id = $1"
 NAME = "SELECT name FROM workspace WHERE workspace_id = $1"
-
-
-@pytest.fixture
-async def workspace(database: Database) -> UUID:
-    principal, _ = await make_workspace(database)
-    return principal.workspace_id
-
-
-@pytest.fixture
-async def one_place(login_url: str) -> AsyncIterator[Database]:
-    """Pools of one connection."""
-    opened = await Database.open(login_url, size=1)
-    yield opened
-    await opened.close()
 
 
 async def name_of(database: Database, workspace: UUID) -> str:
@@ -197,6 +183,7 @@ async def test_a_lock_that_is_not_to_be_had_is_told_within_its_two_seconds(
     with pytest.raises(DatabaseUnavailable, match="too long"):
         await database.write(workspace, lambda c: c.execute(RENAME, workspace, "second"))
     # The holder would never let go; a statement is given up later than a lock.
+    assert REQUEST.lock == 2
     assert 1.5 < time.monotonic() - began < REQUEST.statement
     release.set()
     await holding
@@ -275,6 +262,7 @@ async def test_who_finds_no_connection_free_is_told_within_two_seconds(
             async with one_place.read(workspace):
                 pass
     # Sooner than the server would have made the one that is occupied free.
+    assert POOL_WAIT == 2
     assert time.monotonic() - began < REQUEST.idle_in_transaction
     release.set()
     await busy
@@ -303,17 +291,21 @@ async def test_a_database_that_goes_away_is_told_within_two_seconds_and_comes_ba
         assert [(await client.get(path)).status_code for path in reads] == [200] * 3
 
         cluster.stop()
+        took: list[list[float]] = []
         for _ in range(3):
+            took.append([])
             for ask in (
                 client.post("/v1/opportunities", json=body),
                 *(client.get(path) for path in reads),
             ):
                 began = time.monotonic()
                 answer = await ask
-                assert time.monotonic() - began < REQUEST.statement
+                took[-1].append(time.monotonic() - began)
                 assert answer.status_code == 503, answer.text
                 assert answer.json()["code"] == "database_unavailable"
                 assert int(answer.headers["Retry-After"]) >= 1
+        # Once at least, on a machine that may be busy with something else.
+        assert all(min(times) < 2.5 for times in zip(*took, strict=True))
         assert (await client.get("/livez")).status_code == 200
 
         cluster.start()

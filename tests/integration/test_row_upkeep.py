@@ -17,7 +17,6 @@ from uuid import UUID
 
 import httpx
 import pytest
-from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.actions.fold_deals import fold_deals
@@ -28,6 +27,7 @@ from app.domain.measures.ranking import Ranking
 from app.domain.measures.selection import Attribution, Dimension, Selection
 from app.domain.pipeline import Pipeline
 from app.storage import pipelines
+from app.storage.driver import Record
 from app.storage.engine import Database
 from app.storage.queries.population import BORNE, deals
 from app.storage.queries.question import Asked, Question
@@ -82,7 +82,7 @@ def looks(instants: Instants, now: datetime, chance: Random) -> Iterator[Look]:
         yield Look(selection, facts)
 
 
-async def found(connection: AsyncConnection, asked: Asked, look: Look) -> dict[UUID, Row[Any]]:
+async def found(connection: AsyncConnection, asked: Asked, look: Look) -> dict[UUID, Record]:
     question = Question(asked, grouped=True)
     relation = deals(question, facts=look.facts, by_move=look.by_move)
     rows = await question.rows(connection, f"{relation} SELECT * FROM deals AS d")
@@ -94,7 +94,7 @@ async def found(connection: AsyncConnection, asked: Asked, look: Look) -> dict[U
 def differences(
     pipeline: Pipeline,
     histories: Mapping[UUID, DealHistory],
-    rows: Mapping[UUID, Row[Any]],
+    rows: Mapping[UUID, Record],
     look: Look,
 ) -> Iterator[tuple[UUID, str]]:
     """The deals of which relation and definition say different things, with what they say."""

@@ -6,10 +6,12 @@ from uuid import UUID
 import httpx
 import pytest
 
+from app.actions.fold_deals import fold_deals
 from app.domain.errors import DatabaseUnavailable
 from app.domain.pipeline import Pipeline
 from app.jobs import scheduler
 from app.storage.engine import Connection, Database
+from app.storage.segments import folding
 from tests.segments import (
     DEAL_COUNT,
     amended,
@@ -64,6 +66,24 @@ async def test_an_erased_deal_leaves_metrics_at_once_and_its_segment_with_the_ne
     assert [UUID(deal).bytes in held for deal in deals] == [True] * 3 + [False] + [True] * 2
     assert await said(client, at) == at_once
     assert at_once == await said_by_rows(client, database, workspace, at)
+
+
+async def test_an_erased_deal_is_forgotten_before_segments_are_joined_that_are_worn_again_and_again(
+    client: httpx.AsyncClient,
+    database: Database,
+    workspace: UUID,
+    deals: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(folding, "MOST", 3)
+    await fold(database, workspace)
+    assert await segment_count(database, workspace) == 2
+    for deal in deals[:2]:
+        await amended(client, deal)
+    await erase(client, deals[3])
+    monkeypatch.setattr(folding, "MOST", 2)  # no room for what is left in both
+    assert await fold_deals(database, workspace, "sales", enough=1, batches=1) == 2
+    assert UUID(deals[3]).bytes not in await held_ids(database, workspace)
 
 
 async def test_a_deal_that_is_erased_while_it_is_folded_is_forgotten_by_the_next_folding(

@@ -347,7 +347,7 @@ async def test_currencies_are_compared_by_their_win_rates_by_amount(
 
 
 async def test_a_trend_of_a_year_of_instants_looks_once_at_each(
-    database: Database, workspace: UUID, past: Pipeline
+    one_place: Database, workspace: UUID, past: Pipeline
 ) -> None:
     ranking, now = Ranking(past, past), day(400)
     standing = subject(Figure.STANDING, ranking)
@@ -355,9 +355,9 @@ async def test_a_trend_of_a_year_of_instants_looks_once_at_each(
     question = Asked(workspace, WHOLE, ranking, Selection(as_of=now), now)
 
     async def sent(ask: Callable[[AsyncConnection, Asked], Awaitable[object]]) -> int:
-        """How many statements."""
+        """How many statements that are text, as all of these are."""
         told: list[str] = []
-        async with database.read(workspace) as connection:
+        async with one_place.read(workspace) as connection:
             driver = (await connection.get_raw_connection()).driver_connection
             assert driver is not None
 

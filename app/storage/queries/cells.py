@@ -25,7 +25,7 @@ from app.domain.measures.cells import (
     Stay,
     VisitCell,
 )
-from app.storage.engine import Record
+from app.storage.driver import Record
 from app.storage.queries import visit_cells
 from app.storage.queries.closings import among
 from app.storage.queries.deal_counts import condition, narrowing

@@ -16,7 +16,7 @@ from app.domain.measures.calendar import By
 from app.domain.measures.cumulative_flow import Bucket, CumulativeFlow, boundaries
 from app.domain.measures.selection import Value
 from app.domain.pipeline import StageKind
-from app.storage.engine import Record
+from app.storage.driver import Record
 from app.storage.queries.population import deals
 from app.storage.queries.question import Asked, Question, microseconds
 from app.storage.queries.visits import visits

@@ -19,7 +19,8 @@ from app.domain.errors import Invalid
 from app.domain.journey import Status
 from app.domain.measures.idle_replay import Rules
 from app.domain.pipeline import IdleClock, StageKind
-from app.storage.engine import Record, Timeouts
+from app.storage.driver import Record
+from app.storage.engine import Timeouts
 from app.storage.queries.population import deals
 from app.storage.queries.question import Asked, Question
 from app.storage.segments.columns import NOTHING, instant

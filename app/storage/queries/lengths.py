@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from app.domain import durations
 from app.domain.durations import Quantiles, Risk, Summary, summed_up
 from app.storage.aside import aside
-from app.storage.engine import Record
+from app.storage.driver import Record
 
 K = TypeVar("K")
 R = TypeVar("R")

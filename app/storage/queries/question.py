@@ -29,7 +29,7 @@ from app.domain.measures.selection import (
     months,
 )
 from app.domain.pipeline import StageKind
-from app.storage.engine import Record, fetch
+from app.storage.driver import Record, fetch
 
 EARLIEST = datetime(1900, 1, 1, tzinfo=UTC)
 """No instant of the service lies before it."""

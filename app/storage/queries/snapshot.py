@@ -16,7 +16,7 @@ from app.domain.measures.selection import Value
 from app.domain.measures.snapshot import BUCKET_SHARES, BUCKET_YEAR, Standing
 from app.domain.measures.sums import NONE, Count, weighing
 from app.domain.pipeline import IdleClock, IdleRule, StageKind
-from app.storage.engine import Record
+from app.storage.driver import Record
 from app.storage.queries import standings as in_columns
 from app.storage.queries.lengths import PACKED, quantiles, samples
 from app.storage.queries.population import OPEN_AT_T, deals

@@ -24,7 +24,8 @@ from app.domain.access import WHOLE
 from app.domain.measures.ranking import Ranking
 from app.domain.measures.selection import Selection
 from app.domain.pipeline import Pipeline
-from app.storage.engine import Connection, Record
+from app.storage.driver import Record
+from app.storage.engine import Connection
 from app.storage.ids import new_id
 from app.storage.queries import population
 from app.storage.queries.question import Asked, Question
@@ -260,16 +261,17 @@ async def drop(connection: Connection, workspace: UUID, worn: Sequence[Filled]) 
 
 
 def _worn(segments: Sequence[Row[Any]]) -> list[Filled]:
-    """Which segments are to be made into one? `segments` are in the order of the deals left."""
-    spent = [
-        each
-        for each in segments
-        if each.holds_erased or each.unfinished or each.outdated or each.alive * 2 < each.deals
-    ]
-    small = [each for each in segments if each.alive < SMALL and each not in spent]
+    """Which segments are to be made into one? `segments` are in the order of the deals left.
+
+    Those that have to go come first: others may be worn again each time.
+    """
+    due = [each for each in segments if each.holds_erased or each.unfinished or each.outdated]
+    spent = [each for each in segments if each.alive * 2 < each.deals and each not in due]
+    rest = [each for each in segments if each not in due and each not in spent]
+    small = [each for each in rest if each.alive < SMALL]
     chosen: list[Filled] = []
     total = 0
-    for each in (*spent, *(small if len(small) >= TOGETHER else ())):
+    for each in (*due, *spent, *(small if len(small) >= TOGETHER else ())):
         total += each.alive
         if chosen and total > MOST:
             break

@@ -9,7 +9,7 @@ import numpy as np
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.domain.access import Sight
-from app.storage.engine import Record
+from app.storage.driver import Record
 from app.storage.queries.population import BORNE, PRESENT
 from app.storage.queries.question import Question
 from app.storage.segments import kept

@@ -13,7 +13,7 @@ from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.storage.engine import fetch
+from app.storage.driver import fetch
 from app.storage.segments.columns import Stored, Values
 
 MOST_BYTES: Final = 48 * 2**20

@@ -6,7 +6,7 @@ from typing import Final
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.storage.aside import aside
-from app.storage.engine import Record
+from app.storage.driver import Record
 from app.storage.queries import population
 from app.storage.queries.population import BORNE
 from app.storage.queries.question import Question
