@@ -55,7 +55,7 @@ from app.storage.prepared import Prepared
 if TYPE_CHECKING:
     from app.http.tokens import Tokens
 
-# Routes are tried in this order: the most frequent request, a move, comes first.
+# Routes are tried in this order: the most frequent requests, moves and figures, first.
 ROUTERS = (
     transitions.router,
     metrics.router,

@@ -50,8 +50,8 @@ def told_plainly() -> Iterator[None]:
             raise DatabaseUnavailable(AWAY) from failed
         raise
     except asyncpg.ReadOnlySQLTransactionError as following:
-        # A write that met a standby: another server took over. (A read that writes is our mistake,
-        # and comes as SQLAlchemy's error.)
+        # A write that met a standby: another server took over. (A read that writes is our mistake:
+        # it comes as SQLAlchemy's error, or as that of `driver.fetch`.)
         raise DatabaseUnavailable(AWAY) from following
     except Exception as failed:
         if plain := _unavailable(failed):

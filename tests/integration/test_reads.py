@@ -1,7 +1,7 @@
 """Both ways in which a read may ask, by SQLAlchemy and past it: what a caller hears, what stays."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 from uuid import UUID
 
@@ -35,6 +35,14 @@ async def by_sqlalchemy(connection: AsyncConnection, sql: str) -> Any:
 def ask(request: pytest.FixtureRequest) -> Ask:
     found: Ask = request.param
     return found
+
+
+@pytest.fixture
+async def alone(own_database: str) -> AsyncIterator[Database]:
+    """A pool of one connection to a database in which nobody else sleeps."""
+    opened = await Database.open(own_database, size=1)
+    yield opened
+    await opened.close()
 
 
 async def assert_as_ever(database: Database, ask: Ask) -> int:
@@ -87,14 +95,13 @@ async def test_a_text_that_writes_is_our_mistake_and_not_an_absent_server(
 
 
 async def test_who_gives_up_in_the_middle_leaves_nothing_behind(
-    own_database: str, ask: Ask
+    alone: Database, own_database: str, ask: Ask
 ) -> None:
-    one_place = await Database.open(own_database, size=1)
-    principal, _ = await make_workspace(one_place)
-    before = await assert_as_ever(one_place, ask)
+    principal, _ = await make_workspace(alone)
+    before = await assert_as_ever(alone, ask)
 
     async def given_up() -> None:
-        async with one_place.read(principal.workspace_id) as connection:
+        async with alone.read(principal.workspace_id) as connection:
             await ask(connection, SLEEP)
 
     task = asyncio.create_task(given_up())
@@ -106,19 +113,17 @@ async def test_who_gives_up_in_the_middle_leaves_nothing_behind(
             await task
         while await asleep(own_database):
             pass
-    assert await assert_as_ever(one_place, ask) != before
-    await one_place.close()
+    assert await assert_as_ever(alone, ask) != before
 
 
 @pytest.mark.parametrize("by", ["the one way", "both ways"])
 async def test_a_connection_that_the_server_ends_is_told_and_replaced(
-    own_database: str, ask: Ask, by: str
+    alone: Database, own_database: str, ask: Ask, by: str
 ) -> None:
-    one_place = await Database.open(own_database, size=1)
-    principal, _ = await make_workspace(one_place)
+    principal, _ = await make_workspace(alone)
 
     async def ended() -> None:
-        async with one_place.read(principal.workspace_id) as connection:
+        async with alone.read(principal.workspace_id) as connection:
             if by == "both ways":
                 await by_sqlalchemy(connection, "SELECT 1")
             await ask(connection, SLEEP)
@@ -130,5 +135,4 @@ async def test_a_connection_that_the_server_ends_is_told_and_replaced(
         await on_server(own_database, f"SELECT pg_terminate_backend({pids[0]}, 20000)")
         with pytest.raises(DatabaseUnavailable):
             await task
-    assert await assert_as_ever(one_place, ask) not in pids
-    await one_place.close()
+    assert await assert_as_ever(alone, ask) not in pids

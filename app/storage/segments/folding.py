@@ -267,8 +267,7 @@ def _worn(segments: Sequence[Row[Any]]) -> list[Filled]:
     """
     due = [each for each in segments if each.holds_erased or each.unfinished or each.outdated]
     spent = [each for each in segments if each.alive * 2 < each.deals and each not in due]
-    rest = [each for each in segments if each not in due and each not in spent]
-    small = [each for each in rest if each.alive < SMALL]
+    small = [each for each in segments if each.alive < SMALL and each not in (*due, *spent)]
     chosen: list[Filled] = []
     total = 0
     for each in (*due, *spent, *(small if len(small) >= TOGETHER else ())):

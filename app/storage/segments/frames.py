@@ -209,8 +209,8 @@ def weighed(
     names = [*keys, "currency", "amount", "amount_parts", *(() if share is None else (share,))]
     deals: dict[Key, int] = defaultdict(int)
     amounts: dict[Key, dict[str, Decimal]] = defaultdict(dict)
-    for (*alike_in, currency), (rows, amount) in _added_up(map(alike, _larger(frames, names)), by):
-        key = tuple(alike_in)
+    for found, (rows, amount) in _added_up(map(alike, _larger(frames, names)), by):
+        key, currency = found[:-1], found[-1]
         deals[key] += rows
         if currency is not None:  # else they have no amounts
             amounts[key][currency] = Decimal(amount).scaleb(-digits)
