@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Select, func, select, text, tuple_
+from sqlalchemy import ColumnElement, Select, func, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.domain.access import Sight
@@ -14,6 +14,7 @@ from app.domain.idle_flag import FlagState, IdleFlag, Severity
 from app.domain.opportunity import Opportunity
 from app.domain.pipeline import Pipeline
 from app.storage import pipelines
+from app.storage.driver import fetch
 from app.storage.idle_flags import COLUMNS, flag_of
 from app.storage.opportunities import deal_of
 from app.storage.sight import seen
@@ -49,8 +50,7 @@ class NextDue:
     seconds: float
 
 
-SOONEST: Final = text(
-    """
+SOONEST: Final = """
     SELECT w.workspace_id, extract(epoch FROM next.due_at - clock_timestamp())::float8 AS seconds
     FROM workspace AS w CROSS JOIN LATERAL (
         SELECT least((
@@ -66,10 +66,9 @@ SOONEST: Final = text(
             ORDER BY o.critical_at LIMIT 1
         )) AS due_at
     ) AS next
-    WHERE next.due_at <= clock_timestamp() + :within
-      AND (CAST(:workspaces AS uuid[]) IS NULL OR w.workspace_id = ANY(:workspaces))
-    """
-)
+    WHERE next.due_at <= clock_timestamp() + CAST($1 AS interval)
+      AND (CAST($2 AS uuid[]) IS NULL OR w.workspace_id = ANY($2))
+"""
 
 
 async def soonest(
@@ -77,10 +76,11 @@ async def soonest(
 ) -> list[NextDue]:
     """Each workspace's first deal that is due or will be within the time: two probes of an index.
 
-    Of these workspaces; None: of all. Asked under the jobs' role, which sees every workspace.
+    Of these workspaces; None: of all. Asked under the jobs' role, which sees every workspace, and
+    after every commit: so past SQLAlchemy.
     """
-    asked = {"within": within, "workspaces": None if workspaces is None else list(workspaces)}
-    rows = await connection.execute(SOONEST, asked)
+    there = None if workspaces is None else list(workspaces)
+    rows = await fetch(connection, SOONEST, within, there)
     return [NextDue(row.workspace_id, row.seconds) for row in rows]
 
 

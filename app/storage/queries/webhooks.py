@@ -9,6 +9,7 @@ from sqlalchemy import Select, and_, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.domain.webhook import Attempt, Delivery, DeliveryState, Failure
+from app.storage.driver import fetch
 from app.storage.tables import event, webhook_attempt, webhook_delivery
 from app.storage.webhook_deliveries import delivery_of, no_delivery
 
@@ -63,7 +64,7 @@ STIRRING: Final = """
     ) AS next
     WHERE w.disabled_at IS NULL
 """
-THERE: Final = "AND w.workspace_id = ANY (:workspaces)"
+THERE: Final = "AND w.workspace_id = ANY ($1)"
 
 BACKLOG: Final = text(
     """
@@ -82,14 +83,12 @@ async def stirring(
 ) -> list[Stirring]:
     """Endpoints of these workspaces (None: of all) for which something is or will be to do.
 
-    Asked under the jobs' role.
+    Asked under the jobs' role, and after every commit: so past SQLAlchemy.
     """
     if workspaces is None:
-        rows = await connection.execute(text(STIRRING))
+        rows = await fetch(connection, STIRRING)
     else:
-        rows = await connection.execute(
-            text(f"{STIRRING}{THERE}"), {"workspaces": list(workspaces)}
-        )
+        rows = await fetch(connection, f"{STIRRING}{THERE}", list(workspaces))
     return [
         Stirring(*row)
         for row in rows

@@ -74,8 +74,12 @@ class Frame:
 
     def bears(self, name: str, meaning: Meaning) -> Mask:
         """Which rows bear this meaning?"""
+        return self.among(name, (meaning,))
+
+    def among(self, name: str, wanted: Collection[Meaning]) -> Mask:
+        """Which rows bear one of these meanings?"""
         column = self.coded(name)
-        named = np.array([each == meaning for each in column.meanings], dtype=bool)
+        named = np.array([meaning in wanted for meaning in column.meanings], dtype=bool)
         return named[column.codes]
 
     def told(self, name: str, condition: Mask) -> Self:
@@ -107,12 +111,6 @@ class Frame:
         column = self.numbers(name)
         since = column > NOTHING if start is None else column >= instant(start)
         return since if end is None else since & (column < instant(end))
-
-    def among(self, name: str, wanted: Collection[Meaning], places: Numbers) -> Numbers:
-        """Which of the rows at these places bear one of these meanings?"""
-        column = self.coded(name)
-        passing = np.array([meaning in wanted for meaning in column.meanings], dtype=bool)
-        return places if passing.all() else places[passing[column.codes[places]]]
 
     def keyed(self, keys: Sequence[str]) -> NDArray[np.intp]:
         """A small number for each row: the same for rows that bear the same in all `keys`."""

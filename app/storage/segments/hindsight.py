@@ -55,9 +55,12 @@ class Split:
     open: Mask
 
 
-def split(deals: Frame, alive: Mask, as_of: int) -> Split:
+def split(part: Part, as_of: int) -> Split:
     """Those of the deals for which the segment answers that had been opened before T."""
-    there = alive & (deals.numbers("opened_at") < as_of)
+    deals = part.frame
+    there = deals.numbers("opened_at") < as_of
+    if part.alive is not None:
+        there &= part.alive
     moved = there & (deals.numbers("entered_at") >= as_of)
     winding = deals.bears("winding", 1)
     visits, rows = moved & ~winding, there & ~moved

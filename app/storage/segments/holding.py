@@ -143,8 +143,7 @@ async def read(
             continue
         deal = found[segment.segment_id, place]
         assert not isinstance(deal, Coded), "a place is a number"
-        living = None if alive is None else alive[deal]
-        parts.append(Part(len(deal), columns, living, deal, of_each))
+        parts.append(Part(len(deal), columns, alive, deal, of_each))
     return parts
 
 
@@ -152,7 +151,8 @@ def _alive(segment: Record, sight: Sight, present: Frame) -> Mask | None:
     """Which of the segment's deals count: those that it answers for, and that are seen."""
     alive = None
     if segment.gone or segment.filled < segment.deals:
-        alive = np.arange(segment.deals) < segment.filled
+        alive = np.zeros(segment.deals, dtype=bool)
+        alive[: segment.filled] = True
         alive[np.frombuffer(segment.gone, dtype=">i4")] = False
     if sight.is_whole:
         return alive

@@ -93,7 +93,7 @@ async def seek(
 
 
 def _split(parts: Sequence[Part], as_of: int) -> list[Split]:
-    return [hindsight.split(part.frame, part.counting, as_of) for part in parts]
+    return [hindsight.split(part, as_of) for part in parts]
 
 
 def _looked_into(

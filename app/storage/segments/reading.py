@@ -30,7 +30,7 @@ from app.storage.segments import holding, kept, past
 from app.storage.segments.columns import DEALS, TOLD, VISITS, Coded, Meaning
 from app.storage.segments.frames import Frame
 from app.storage.segments.rows import FEW, packed_part, visits_of_unfolded
-from app.storage.segments.selecting import MONTH, Columns
+from app.storage.segments.selecting import Columns, Period, column_of
 
 Sought: TypeAlias = Callable[[], Awaitable[Columns | None]]
 """Reads the columns that a question seeks, when it is its turn."""
@@ -77,12 +77,10 @@ class Visits:
         In the columns `group, slot, entered_at, left_at, kind`; who stays has no kind. `among`: as
         `Columns.chosen` has it.
         """
-        for frame in self.completed.chosen(**among):
-            there = frame.lies("left_at", start, None) & frame.lies("entered_at", None, end)
-            yield frame.where(there)
-        for frame in self.standing.chosen(**among):
-            gone = frame.bears("status", Status.HANDED_OFF)
-            stays = frame.where(~gone & frame.lies("entered_at", None, end))
+        entered: dict[str, Period] = {"entered_at": (None, end)}
+        yield from self.completed.chosen({**entered, "left_at": (start, None)}, **among)
+        for frame in self.standing.chosen(entered, **among):
+            stays = frame.where(~frame.bears("status", Status.HANDED_OFF))
             kind = Coded(np.zeros(stays.size, dtype=np.uint8), [None])
             never = np.full(stays.size, np.iinfo(np.int64).max)
             yield stays.bearing("kind", kind).bearing("left_at", never)
@@ -171,7 +169,4 @@ async def _seek_visits(
 
 def _dimensions(question: Question) -> set[str]:
     """The columns that filters and the group look at."""
-    return {
-        "opened_at" if dimension.name == MONTH else dimension.name
-        for dimension in question.dimensions
-    }
+    return {column_of(dimension) for dimension in question.dimensions}

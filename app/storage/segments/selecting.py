@@ -6,8 +6,9 @@
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import reduce
 from types import MappingProxyType
-from typing import Final
+from typing import Final, TypeAlias
 
 import numpy as np
 
@@ -20,11 +21,16 @@ MONTH: Final = "opened_month"
 """The dimension that is no column, but told by the deal's opening."""
 
 
+Period: TypeAlias = tuple[datetime | None, datetime | None]
+"""`[start, end)`; None: open."""
+
+
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A segment's rows, or others. `alive` says which of them count; None: all do.
+    """A segment's rows, or others. `alive` says which of its deals count; None: all do.
 
-    Rows that are visits bear columns of their deals too: `deal` is the place of each visit's.
+    Rows that are visits bear columns of their deals too: `deal` is the place of each visit's. Where
+    there is none the rows are the deals.
     """
 
     size: int
@@ -34,17 +40,35 @@ class Part:
     of_deals: Mapping[str, Values] = field(default_factory=lambda: MappingProxyType({}))
 
     @property
-    def counting(self) -> Mask:
-        """Which of the rows count?"""
-        return np.ones(self.size, dtype=bool) if self.alive is None else self.alive
-
-    @property
     def frame(self) -> Frame:
-        """All of the rows."""
-        if self.deal is None:
-            return Frame(self.size, self.columns)
-        borne = {name: taken(column, self.deal) for name, column in self.of_deals.items()}
-        return Frame(self.size, {**self.columns, **borne})
+        """All of its rows, in their own columns."""
+        return Frame(self.size, self.columns)
+
+    def counting(self, *conditions: Mask) -> Numbers:
+        """The places of the rows that count and fulfil every condition."""
+        told = [*conditions]
+        if self.alive is not None and self.deal is None:
+            told.append(self.alive)
+        there = reduce(np.logical_and, told) if told else np.ones(self.size, dtype=bool)
+        places: Numbers = np.flatnonzero(there)
+        if self.alive is None or self.deal is None:
+            return places
+        return places[self.alive[self.deal[places]]]  # of those alone: there are many visits
+
+    def at(self, places: Numbers, names: Collection[str] | None = None) -> Frame:
+        """The rows at these places, which ascend, in these columns; None: in all.
+
+        The columns of their deals are taken there alone as well, and not for every visit.
+        """
+        own = self.frame if names is None else self.frame.only(self.columns.keys() & names)
+        there = own.at(places)
+        borne = self.of_deals.keys() if names is None else self.of_deals.keys() & names
+        if not borne:
+            return there
+        assert self.deal is not None, "deals bear their own columns"
+        deals = self.deal[places]
+        more = {name: taken(self.of_deals[name], deals) for name in borne}
+        return Frame(there.size, {**there.columns, **more})
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,31 +83,46 @@ class Columns:
     counted: str | None
     ended: bool = False
 
-    def chosen(self, **among: Collection[Meaning]) -> Iterator[Frame]:
+    def chosen(
+        self,
+        lying: Mapping[str, Period] = MappingProxyType({}),
+        /,
+        **among: Collection[Meaning],
+    ) -> Iterator[Frame]:
         """The rows that the selection lets pass, and `group`, what each counts in.
 
-        `among`: only those that bear one of the meanings in the column of that name.
+        `lying`: only those of which the instants in the columns of these names lie so; `among`:
+        only those that bear one of the meanings in the column of that name.
         """
         for part in self.parts:
-            frame = self._there(part, among)
+            frame = self._there(part, lying, among)
             if frame.size:
                 yield _grouped(frame, self.question, self.counted)
 
-    def _there(self, part: Part, among: Mapping[str, Collection[Meaning]]) -> Frame:
+    def _there(
+        self, part: Part, lying: Mapping[str, Period], among: Mapping[str, Collection[Meaning]]
+    ) -> Frame:
         """The rows of the part that pass; taken out at once, since that costs the most."""
-        selection, frame = self.question.selection, part.frame
-        lies = {} if self.counted is None else {self.counted: (selection.start, selection.end)}
+        selection, lies = self.question.selection, dict(lying)
+        if self.counted is not None:
+            lies[self.counted] = selection.start, selection.end
         if self.ended:
             start, end = lies.get("left_at", (None, None))
             lies["left_at"] = start, selection.as_of if end is None else min(end, selection.as_of)
-        there = [frame.lies(name, *period) for name, period in lies.items()]
-        places: Numbers = np.flatnonzero(np.logical_and.reduce([part.counting, *there]))
+        every = part.frame
+        places = part.counting(*(every.lies(name, *period) for name, period in lies.items()))
         for name, wanted in among.items():
-            places = frame.among(name, wanted, places)
+            places = places[part.at(places, {name}).among(name, wanted)]
         for dimension, wanted in selection.filters.items():
-            frame = _bearing(frame, dimension, self.question)
-            places = frame.among(dimension.name, wanted, places)
-        return frame.at(places)
+            looked_at = part.at(places, {column_of(dimension)})
+            borne = _bearing(looked_at, dimension, self.question)
+            places = places[borne.among(dimension.name, wanted)]
+        return part.at(places)
+
+
+def column_of(dimension: Dimension) -> str:
+    """The column that tells what a deal bears in the dimension."""
+    return "opened_at" if dimension.name == MONTH else dimension.name
 
 
 def placed(frame: Frame, name: str, boundaries: Sequence[datetime]) -> Coded:
