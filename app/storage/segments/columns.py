@@ -171,8 +171,8 @@ def coded(numbers: Numbers) -> Coded:
 def taken(values: Values, places: Numbers) -> Values:
     """The column of the rows at these places."""
     if isinstance(values, Coded):
-        return Coded(values.codes[places], values.meanings)
-    return values[places]
+        return Coded(values.codes.take(places), values.meanings)
+    return values.take(places)
 
 
 @dataclass(frozen=True, slots=True)

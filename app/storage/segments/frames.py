@@ -6,7 +6,6 @@ the other and added up.
 
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
@@ -36,17 +35,18 @@ Key: TypeAlias = tuple[Any, ...]
 _ROWS: Final = "rows"
 _SUM: Final = "sum"
 _WORTH: Final = "worth"
+_LENGTH: Final = "length"
 _LIMB: Final = 22  # bits: a double adds up 2³¹ numbers of so many exactly
 _EXACT: Final = 2**53
 """Up to here doubles are exact."""
 _WHOLE: Final = 2**63
 """Below this 64 bits hold whole numbers."""
 _SMALL: Final = 2**16
+"""So many keys fit into two bytes."""
 _FEW: Final = 4_096
 _LARGE: Final = 2**18
 """Rows that are joined to be counted at once: some 10 MB."""
 _ROOMY: Final = 4_096
-_SORTERS: Final = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +80,7 @@ class Frame:
         """Which rows bear one of these meanings?"""
         column = self.coded(name)
         named = np.array([meaning in wanted for meaning in column.meanings], dtype=bool)
-        return named[column.codes]
+        return named.take(column.codes)
 
     def told(self, name: str, condition: Mask) -> Self:
         """With a column that tells of each row whether it fulfils the condition."""
@@ -162,7 +162,8 @@ def _joined(parts: Sequence[Values]) -> Values:
         if isinstance(values, Coded):
             is_coded = True
             codes = [places.setdefault(meaning, len(places)) for meaning in values.meanings]
-            joined.append(np.array(codes, dtype=np.min_scalar_type(len(places)))[values.codes])
+            named = np.array(codes, dtype=np.min_scalar_type(len(places)))
+            joined.append(named.take(values.codes))
         else:
             joined.append(values)
     numbers = np.concatenate(joined) if joined else np.empty(0, dtype=np.int64)
@@ -256,19 +257,10 @@ def sampled(
     """What `told` makes of all lengths of the rows that bear the same in all of `keys`.
 
     A length for each row; they come in no order, and `told` may put them into one where they lie.
-    Of many, two keys are told of at once, as numpy lets go of Python's lock, and none is held for
-    longer than that takes: a million lengths need not be there twice.
+    None is held for longer than that takes: a million lengths need not be there twice.
     """
     found = _gathered(frames, keys)
-    each = [*found]
-
-    def of(key: Key) -> R:
-        return told(key, np.concatenate(found.pop(key), dtype=np.int64))
-
-    if sum(len(part) for parts in found.values() for part in parts) <= _SMALL:
-        return {key: of(key) for key in each}
-    with ThreadPoolExecutor(_SORTERS) as sorters:
-        return dict(zip(each, sorters.map(of, each), strict=True))
+    return {key: told(key, np.concatenate(found.pop(key), dtype=np.int64)) for key in [*found]}
 
 
 def _gathered(
@@ -276,8 +268,9 @@ def _gathered(
 ) -> dict[Key, list[Numbers]]:
     """The lengths of rows that bear the same in all of `keys`, as each frame has them."""
     found: dict[Key, list[Numbers]] = defaultdict(list)
-    for frame, lengths in frames:
-        code = frame.keyed(keys)
+    lasting = (frame.bearing(_LENGTH, lengths) for frame, lengths in frames)
+    for frame in _larger(lasting, [*keys, _LENGTH]):
+        code, lengths = frame.keyed(keys), frame.numbers(_LENGTH)
         rows = np.bincount(code)
         # Stable, because numpy then puts small numbers in order by counting them.
         order = np.argsort(
@@ -286,7 +279,7 @@ def _gathered(
         ends = np.cumsum(rows)
         told = frame.told_of(keys, code, rows)
         for place, (key, (count,)) in zip(np.flatnonzero(rows), told, strict=True):
-            found[key].append(lengths[order[ends[place] - count : ends[place]]])
+            found[key].append(lengths.take(order[ends[place] - count : ends[place]]))
     return found
 
 

@@ -78,7 +78,7 @@ def found_open(split: Split, part: Part, as_of: int, open_slots: Collection[int]
     is_open = np.array([meaning in open_slots for meaning in slot.meanings], dtype=bool)
     under_way = (visits.numbers("entered_at") < as_of) & (visits.numbers("left_at") >= as_of)
     told = np.zeros_like(split.log)
-    told[part.deal[under_way & is_open[slot.codes]]] = True
+    told[part.deal.take(np.flatnonzero(under_way & is_open.take(slot.codes)))] = True
     told &= split.log
     return Split(split.rows, split.visits | told, split.log & ~told, split.open | told)
 
@@ -89,7 +89,7 @@ def taken_back(deals: Frame, was_open: Mask, part: Part, as_of: int) -> Frame:
     The rows of `part` are their changes, in the order in which they occurred.
     """
     assert part.deal is not None, "changes have deals"
-    since = was_open[part.deal] & (part.frame.numbers("occurred_at") >= as_of)
+    since = was_open.take(part.deal) & (part.frame.numbers("occurred_at") >= as_of)
     changes = part.frame.bearing("deal", part.deal).where(since)
     columns = dict(deals.columns)
     for name in {*columns} & {*CHANGEABLE}:
@@ -146,10 +146,11 @@ def seen(
     assert deal is not None, "visits have deals"
     size = int(np.count_nonzero(plain))
     place = np.cumsum(plain) - 1
-    known = plain[deal] & (visits.numbers("entered_at") < as_of)
-    of, entered = place[deal[known]], visits.numbers("entered_at")[known].astype(np.int64)
-    left, slot = visits.numbers("left_at")[known].astype(np.int64), visits.coded("slot")
-    slots = np.array(slot.meanings, dtype=np.int64)[slot.codes[known]]
+    known = np.flatnonzero(plain.take(deal) & (visits.numbers("entered_at") < as_of))
+    visits = visits.at(known)
+    of, entered, left = place.take(deal.take(known)), visits.of("entered_at"), visits.of("left_at")
+    slot = visits.coded("slot")
+    slots = np.array(slot.meanings, dtype=np.int64).take(slot.codes)
 
     here, over = left >= as_of, left < as_of
 
@@ -165,7 +166,7 @@ def seen(
 
     def moved_at() -> Values:
         found = deals.numbers("opened_at")[plain].astype(np.int64)
-        own = over & ~visits.bears("kind", TransitionKind.REARRANGED)[known]
+        own = over & ~visits.bears("kind", TransitionKind.REARRANGED)
         np.maximum.at(found, of[own], left[own])
         return found
 
@@ -209,4 +210,4 @@ def _coded(numbers: Numbers) -> Coded:
         return coded(numbers)
     there = np.zeros(most + 1, dtype=bool)
     there[numbers] = True
-    return Coded((np.cumsum(there) - 1)[numbers], np.flatnonzero(there).tolist())
+    return Coded((np.cumsum(there) - 1).take(numbers), np.flatnonzero(there).tolist())

@@ -47,13 +47,11 @@ class Part:
     def counting(self, *conditions: Mask) -> Numbers:
         """The places of the rows that count and fulfil every condition."""
         told = [*conditions]
-        if self.alive is not None and self.deal is None:
-            told.append(self.alive)
-        there = reduce(np.logical_and, told) if told else np.ones(self.size, dtype=bool)
-        places: Numbers = np.flatnonzero(there)
-        if self.alive is None or self.deal is None:
-            return places
-        return places[self.alive[self.deal[places]]]  # of those alone: there are many visits
+        if self.alive is not None:
+            told.append(self.alive if self.deal is None else self.alive.take(self.deal))
+        if not told:
+            return np.arange(self.size)
+        return np.flatnonzero(reduce(np.logical_and, told))
 
     def at(self, places: Numbers, names: Collection[str] | None = None) -> Frame:
         """The rows at these places, which ascend, in these columns; None: in all.
@@ -66,7 +64,7 @@ class Part:
         if not borne:
             return there
         assert self.deal is not None, "deals bear their own columns"
-        deals = self.deal[places]
+        deals = self.deal.take(places)
         more = {name: taken(self.of_deals[name], deals) for name in borne}
         return Frame(there.size, {**there.columns, **more})
 
@@ -112,12 +110,17 @@ class Columns:
         every = part.frame
         places = part.counting(*(every.lies(name, *period) for name, period in lies.items()))
         for name, wanted in among.items():
-            places = places[part.at(places, {name}).among(name, wanted)]
+            places = _those(places, part.at(places, {name}).among(name, wanted))
         for dimension, wanted in selection.filters.items():
             looked_at = part.at(places, {column_of(dimension)})
             borne = _bearing(looked_at, dimension, self.question)
-            places = places[borne.among(dimension.name, wanted)]
+            places = _those(places, borne.among(dimension.name, wanted))
         return part.at(places)
+
+
+def _those(places: Numbers, passing: Mask) -> Numbers:
+    """The places that pass: a mask as an index would take several times as long."""
+    return places.take(np.flatnonzero(passing))
 
 
 def column_of(dimension: Dimension) -> str:
