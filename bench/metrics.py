@@ -20,7 +20,7 @@ from app.storage.engine import Database
 from app.storage.tables import opportunity
 from bench import deal_metrics, visit_metrics
 from bench.client import Client, GaveUp
-from bench.duck import Duck, Relations
+from bench.duck import THREADS, Duck, Relations
 from bench.load import Load, Sending, Taken
 from bench.questions import Asked, Metric, differences
 from bench.report import Report
@@ -65,15 +65,26 @@ def measure(report: Report, deals: int) -> None:
         with service(on) as running:
             sides = _Sides(report, Client(running.url, key), duck)
             sides.compare_alone(world)
-            first, second = world.pipeline.path[:2]
-            found = on.run(partial(_standing, workspace=workspace, world=world, slot=first.slot))
+            sides.compare_moving(world, _sending(on, workspace, key, world, running.url))
+        with service(on, SLUICE_WORKERS=str(THREADS)) as running:
+            sides = _Sides(report, Client(running.url, key), duck)
+            sending = _sending(on, workspace, key, world, running.url)
+            sides.compare_moving(world, sending, f", {THREADS} workers")
 
-            def sending(deals: Sequence[str]) -> Sending:
-                stages = (second.key, first.key)
-                run, url, connections = deals[0], running.url, min(CONNECTIONS, len(deals))
-                return Sending(Load(url, str(key), connections, LONGEST, deals, run, stages, PACE))
 
-            sides.compare_moving(world, lambda part: sending(found[part::2]))
+def _sending(
+    on: Stage, workspace: UUID, key: ApiKey, world: World, url: str
+) -> Callable[[int], Sending]:
+    """Begins to move one half of the deals that stand in the first stage, or the other."""
+    first, second = world.pipeline.path[:2]
+    found = on.run(partial(_standing, workspace=workspace, world=world, slot=first.slot))
+
+    def sending(part: int) -> Sending:
+        deals, stages = found[part::2], (second.key, first.key)
+        run, connections = f"{deals[0]} at {url}", min(CONNECTIONS, len(deals))
+        return Sending(Load(url, str(key), connections, LONGEST, deals, run, stages, PACE))
+
+    return sending
 
 
 def compare(report: Report, on: Stage, workspace: UUID, key: ApiKey, world: World) -> None:
@@ -162,7 +173,9 @@ class _Sides:
         times = [self._client.timed(path, If_None_Match=etag) for _ in range(50)]
         self._report.add("unchanged answer (304)", "ms", times, aim="≤ 3 ms, aim 1 ms")
 
-    def compare_moving(self, world: World, sending: Callable[[int], Sending]) -> None:
+    def compare_moving(
+        self, world: World, sending: Callable[[int], Sending], how: str = ""
+    ) -> None:
         """The common questions while deals are moved, those to us and those to DuckDB apart."""
         common = [
             (metric, variant)
@@ -171,6 +184,8 @@ class _Sides:
             if variant.is_common
         ]
         derived = self._duck.derived
+        for metric, variant in common:  # so that the columns are there
+            self._ours(metric, variant.asked)
         ours, moved = _under(
             sending(0), [partial(self._ours, metric, variant.asked) for metric, variant in common]
         )
@@ -179,12 +194,12 @@ class _Sides:
             [partial(self._theirs, metric, variant.asked, derived) for metric, variant in common],
         )
         for n, (metric, variant) in enumerate(common):
-            name = f"{metric.path}, {variant.name}, deals moving"
+            name = f"{metric.path}, {variant.name}, deals moving{how}"
             self._report.add(name, "ms", ours[n], theirs[n], against=DERIVED)
         for name, unit, figure in (
-            (f"moves meanwhile, of {PACE:.0f}/s sent", "/s", "per_second"),
-            ("their p50", "ms", "p50"),
-            ("their p99", "ms", "p99"),
+            (f"moves meanwhile, of {PACE:.0f}/s sent{how}", "/s", "per_second"),
+            (f"their p50{how}", "ms", "p50"),
+            (f"their p99{how}", "ms", "p99"),
         ):
             values = ([getattr(taken, figure)] for taken in (moved, moved_beside))
             self._report.add(name, unit, *values, against="while DuckDB is asked")
