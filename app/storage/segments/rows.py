@@ -21,7 +21,7 @@ FEW: Final = f"pg_backend_pid() IS NOT NULL AND {UNFOLDED}"
 """The same where they are read for a question. This function, which no helping process may call,
 keeps the planner from starting some: that takes longer than to read the few that there are."""
 
-HANDFUL: Final = 1_024
+HANDFUL: Final = 4_096
 """So many are read sooner than a thread is woken for it."""
 
 
