@@ -62,6 +62,8 @@ Name = tuple[UUID, str]
 
 @dataclass(slots=True)
 class _Column:
+    """`size` is in bytes, `used` the number of its last use, of all uses of columns."""
+
     values: Values
     size: int
     used: int
@@ -81,6 +83,7 @@ class Kept:
         self.bytes = 0
 
     def get(self, name: Name) -> Values | None:
+        """The column, where it is kept; that is a use of it."""
         found = self._columns.get(name)
         if found is None:
             return None
@@ -88,6 +91,7 @@ class Kept:
         return found.values
 
     def put(self, name: Name, values: Values, size: int) -> None:
+        """Keep a column of so many bytes, where it is not kept yet, and let others go for it."""
         if name in self._columns:
             return
         self._uses += 1

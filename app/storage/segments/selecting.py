@@ -102,6 +102,7 @@ class Columns:
     ) -> Frame:
         """The rows of the part that pass; taken out at once, since that costs the most."""
         selection, lies = self.question.selection, dict(lying)
+        assert self.counted not in lies, "the period says how it lies"
         if self.counted is not None:
             lies[self.counted] = selection.start, selection.end
         if self.ended:
