@@ -20,7 +20,7 @@ from app.storage import opportunities, pipelines
 from app.storage.engine import Connection, Database
 from app.storage.idempotency import Answer
 from app.storage.ids import new_id
-from app.storage.opportunities import FACTS, Reading
+from app.storage.opportunities import FACTS
 from app.storage.statement import LostRace, Part, execute
 
 Changes = dict[str, tuple[Any, Any]]
@@ -47,7 +47,6 @@ async def amend_opportunity(
         found = await opportunities.read(
             connection, workspace, opportunity_id, sight=principal.sight, locked=locked
         )
-        assert isinstance(found, Reading)  # no idempotency key was given
         check(found.deal.version)
         pipeline = await pipelines.load(
             connection, workspace, found.deal.pipeline_id, found.revision
@@ -95,7 +94,6 @@ async def upsert_opportunity(
                 raise LostRace from taken
             return opened(deal, pipeline)
         found = await opportunities.read(connection, workspace, known, sight=WHOLE, locked=locked)
-        assert isinstance(found, Reading)  # no idempotency key was given
         facts = found.deal.facts
         if not principal.sight.holds(facts.owner, facts.team):
             raise AlreadyExists("Another opportunity bears this external_id.")

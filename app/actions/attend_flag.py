@@ -15,7 +15,6 @@ from app.domain.pipeline import Pipeline
 from app.storage import idempotency, idle_flags, opportunities, pipelines
 from app.storage.engine import Connection, Database
 from app.storage.idempotency import Answer, Repeatable
-from app.storage.opportunities import Reading
 from app.storage.statement import Part, execute
 
 Attended = Callable[[IdleFlag, Opportunity, Pipeline], Answer]
@@ -112,7 +111,6 @@ async def _attend(
             )
         except NotFound:
             raise idle_flags.no_flag(flag_id) from None
-        assert isinstance(found, Reading)  # no idempotency key was given
         if flag.resolved_at is None and found.deal.flag_id != flag_id:
             raise FlagResolved("The flag has been resolved this very moment.")
         pipeline = await pipelines.load(

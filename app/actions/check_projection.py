@@ -19,7 +19,6 @@ from app.domain.opportunity import Opportunity
 from app.domain.pipeline import Pipeline
 from app.storage import activities, opportunities, pipelines, transitions
 from app.storage.engine import JOB, Connection, Database
-from app.storage.opportunities import Reading
 from app.storage.queries import projection
 from app.storage.statement import execute
 
@@ -73,7 +72,6 @@ async def rebuild(database: Database, workspace: UUID, opportunity_id: UUID) -> 
         found = await opportunities.read(
             connection, workspace, opportunity_id, sight=WHOLE, locked=True
         )
-        assert isinstance(found, Reading)  # no idempotency key was given
         deal, now = found.deal, found.now
         pipeline = await pipelines.load(connection, workspace, deal.pipeline_id, found.revision)
         log = projection.log_of(await transitions.whole(connection, workspace, opportunity_id))

@@ -70,7 +70,7 @@ async def create_pipeline(
         return answered
 
     return await database.write(
-        workspace, work, lock=Lock.DEFINITIONS, key=None if request is None else request.key
+        workspace, work, lock=Lock.DEFINITIONS, keys=idempotency.keys(request)
     )
 
 
@@ -150,7 +150,7 @@ async def change_pipeline(
         return answered
 
     return await database.write(
-        workspace, work, lock=Lock.DEFINITIONS, key=None if request is None else request.key
+        workspace, work, lock=Lock.DEFINITIONS, keys=idempotency.keys(request)
     )
 
 

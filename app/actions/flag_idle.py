@@ -136,10 +136,11 @@ async def scan_workspace(
 
     if request is None:
         return answer(await flag_idle(database, workspace, requested_by=principal.subject))
-    if first := await database.write(workspace, kept, lock=Lock.NONE, key=request.key):
+    keys = idempotency.keys(request)
+    if first := await database.write(workspace, kept, lock=Lock.NONE, keys=keys):
         return first
     answered = answer(await flag_idle(database, workspace, requested_by=principal.subject))
-    return await database.write(workspace, keep, lock=Lock.NONE, key=request.key)
+    return await database.write(workspace, keep, lock=Lock.NONE, keys=keys)
 
 
 async def _flag_batch(connection: Connection, workspace: UUID) -> _Done:

@@ -23,6 +23,7 @@ from app.storage import idempotency, opportunities, pipelines, transitions
 from app.storage.engine import Connection, Database
 from app.storage.idempotency import Answer, Repeatable
 from app.storage.ids import new_id
+from app.storage.opportunities import Asked
 from app.storage.statement import execute
 from app.storage.transitions import LogEntry
 
@@ -47,16 +48,10 @@ async def hand_off_opportunity(
     Raises NotFound, Stale, HandedOff, Invalid for its own pipeline, and what opening raises.
     """
     workspace = principal.workspace_id
+    asked = Asked(opportunity_id, principal.sight, request)
 
     async def work(connection: Connection, locked: bool) -> Answer:
-        found = await opportunities.read(
-            connection,
-            workspace,
-            opportunity_id,
-            request,
-            sight=principal.sight,
-            locked=locked,
-        )
+        found = await opportunities.read_asked(connection, workspace, asked, locked=locked)
         if isinstance(found, Answer):
             return found
         deal, now = found.deal, found.now

@@ -74,8 +74,7 @@ async def create_key(
         await execute(connection, [*noted, *kept])
         return answer(made, key)
 
-    twin = None if request is None else request.key
-    return await database.write(workspace, work, lock=Lock.NONE, key=twin)
+    return await database.write(workspace, work, lock=Lock.NONE, keys=idempotency.keys(request))
 
 
 async def rotate_key(
@@ -112,8 +111,7 @@ async def rotate_key(
         await execute(connection, [*noted, *kept])
         return answer(made, key)
 
-    twin = None if request is None else request.key
-    return await database.write(workspace, work, lock=Lock.NONE, key=twin)
+    return await database.write(workspace, work, lock=Lock.NONE, keys=idempotency.keys(request))
 
 
 async def revoke_key(

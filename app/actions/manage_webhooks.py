@@ -82,13 +82,13 @@ async def create_endpoint(
             await execute(connection, [part])
         return answered
 
-    key = None if request is None else request.key
     # Names are looked up outside of any transaction; but not for an answer that is only repeated.
-    if key and (first := await database.write(workspace, kept, lock=Lock.NONE, key=key)):
+    keys = idempotency.keys(request)
+    if keys and (first := await database.write(workspace, kept, lock=Lock.NONE, keys=keys)):
         return first
     await check_url(new.url, workspace)
     # One at a time: two that count at once would both find room.
-    return await database.write(workspace, work, lock=Lock.DEFINITIONS, key=key)
+    return await database.write(workspace, work, lock=Lock.DEFINITIONS, keys=keys)
 
 
 async def amend_endpoint(
@@ -176,7 +176,7 @@ async def rotate_secret(
         await execute(connection, [adding, noted, *idempotency.keep(workspace, request, answered)])
         return answered
 
-    return await database.write(workspace, work, key=None if request is None else request.key)
+    return await database.write(workspace, work, keys=idempotency.keys(request))
 
 
 async def delete_endpoint(

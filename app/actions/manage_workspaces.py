@@ -56,8 +56,9 @@ async def create_workspace(
         await execute(connection, [audit_log.append(workspace, operator, entry), *kept])
         return answer(made, record, secret)
 
-    twin = None if request is None else request.key
-    if told := await database.write(workspace, work, lock=Lock.NONE, key=twin):
+    if told := await database.write(
+        workspace, work, lock=Lock.NONE, keys=idempotency.keys(request)
+    ):
         return told
     async with database.read(None, role=Role.JOBS) as connection:
         if await access.find_workspace(connection, key) is None:

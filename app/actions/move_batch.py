@@ -1,8 +1,8 @@
 """Many moves in one request, each with its own outcome.
 
 Moves of one deal happen in the order in which they stand; different deals side by side. Every move
-is a transaction of its own, decided by the same rules as a single one: a batch is no way around
-them, and one that is refused takes nothing else with it. Under an idempotency key every outcome is
+is decided by itself and by the same rules as a single one: a batch is no way around them, and one
+that is refused takes nothing else with it. Under an idempotency key every outcome is
 kept, refusals too: a batch sent again is told the same, and one that was broken off goes on with
 the moves that have no outcome.
 """
@@ -21,10 +21,11 @@ from app.domain.transition import Move
 from app.storage import idempotency
 from app.storage.engine import Connection, Database, Lock
 from app.storage.idempotency import Answer, Repeatable
+from app.storage.line import TOGETHER
 from app.storage.statement import execute
 
-AT_ONCE = 4
-"""Deals of one batch moved side by side: a batch shares the pool with everyone else."""
+AT_ONCE = TOGETHER
+"""Deals of one batch moved side by side: as many as can go in one transaction."""
 
 Refused = Callable[[SluiceError], Answer]
 """Renders what the caller is told of a move that was refused."""
@@ -125,7 +126,7 @@ async def _kept(database: Database, workspace: UUID, request: Repeatable, answer
         await execute(connection, idempotency.keep(workspace, request, answer))
         return answer
 
-    return await database.write(workspace, work, lock=Lock.NONE, key=request.key)
+    return await database.write(workspace, work, lock=Lock.NONE, keys=idempotency.keys(request))
 
 
 def _numbered(request: Repeatable | None, number: int) -> Repeatable | None:

@@ -1,4 +1,4 @@
-"""Moving one deal: the most frequent write, four round trips.
+"""Moving one deal: the most frequent write, four round trips, which moves that wait share.
 
 One read brings the deal, the definition's revision, the database's clock and a twin's answer;
 `domain.transition.decide` decides; one statement compares and sets the deal's version, appends the
@@ -11,7 +11,7 @@ from dataclasses import replace
 from uuid import UUID
 
 from app.actions import announcements, audit_entries
-from app.actions.deciding import VersionCheck, decide
+from app.actions.deciding import Change, Decision, VersionCheck, change
 from app.domain import guards, opportunity, transition
 from app.domain.access import Principal, Scope
 from app.domain.errors import Forbidden
@@ -19,11 +19,12 @@ from app.domain.idleness import Resolution
 from app.domain.opportunity import Opportunity
 from app.domain.pipeline import Pipeline
 from app.domain.transition import Move
-from app.storage import activities, idempotency, idle_flags, opportunities, pipelines, transitions
+from app.storage import activities, idle_flags, opportunities, pipelines, transitions
 from app.storage.engine import Connection, Database
 from app.storage.idempotency import Answer, Repeatable
 from app.storage.ids import new_id
-from app.storage.statement import Part, execute
+from app.storage.opportunities import Asked, Reading
+from app.storage.statement import Part
 from app.storage.transitions import LogEntry
 
 Moved = Callable[[Opportunity, LogEntry, Pipeline], Answer]
@@ -46,17 +47,7 @@ async def move_opportunity(
         raise Forbidden(f"Overriding a stage's requirements needs {Scope.TRANSITIONS_OVERRIDE}.")
     workspace = principal.workspace_id
 
-    async def work(connection: Connection, locked: bool) -> Answer:
-        found = await opportunities.read(
-            connection,
-            workspace,
-            opportunity_id,
-            request,
-            sight=principal.sight,
-            locked=locked,
-        )
-        if isinstance(found, Answer):
-            return found
+    async def decide(connection: Connection, found: Reading) -> Decision:
         deal, now = found.deal, found.now
         check(deal.version)
         transition.check_here(deal.continued_as)
@@ -81,21 +72,19 @@ async def move_opportunity(
             note=note,
             override_reason=transition.override_of(pipeline, seen, move),
         )
-        answered = answer(after, entry, pipeline)
-        await execute(
-            connection,
+        return Decision(
+            answer(after, entry, pipeline),
             [
                 opportunities.save_position(workspace, after),
                 transitions.append(workspace, entry),
                 announcements.transitioned(workspace, after, entry, pipeline),
                 *resolving(workspace, deal, resolution, after, pipeline),
                 *audit_entries.overridden(principal, entry, pipeline, seen),
-                *idempotency.keep(workspace, request, answered),
             ],
         )
-        return answered
 
-    return await decide(database, workspace, request, work)
+    asked = Asked(opportunity_id, principal.sight, request)
+    return await change(database, workspace, Change(asked, decide))
 
 
 def resolving(

@@ -64,7 +64,7 @@ async def open_opportunity(
         await execute(connection, [*parts, *idempotency.keep(workspace, request, answered)])
         return answered
 
-    return await database.write(workspace, work, key=None if request is None else request.key)
+    return await database.write(workspace, work, keys=idempotency.keys(request))
 
 
 def in_sight(sight: Sight, facts: Facts) -> Facts:

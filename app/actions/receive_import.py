@@ -86,8 +86,7 @@ async def receive_import(
             await execute(connection, parts)
         return answered
 
-    key = None if request is None else request.key
-    return await database.write(workspace, end, lock=Lock.NONE, key=key)
+    return await database.write(workspace, end, lock=Lock.NONE, keys=idempotency.keys(request))
 
 
 async def _store(

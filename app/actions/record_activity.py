@@ -6,18 +6,18 @@ from datetime import datetime
 from uuid import UUID
 
 from app.actions import announcements
-from app.actions.deciding import decide
+from app.actions.deciding import Change, Decision, change
 from app.actions.move_opportunity import resolving
 from app.domain import opportunity, transition
 from app.domain.access import Principal
 from app.domain.errors import Breach, TimeOutOfRange
 from app.domain.idleness import NextStep
-from app.storage import activities, idempotency, opportunities, pipelines
+from app.storage import activities, opportunities, pipelines
 from app.storage.activities import Activity
 from app.storage.engine import Connection, Database
 from app.storage.idempotency import Answer, Repeatable
 from app.storage.ids import new_id
-from app.storage.statement import execute
+from app.storage.opportunities import Asked, Reading
 
 Recorded = Callable[[Activity], Answer]
 """Renders what the caller is answered; it is kept with the effect, in the same transaction."""
@@ -51,17 +51,7 @@ async def record_activity(
     """
     workspace = principal.workspace_id
 
-    async def work(connection: Connection, locked: bool) -> Answer:
-        found = await opportunities.read(
-            connection,
-            workspace,
-            opportunity_id,
-            request,
-            sight=principal.sight,
-            locked=locked,
-        )
-        if isinstance(found, Answer):
-            return found
+    async def decide(connection: Connection, found: Reading) -> Decision:
         deal, now = found.deal, found.now
         pipeline = await pipelines.load(connection, workspace, deal.pipeline_id, found.revision)
         occurred_at = transition.instant_of(done.occurred_at, None, now)
@@ -82,9 +72,8 @@ async def record_activity(
             deal, pipeline, done.kind, occurred_at, now, next_step_of(done, occurred_at)
         )
         resets = after.idle.clock_started_at != deal.idle.clock_started_at
-        answered = answer(activity)
-        await execute(
-            connection,
+        return Decision(
+            answer(activity),
             [
                 *([] if after is deal else [opportunities.save_clock(workspace, after)]),
                 activities.append(workspace, activity),
@@ -92,12 +81,11 @@ async def record_activity(
                     workspace, after, activity, pipeline, resets_clock=resets
                 ),
                 *resolving(workspace, deal, resolution, after, pipeline),
-                *idempotency.keep(workspace, request, answered),
             ],
         )
-        return answered
 
-    return await decide(database, workspace, request, work)
+    asked = Asked(opportunity_id, principal.sight, request)
+    return await change(database, workspace, Change(asked, decide))
 
 
 def next_step_of(done: FollowUp | Activity, occurred_at: datetime) -> NextStep | None:

@@ -63,7 +63,7 @@ async def send_test(
         last = await _add(connection, workspace, endpoint_id, [(event_id, position, None)])
         return await _answered(connection, workspace, endpoint_id, last, request, answer)
 
-    return await database.write(workspace, work, key=None if request is None else request.key)
+    return await database.write(workspace, work, keys=idempotency.keys(request))
 
 
 async def replay_delivery(
@@ -90,7 +90,7 @@ async def replay_delivery(
         last = await _add(connection, workspace, endpoint_id, told)
         return await _answered(connection, workspace, endpoint_id, last, request, answer)
 
-    return await database.write(workspace, work, key=None if request is None else request.key)
+    return await database.write(workspace, work, keys=idempotency.keys(request))
 
 
 async def replay_stretch(
@@ -148,7 +148,7 @@ async def replay_stretch(
             await execute(connection, [part])
         return answered
 
-    return await database.write(workspace, work, key=None if request is None else request.key)
+    return await database.write(workspace, work, keys=idempotency.keys(request))
 
 
 async def _enabled(connection: Connection, principal: Principal, endpoint_id: UUID) -> None:

@@ -65,7 +65,6 @@ async def void_transition(
             )
         except NotFound:
             raise transitions.no_transition(transition_id) from None
-        assert isinstance(found, Reading)  # no idempotency key was given
         pipeline = await pipelines.load(
             connection, workspace, found.deal.pipeline_id, found.revision
         )
@@ -223,7 +222,6 @@ async def _take_back(connection: Connection, principal: Principal, entry: LogEnt
         )
     except NotFound:
         return None
-    assert isinstance(new, Reading)  # no idempotency key was given
     if not principal.sight.holds(new.deal.facts.owner, new.deal.facts.team):
         raise Conflict(
             "The opportunity that it was handed off to is not yours, and so not yours to erase."

@@ -188,7 +188,7 @@ def recalled(deal: Opportunity, closing: Transition) -> Opportunity:
     """
     position, changed_at = deal.position, deal.facts_changed_at
     if position.closed_at is None:
-        return replace(deal, closed_facts=None)
+        return deal if deal.closed_facts is None else replace(deal, closed_facts=None)
     differs = any(getattr(deal.facts, name) != getattr(closing.facts, name) for name in _KEPT)
     later = changed_at is not None and changed_at > position.closed_at
     return replace(deal, closed_facts=UNTOLD if differs or later else None)
@@ -266,6 +266,8 @@ def agreed(
 
 def unflagged(deal: Opportunity) -> Opportunity:
     """The deal at the end of an episode: without its flag, and without the snooze of that flag."""
+    if deal.flag_id is None and deal.holds.snoozed_until is None:
+        return deal
     return replace(
         deal,
         holds=replace(deal.holds, snoozed_until=None),

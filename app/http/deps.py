@@ -93,7 +93,9 @@ async def _repeatable(
 ) -> Repeatable | None:
     if idempotency_key is None:
         return None
-    digest = sha256(f"{request.method} {request.url.path}?{request.url.query}\n".encode())
+    scope = request.scope  # `request.url` would take the whole URL together, and apart again
+    query = scope["query_string"].decode("latin-1")
+    digest = sha256(f"{scope['method']} {scope['path']}?{query}\n".encode())
     digest.update(await request.body())
     return repeatable_under(idempotency_key, request, digest.digest())
 

@@ -38,6 +38,9 @@ OF_ONE_ENDPOINT: Final = 8
 """Of these, to one endpoint; to one that is failing a single one."""
 PAUSE: Final = 0.02
 """Seconds between two looks, however much is committed."""
+PAUSE_OF_NONE: Final = 0.1
+"""The same after a look that found no endpoint with anything to do: much is committed that none
+asks for, and each look takes of the worker what half a move takes."""
 SOON: Final = 0.05
 """Seconds until an event that is committed is looked for again, held back by what still runs."""
 GRACE: Final = 5.0
@@ -108,13 +111,15 @@ class Courier:
         try:
             with self._database.notices.listening() as wake:
                 while True:
-                    await self._look_safely(await self._woken(wake))
-                    await asyncio.sleep(PAUSE)
+                    stirring = await self._look_safely(await self._woken(wake))
+                    await asyncio.sleep(PAUSE if stirring else PAUSE_OF_NONE)
         finally:
             await self._leave()
 
-    async def look(self, where: Collection[UUID] | None = None) -> None:
-        """Start what can be started in these workspaces; None: in all."""
+    async def look(self, where: Collection[UUID] | None = None) -> bool:
+        """Start what can be started in these workspaces; None: in all. Whether any endpoint had
+        something to do.
+        """
         async with self._database.read(None, role=Role.JOBS, timeouts=JOB) as connection:
             now = asyncio.get_running_loop().time()
             if now - self._counted_at >= TALLY:
@@ -136,19 +141,21 @@ class Courier:
                 ahead.append(SOON)
             if ahead:
                 self._next_look[workspace] = now + min(ahead)
+        return bool(stirring)
 
     async def settled(self) -> None:
         """Wait until nothing is under way."""
         while self._under_way:
             await asyncio.wait(self._under_way)
 
-    async def _look_safely(self, where: Collection[UUID] | None) -> None:
+    async def _look_safely(self, where: Collection[UUID] | None) -> bool:
         try:
-            await self.look(where)
+            return await self.look(where)
         except DatabaseUnavailable as away:
             log.warning("webhooks.postponed", reason=away.detail)
         except Exception:
             log.exception("webhooks.failed")
+        return True  # perhaps
 
     async def _woken(self, wake: Wake) -> Collection[UUID] | None:
         """Where to look, once it is time: where was something committed, or is due; None: in all.

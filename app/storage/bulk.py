@@ -10,22 +10,26 @@ routed when the tables are sharded.
 """
 
 import re
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-import asyncpg
 from sqlalchemy import ARRAY
 from sqlalchemy.dialects import postgresql
 
+from app.storage import statement
 from app.storage.engine import Connection
-from app.storage.statement import LostRace, Part, refusal
+from app.storage.statement import Part
 from app.storage.tables import metadata
 
-_INSERT = re.compile(r"\s*INSERT INTO (\w+) \((.+?)\)\s+VALUES \((.+)\)\s*", re.DOTALL)
+_INSERT = re.compile(
+    r"\s*INSERT INTO (\w+) \((.+?)\)\s+VALUES \((.+?)\)\s*(ON CONFLICT .+)?", re.DOTALL
+)
 _UPDATE = re.compile(r"\s*UPDATE (\w+) (.+)", re.DOTALL)
 _ASSIGNED = re.compile(r"(\w+) = \$(\d+)")
+_FOUND_BY = re.compile(r"(\w+) = \$(\d+)(?! -)")
 _PLACEHOLDER = re.compile(r"\$(\d+)\b")
 
 
@@ -40,19 +44,34 @@ async def execute(connection: Connection, parts: Sequence[Part]) -> None:
     columns = list(zip(*(part.args for part in parts), strict=True))
     # What is the same in all parts is bound once: arrays are what this costs, on both sides.
     shared = [len(parts) > 1 and column.count(column[0]) == len(column) for column in columns]
-    shared[0] = True
-    widened = _widened(parts[0].sql, tuple(shared))
+    await statement.execute(connection, [_joined(parts, (True, *shared[1:]))])
+
+
+async def execute_all(connection: Connection, parts: Sequence[Part]) -> None:
+    """Do parts of one workspace, those of each SQL text as one: all of it is one statement.
+
+    Its text depends on the texts alone, so that the server knows it again whatever is bound.
+    Raises what `execute` raises.
+    """
+    alike: defaultdict[str, list[Part]] = defaultdict(list)
+    for part in parts:
+        alike[part.sql].append(part)
+    await statement.execute(
+        connection,
+        [_joined(each, (True, *(False for _ in each[0].args[1:]))) for each in alike.values()],
+    )
+
+
+def _joined(parts: Sequence[Part], shared: tuple[bool, ...]) -> Part:
+    """One part that does what all of these do, whose arguments are the same where `shared`."""
+    widened = _widened(parts[0].sql, shared)
+    columns = zip(*(part.args for part in parts), strict=True)
     args: list[Any] = [
         column[0] if same else column for column, same in zip(columns, shared, strict=True)
     ]
     for place in widened.arrays:
         args[place] = [_literal(value) for value in args[place]]
-    try:
-        done = await connection.execute(widened.sql, *args)
-    except asyncpg.UniqueViolationError as violation:
-        raise refusal(violation) from violation
-    if parts[0].guarded and done.split()[-1] != str(len(parts)):
-        raise LostRace
+    return Part(widened.sql, tuple(args), guarded=parts[0].guarded, rows=len(parts))
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +85,7 @@ class _Widened:
 @lru_cache(maxsize=256)
 def _widened(sql: str, shared: tuple[bool, ...]) -> _Widened:
     if insertion := _INSERT.fullmatch(sql):
-        table, columns, values = insertion.groups()
+        table, columns, values, otherwise = insertion.groups()
         listed = zip(columns.split(","), values.split(","), strict=True)
         columns_by_place = {
             int(value.strip()[1:]): column.strip()
@@ -98,9 +117,19 @@ def _widened(sql: str, shared: tuple[bool, ...]) -> _Widened:
         return f"given.p{place}::{written[place]}" if place in arrays else f"given.p{place}"
 
     if insertion:
-        text = f"INSERT INTO {table} ({columns}) SELECT {_PLACEHOLDER.sub(bound, values)} {source}"
+        selected = f"SELECT {_PLACEHOLDER.sub(bound, values)} {source}"
+        text = f"INSERT INTO {table} ({columns}) {selected} {otherwise or ''}"
     else:
-        text = _PLACEHOLDER.sub(bound, sql).replace("WHERE", f"{source} WHERE", 1)
+        before, condition = sql.split("WHERE", 1)
+        # Said beside the join: a planner that knows nothing of the table yet would rather read all
+        # of the workspace once than look up each row.
+        found_by = "".join(
+            f" AND {column} = ANY(${place}::{written[int(place)]}[])"
+            for column, place in _FOUND_BY.findall(condition)
+            if int(place) in many
+        )
+        before, condition = (_PLACEHOLDER.sub(bound, part) for part in (before, condition))
+        text = f"{before}{source} WHERE{condition}{found_by}"
     return _Widened(text, tuple(place - 1 for place in arrays))
 
 

@@ -23,7 +23,7 @@ BEGIN, so it costs no round trip.
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from enum import Enum
@@ -41,6 +41,7 @@ from sqlalchemy.pool import AsyncAdaptedQueuePool
 from app.domain.errors import DatabaseUnavailable, RequestInProgress
 from app.storage import driver
 from app.storage.ids import new_id
+from app.storage.line import Line
 from app.storage.notices import Notices
 from app.storage.plainly import told_plainly
 from app.storage.prepared import Prepared
@@ -102,7 +103,7 @@ def opening(
     *,
     role: Role = Role.APP,
     lock: Lock = Lock.NONE,
-    key: str | None = None,
+    keys: Collection[str] = (),
     timeouts: Timeouts | None = None,
 ) -> list[str]:
     """The statements that follow BEGIN in every transaction; without `timeouts`, the session's.
@@ -119,9 +120,9 @@ def opening(
         locks: list[str] = []
         if lock is not Lock.NONE:
             locks.append(lock.value.format(key=_advisory_key(workspace.bytes)))
-        if key is not None:
-            once = _advisory_key(workspace.bytes + key.encode())
-            locks.append(f"pg_advisory_xact_lock({once})")
+        # In one order, so that two transactions with the same keys do not wait for each other.
+        once = sorted(_advisory_key(workspace.bytes + key.encode()) for key in keys)
+        locks += (f"pg_advisory_xact_lock({number})" for number in once)
         if locks:
             statements.append(f"SELECT {', '.join(locks)}")
     return statements
@@ -198,6 +199,8 @@ class Database:
         prepared: Prepared | None,
     ) -> None:
         self.notices = notices
+        self.lines: dict[UUID, Line[Any, Any]] = {}
+        """Where changes of deals wait for each other, by workspace; see `actions.deciding`."""
         self._pool = pool
         self._engine = engine
         self._reports = reports
@@ -262,26 +265,26 @@ class Database:
         *,
         role: Role = Role.APP,
         lock: Lock = Lock.DEALS,
-        key: str | None = None,
+        keys: Collection[str] = (),
         timeouts: Timeouts = REQUEST,
     ) -> T:
         """Run `work` in a transaction of its own and commit; when this returns, it is durable.
 
-        `key` is the request's idempotency key: a twin waits for the first one to end before it
-        reads anything, and then finds the stored answer; `RequestInProgress` when it waited in
-        vain. Raises whatever `work` raises, after a rollback; `DatabaseUnavailable` where the
-        server is away, the pool is exhausted or a lock was not to be had in time. Only the jobs'
-        role writes without a workspace, and only what its policies show.
+        `keys` are the idempotency keys of the requests: a twin waits for the first one to end
+        before it reads anything, and then finds the stored answer; `RequestInProgress` when it
+        waited in vain. Raises whatever `work` raises, after a rollback; `DatabaseUnavailable`
+        where the server is away, the pool is exhausted or a lock was not to be had in time. Only
+        the jobs' role writes without a workspace, and only what its policies show.
         """
         self._check_prepared()
         statements = opening(
-            workspace, role=role, lock=lock, key=key, timeouts=self._stated(timeouts)
+            workspace, role=role, lock=lock, keys=keys, timeouts=self._stated(timeouts)
         )
         begin = "; ".join(["BEGIN", *statements])
         for attempt in range(ATTEMPTS):
             try:
                 with told_plainly():
-                    result = await self._attempt(begin, work, key)
+                    result = await self._attempt(begin, work, keys)
             except RETRYABLE as refused:
                 if attempt + 1 == ATTEMPTS:
                     raise DatabaseUnavailable(
@@ -294,14 +297,16 @@ class Database:
                 return result
         raise AssertionError("unreachable: the last attempt returns or raises")
 
-    async def _attempt(self, begin: str, work: Work[T], key: str | None) -> T:
-        async with self._pool.acquire(timeout=POOL_WAIT) as connection:
+    async def _attempt(self, begin: str, work: Work[T], keys: Collection[str]) -> T:
+        # Only who has to wait needs a clock; to connect may take no longer either, see `_Session`.
+        patience = None if self._pool.get_idle_size() else POOL_WAIT
+        async with self._pool.acquire(timeout=patience) as connection:
             ended = False
             try:
                 try:
                     await connection.execute(begin)
                 except asyncpg.LockNotAvailableError as waited:
-                    if key is None:
+                    if not keys:
                         raise
                     raise RequestInProgress(
                         "The first request with this Idempotency-Key has not ended yet."

@@ -2,7 +2,7 @@
 
 The record is written by the transaction that has the effect: there is never an effect without its
 record. Of refusals only those of a batch's moves are kept, by `actions.move_batch`. Two requests
-with one key take turns (`Database.write(key=…)`).
+with one key take turns (`Database.write(keys=…)`).
 """
 
 from dataclasses import dataclass
@@ -42,13 +42,13 @@ REPLAY_COLUMNS: Final = (
     "kept.location AS kept_location, kept.etag AS kept_etag"
 )
 REPLAY_JOIN: Final = (
-    "LEFT JOIN idempotency_record AS kept ON kept.workspace_id = $1 AND kept.key = ${key} "
+    "LEFT JOIN idempotency_record AS kept ON kept.workspace_id = $1 AND kept.key = {key} "
     f"AND kept.created_at > clock_timestamp() - interval '{KEPT}'"
 )
 """Joins the kept answer to any statement whose $1 is the workspace."""
 
 FIND: Final = (
-    f"SELECT {REPLAY_COLUMNS} FROM (VALUES ($1::uuid)) AS asked {REPLAY_JOIN.format(key=2)}"
+    f"SELECT {REPLAY_COLUMNS} FROM (VALUES ($1::uuid)) AS asked {REPLAY_JOIN.format(key='$2')}"
 )
 
 # An expired record under the same key gives way.
@@ -70,6 +70,11 @@ WHERE created_at < clock_timestamp() - interval '{KEPT}' AND ctid = ANY (ARRAY(
 ))
 """
 CLEARED_AT_ONCE: Final = 5_000
+
+
+def keys(*requests: Repeatable | None) -> list[str]:
+    """What `Database.write` has to know of requests, of which some may have come without a key."""
+    return [request.key for request in requests if request is not None]
 
 
 async def find(

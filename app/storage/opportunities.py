@@ -5,13 +5,16 @@ transition saves the position that results in the same statement, guarded by the
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
+import asyncpg
+
 from app.domain.access import Sight
+from app.domain.errors import SluiceError
 from app.domain.idleness import Holds, IdleState, NextStep, Reset
 from app.domain.journey import Facts, Position, Status
 from app.domain.opportunity import Opportunity
@@ -26,18 +29,25 @@ MICROSECOND: Final = timedelta(microseconds=1)
 FACTS: Final = ("amount", "currency", "probability", "owner", "team", "source", "priority")
 
 _DEAL = ", ".join(f"o.{column.name}" for column in opportunity.c)
-_FROM_DEAL = (
-    "LEFT JOIN opportunity AS o ON o.workspace_id = $1 AND o.opportunity_id = $2 "
-    "LEFT JOIN pipeline AS p ON p.workspace_id = o.workspace_id AND p.pipeline_id = o.pipeline_id"
-)
 
-# Everything that a decision needs, in one round trip: the deal, the revision in force, the
-# database's clock and the answer that a twin may have left.
-READ: Final = f"""
-SELECT {_DEAL}, p.revision AS pipeline_revision, clock_timestamp() AS now,
-       {idempotency.REPLAY_COLUMNS}
-FROM (VALUES ($1::uuid)) AS asked {_FROM_DEAL} {idempotency.REPLAY_JOIN.format(key=3)}
+# Everything that decisions need, in one round trip: the deals, the revisions in force, the
+# database's clock and the answers that twins may have left.
+_READ = f"""
+SELECT asked.opportunity_id AS asked_for, {_DEAL}, p.revision AS pipeline_revision,
+       clock_timestamp() AS now, {idempotency.REPLAY_COLUMNS}
+FROM {{asked}} AS asked (opportunity_id, key)
+LEFT JOIN opportunity AS o
+    ON o.workspace_id = $1 AND o.opportunity_id = asked.opportunity_id {{deals}}
+LEFT JOIN pipeline AS p ON p.workspace_id = o.workspace_id AND p.pipeline_id = o.pipeline_id
+{idempotency.REPLAY_JOIN.format(key="asked.key")} {{keys}}
 """
+READ: Final = _READ.format(asked="(VALUES ($2::uuid, $3::text))", deals="", keys="")
+# What is looked for is said beside the joins too, for the reason that `storage.bulk` gives.
+READ_ALL: Final = _READ.format(
+    asked="unnest($2::uuid[], $3::text[])",
+    deals="AND o.opportunity_id = ANY ($2::uuid[])",
+    keys="AND kept.key = ANY ($3::text[])",
+)
 
 # After lost races the row is locked by a statement of its own: a lock inside the read would see
 # the new row, but through the snapshot from before the wait nothing else that came with it. Not
@@ -126,6 +136,15 @@ INSERT: Final = (
 
 
 @dataclass(frozen=True, slots=True)
+class Asked:
+    """Which deal is to be decided about, for whom and by which request."""
+
+    opportunity_id: UUID
+    sight: Sight
+    request: Repeatable | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Reading:
     """What one read brought: the deal, the revision in force, the clock, a twin's answer."""
 
@@ -138,30 +157,67 @@ async def read(
     connection: Connection,
     workspace: UUID,
     opportunity_id: UUID,
-    request: Repeatable | None = None,
     *,
     sight: Sight,
     locked: bool = False,
     erasing: bool = False,
+) -> Reading:
+    """The deal to decide about. A deal out of the caller's `sight` is none.
+
+    `locked` keeps other writers of the deal away until the transaction ends, `erasing` whoever
+    refers to it too. Raises NotFound, and LostRace where the feed would tell of what follows before
+    it tells of what was there.
+    """
+    if erasing:
+        await _lock(connection, LOCK_TO_ERASE, workspace, opportunity_id)
+    asked = Asked(opportunity_id, sight)
+    found = await read_asked(connection, workspace, asked, locked=locked)
+    assert isinstance(found, Reading)  # no idempotency key was given
+    return found
+
+
+async def read_asked(
+    connection: Connection, workspace: UUID, asked: Asked, *, locked: bool = False
 ) -> Reading | Answer:
     """The deal to decide about, or the answer that this request has had already.
 
-    A deal out of the caller's `sight` is none.
-
-    `locked` keeps other writers of the deal away until the transaction ends, `erasing` whoever
-    refers to it too. Raises NotFound, IdempotencyKeyReused, and LostRace where the feed would tell
-    of what follows before it tells of what was there.
+    Raises IdempotencyKeyReused and what `read` raises.
     """
-    if locked or erasing:
-        lock = LOCK_TO_ERASE if erasing else LOCK
-        if await connection.fetchval(lock, workspace, opportunity_id):
-            raise LostRace
-    row = await connection.fetchrow(READ, workspace, opportunity_id, request and request.key)
+    if locked:
+        await _lock(connection, LOCK, workspace, asked.opportunity_id)
+    key = asked.request and asked.request.key
+    row = await connection.fetchrow(READ, workspace, asked.opportunity_id, key)
     assert row is not None  # the statement selects from VALUES
-    if answer := idempotency.replay(row, request):
+    return _reading(row, asked)
+
+
+async def _lock(connection: Connection, lock: str, workspace: UUID, opportunity_id: UUID) -> None:
+    if await connection.fetchval(lock, workspace, opportunity_id):
+        raise LostRace
+
+
+async def read_all(
+    connection: Connection, workspace: UUID, asked: Sequence[Asked]
+) -> dict[UUID, Reading | Answer | SluiceError]:
+    """What `read_asked` answers or raises for each of these, no two of which are about one deal."""
+    by_deal = {each.opportunity_id: each for each in asked}
+    keys = [each.request and each.request.key for each in asked]
+    rows = await connection.fetch(READ_ALL, workspace, list(by_deal), keys)
+    found: dict[UUID, Reading | Answer | SluiceError] = {}
+    for row in rows:
+        deal = row["asked_for"]
+        try:
+            found[deal] = _reading(row, by_deal[deal])
+        except SluiceError as refused:
+            found[deal] = refused
+    return found
+
+
+def _reading(row: asyncpg.Record, asked: Asked) -> Reading | Answer:
+    if answer := idempotency.replay(row, asked.request):
         return answer
-    if row["opportunity_id"] is None or not sight.holds(row["owner"], row["team"]):
-        raise no_deal(opportunity_id)
+    if row["opportunity_id"] is None or not asked.sight.holds(row["owner"], row["team"]):
+        raise no_deal(asked.opportunity_id)
     return Reading(deal_of(row), row["pipeline_revision"], row["now"])
 
 

@@ -59,6 +59,11 @@ def told_plainly() -> Iterator[None]:
         raise
 
 
+def is_held_up(unavailable: DatabaseUnavailable) -> bool:
+    """Whether it is for a lock that was not to be had in time, and not for the database."""
+    return isinstance(unavailable.__cause__, asyncpg.LockNotAvailableError)
+
+
 def _unavailable(failed: BaseException | None) -> DatabaseUnavailable | None:
     for kinds, detail in _PLAINLY:
         if isinstance(failed, kinds):

@@ -1,8 +1,8 @@
 """Several effects in one statement: a data-modifying WITH, and so one round trip and one snapshot.
 
 An action lists its `Part`s (the deal's row, the appended transition, its event, the stored answer)
-and `execute` sends them together. A part that is `guarded` compares and sets: it must touch exactly
-one row, or another writer came first and nothing of this attempt may stay. Parts insert with VALUES
+and `execute` sends them together. A part that is `guarded` compares and sets: it must touch all its
+rows, or another writer came first and nothing of this attempt may stay. Parts insert with VALUES
 and bind the workspace in every branch, so that the statement can be routed when the tables are
 sharded. All parts see the snapshot from before the statement: none may read what another writes.
 """
@@ -27,17 +27,21 @@ class LostRace(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One effect: SQL whose placeholders count from $1, and its arguments."""
+    """One effect: SQL whose placeholders count from $1, and its arguments.
+
+    A guarded one touches so many `rows`, or nothing may stay.
+    """
 
     sql: str
     args: tuple[Any, ...]
     guarded: bool = False
+    rows: int = 1
 
 
 async def execute(connection: Connection, parts: Sequence[Part]) -> None:
     """Do all parts or, by raising inside the transaction, none. Without any there is nothing to do.
 
-    Raises LostRace when a guarded part found no row, a twin appended the same seq first or what a
+    Raises LostRace when a guarded part lacked a row, a twin appended the same seq first or what a
     part refers to is gone, and AlreadyExists when a name that must be unique is taken.
     """
     if not parts:
@@ -49,7 +53,7 @@ async def execute(connection: Connection, parts: Sequence[Part]) -> None:
         raise refusal(violation) from violation
     except asyncpg.ForeignKeyViolationError as orphaned:  # the deal was deleted meanwhile
         raise LostRace from orphaned
-    if touched != sum(part.guarded for part in parts):
+    if touched != sum(part.rows for part in parts if part.guarded):
         raise LostRace
 
 

@@ -199,13 +199,13 @@ async def test_a_twin_that_waits_in_vain_for_the_first_one_is_told_so(
         begun.set()
         await release.wait()
 
-    running_one = asyncio.create_task(database.write(workspace, first, key="k"))
+    running_one = asyncio.create_task(database.write(workspace, first, keys=["k"]))
     await begun.wait()
     with pytest.raises(RequestInProgress):
-        await database.write(workspace, lambda c: c.execute("SELECT 1"), key="k")
+        await database.write(workspace, lambda c: c.execute("SELECT 1"), keys=["k"])
     # Another key, and the same key in another workspace, wait for nobody.
-    await database.write(workspace, lambda c: c.execute("SELECT 1"), key="l")
-    await database.write(new_id(), lambda c: c.execute("SELECT 1"), key="k")
+    await database.write(workspace, lambda c: c.execute("SELECT 1"), keys=["l"])
+    await database.write(new_id(), lambda c: c.execute("SELECT 1"), keys=["k"])
     release.set()
     await running_one
 

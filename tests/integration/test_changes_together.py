@@ -1,0 +1,216 @@
+"""Changes of deals that wait at the same time share a transaction, and nobody can tell by more than
+the time that it takes: each is decided, refused and answered by itself.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
+from itertools import cycle, groupby, islice
+from typing import Any
+from uuid import UUID
+
+import httpx
+import pytest
+
+from app.actions.check_projection import disagreements
+from app.domain.access import WHOLE, Principal
+from app.domain.api_key import ApiKey
+from app.storage import opportunities
+from app.storage.engine import Connection, Database
+from tests.asking import decided
+from tests.callers import sighted
+from tests.conftest import running
+from tests.factories import keep_pipeline, open_deal, sales_pipeline
+from tests.feed import events_so_far
+from tests.logs import assert_is_chain, whole_log
+
+DEALS = "/v1/opportunities"
+TRANSACTIONS = """
+SELECT count(DISTINCT xid) FROM event
+WHERE type IN ('opportunity.transitioned', 'activity.recorded')
+"""
+
+
+@pytest.fixture
+async def sales(database: Database, principal: Principal) -> AsyncIterator[None]:
+    """A pipeline; after the test every deal's row is what its log says."""
+    pipeline = sales_pipeline()
+    stages = tuple(replace(s, loss_reasons=s.loss_reasons[:1]) for s in pipeline.stages)
+    await keep_pipeline(database, principal.workspace_id, replace(pipeline, stages=stages))
+    yield
+    assert [deal async for deal in disagreements(database, principal.workspace_id)] == []
+
+
+async def opened(client: httpx.AsyncClient, count: int, **facts: Any) -> list[str]:
+    return [(await open_deal(client, **facts))["id"] for _ in range(count)]
+
+
+async def post_move(
+    client: httpx.AsyncClient, deal: str, to_stage: str = "offer", **headers: str
+) -> httpx.Response:
+    return await client.post(
+        f"{DEALS}/{deal}/transitions",
+        json={"to_stage": to_stage},
+        headers={name.replace("_", "-"): value for name, value in headers.items()},
+    )
+
+
+async def transactions(database: Database, principal: Principal) -> int:
+    """In how many transactions deals were moved and followed up."""
+    found: int = await database.write(
+        principal.workspace_id, lambda connection: connection.fetchval(TRANSACTIONS)
+    )
+    return found
+
+
+async def test_moves_and_follow_ups_of_many_deals_at_once_share_their_transactions(
+    client: httpx.AsyncClient, database: Database, principal: Principal, sales: None
+) -> None:
+    moved, followed_up = await opened(client, 12), await opened(client, 12)
+    call = {"kind": "call", "next_step": "Send the offer", "next_step_at": "2100-01-01T00:00:00Z"}
+    answers = await asyncio.gather(
+        *(post_move(client, deal) for deal in moved),
+        *(client.post(f"{DEALS}/{deal}/activities", json=call) for deal in followed_up),
+    )
+    assert [answer.status_code for answer in answers] == [201] * 24
+    for deal, answer in zip(moved, answers, strict=False):
+        told = answer.json()
+        log = await whole_log(client, deal)
+        assert log[1:] == [told["transition"]]
+        assert (await client.get(f"{DEALS}/{deal}")).json() == told["opportunity"]
+        assert told["opportunity"]["stage"] == "offer"
+    for deal, answer in zip(followed_up, answers[12:], strict=True):
+        listed = (await client.get(f"{DEALS}/{deal}/activities")).json()["items"]
+        assert listed == [answer.json()]
+    assert await transactions(database, principal) <= 6
+
+
+async def test_what_is_refused_among_them_is_refused_by_itself(
+    client: httpx.AsyncClient, database: Database, principal: Principal, sales: None
+) -> None:
+    first, other, stale, lost, *good = await opened(client, 12)
+    unknown = str(UUID(int=7))
+    answers = await asyncio.gather(
+        *(post_move(client, deal) for deal in (first, other)),  # these go at once
+        post_move(client, stale, if_match='"7"'),
+        post_move(client, lost, "lost"),
+        post_move(client, unknown),
+        *(post_move(client, deal, if_match='"1"') for deal in good),
+    )
+    assert [answer.status_code for answer in answers] == [201, 201, 412, 422, 404, *[201] * 8]
+    codes = [answer.json()["code"] for answer in answers if answer.is_client_error]
+    assert codes == ["stale", "loss_reason_required", "not_found"]
+    for deal in (stale, lost):
+        assert (await client.get(f"{DEALS}/{deal}")).json()["version"] == 1
+    assert await transactions(database, principal) <= 4
+
+
+async def test_each_sees_only_what_its_caller_may(
+    client: httpx.AsyncClient,
+    database: Database,
+    principal: Principal,
+    service: Callable[[ApiKey | None], httpx.AsyncClient],
+    sales: None,
+) -> None:
+    mine = await opened(client, 4, owner="ada")
+    theirs = await opened(client, 4, owner="grace")
+    ada = service(await sighted(database, principal))
+    answers = await asyncio.gather(*(post_move(ada, deal) for deal in (*mine, *theirs)))
+    assert [answer.status_code for answer in answers] == [201] * 4 + [404] * 4
+    for deal in theirs:
+        assert len(await whole_log(client, deal)) == 1
+
+
+async def test_a_key_is_answered_once_whoever_it_goes_with(
+    client: httpx.AsyncClient, database: Database, principal: Principal, sales: None
+) -> None:
+    deals = await opened(client, 8)
+
+    async def all_of_them() -> list[httpx.Response]:
+        return await asyncio.gather(
+            *(
+                decided(post_move, client, deal, Idempotency_Key=f"key {n}")
+                for n, deal in enumerate(deals)
+                for _ in range(2)
+            )
+        )
+
+    first = await all_of_them()
+    assert [answer.status_code for answer in first] == [201] * 16
+    told = [answer.content for answer in first]
+    assert told[::2] == told[1::2]
+    assert await transactions(database, principal) < len(deals)
+    again = await all_of_them()
+    assert [answer.content for answer in again] == told
+    assert {answer.headers["Idempotent-Replayed"] for answer in again} == {"true"}
+    others = await asyncio.gather(
+        *(post_move(client, deal, "talks", Idempotency_Key="key 0") for deal in deals)
+    )
+    assert {answer.json()["code"] for answer in others} == {"idempotency_key_reused"}
+    for deal in deals:
+        assert len(await whole_log(client, deal)) == 2
+
+
+async def test_a_deal_that_another_holds_keeps_none_of_the_others(
+    client: httpx.AsyncClient, database: Database, principal: Principal, sales: None
+) -> None:
+    first, second, held, *free = await opened(client, 12)
+    locked, release = asyncio.Event(), asyncio.Event()
+
+    async def hold(connection: Connection) -> None:
+        await opportunities.read(
+            connection, principal.workspace_id, UUID(held), sight=WHOLE, locked=True
+        )
+        locked.set()
+        await release.wait()
+
+    holding = asyncio.create_task(database.write(principal.workspace_id, hold))
+    await locked.wait()
+    at_once = [asyncio.ensure_future(post_move(client, deal)) for deal in (first, second)]
+    waiting = asyncio.ensure_future(post_move(client, held))
+    others = await asyncio.gather(*at_once, *(decided(post_move, client, deal) for deal in free))
+    assert {answer.status_code for answer in others} == {201}
+    assert not holding.done()
+    release.set()
+    await holding
+    told = await waiting
+    if told.status_code == 503:  # where the others took longer than a lock is waited for
+        told = await decided(post_move, client, held)
+    assert told.status_code == 201
+    assert len(await whole_log(client, held)) == 2
+
+
+async def test_two_services_move_the_same_deals_and_the_feed_keeps_the_logs_order(
+    client: httpx.AsyncClient,
+    database: Database,
+    identity: tuple[Principal, ApiKey],
+    login_url: str,
+    sales: None,
+) -> None:
+    deals = await opened(client, 6)
+    async with running(login_url) as connect:
+        other = connect(identity[1])
+
+        async def mover(own: httpx.AsyncClient, turn: int) -> int:
+            moved = 0
+            for n, stage in enumerate(islice(cycle(("offer", "talks", "lead")), 12)):
+                deal = deals[(n * 5 + turn) % len(deals)]
+                answer = await decided(post_move, own, deal, stage)
+                if answer.status_code == 201:
+                    moved += 1
+                else:
+                    assert answer.json()["code"] == "already_there", answer.text
+            return moved
+
+        counts = await asyncio.gather(
+            *(mover(own, turn) for turn in range(8) for own in (client, other))
+        )
+    logs = {deal: await whole_log(client, deal) for deal in deals}
+    for log in logs.values():
+        assert_is_chain(log)
+    assert sum(len(log) - 1 for log in logs.values()) == sum(counts) > 100
+    assert await transactions(database, identity[0]) < sum(counts)
+    told = await events_so_far(database, client, types="opportunity.transitioned")
+    by_deal = sorted(told, key=lambda event: event["data"]["opportunity"]["id"])  # keeps the order
+    for deal, events in groupby(by_deal, lambda event: event["data"]["opportunity"]["id"]):
+        assert [e["data"]["transition_id"] for e in events] == [row["id"] for row in logs[deal][1:]]
