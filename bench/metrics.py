@@ -120,6 +120,7 @@ class _Sides:
 
     def compare_alone(self, world: World) -> None:
         """Every metric in every way, while nothing else goes on."""
+        self._warm_up(world)
         for metric in METRICS:
             for variant in variants(metric, world):
                 self._compare(metric, variant)
@@ -132,6 +133,17 @@ class _Sides:
             "in the pipeline asked about": f"{world.asked.deals} and {world.asked.transitions}",
             "figures compared": self._figures,
         }
+
+    def _warm_up(self, world: World) -> None:
+        """Have the service answer what is common, so that no question is the one asked first.
+
+        DuckDB's process has worked through all of it when it made its tables.
+        """
+        for _ in range(1 + ROUNDS):
+            for metric in METRICS:
+                for variant in variants(metric, world):
+                    if variant.is_common:
+                        self._ours(metric, variant.asked)
 
     def _compare(self, metric: Metric, variant: Variant) -> None:
         """As a dashboard asks, without `as_of`; the figures are checked at the world's end."""

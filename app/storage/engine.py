@@ -182,6 +182,7 @@ class _Session:
             max_overflow=0,
             pool_timeout=POOL_WAIT,
             pool_recycle=300,
+            pool_use_lifo=True,  # the one used last has its plans at hand, and its memory near
             connect_args=self.connect_args | self.engine_args,
         )
 

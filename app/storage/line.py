@@ -80,14 +80,11 @@ class Line(Generic[T, R]):
             return await waiting.outcome
         finally:
             expiry.cancel()
-            if waiting.outcome.cancelled() and waiting in self._waiting:  # its caller has left
-                self._waiting.remove(waiting)
 
     def _expire(self, waiting: _Waiting[T, R]) -> None:
-        if waiting in self._waiting:
-            self._waiting.remove(waiting)
+        if waiting in self._waiting and not waiting.outcome.done():
             waiting.outcome.set_result(
-                DatabaseUnavailable("Too many requests change something at once; try again.")
+                DatabaseUnavailable("Too many changes were waiting already; try again.")
             )
 
     def _is_free(self, names: Names) -> bool:
@@ -136,6 +133,8 @@ class Line(Generic[T, R]):
         stay: list[_Waiting[T, R]] = []
         for waiting in self._waiting:
             names = waiting.names
+            if waiting.outcome.done():  # it has waited in vain, or its caller has left
+                continue
             if len(group) < TOGETHER and taken.isdisjoint(names) and self._is_free(names):
                 group.append(waiting)
                 taken |= names

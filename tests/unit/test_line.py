@@ -154,7 +154,7 @@ async def test_who_waits_in_vain_is_told_so_and_is_not_taken_along(
     first = await filled(crossing)
     monkeypatch.setattr(line, "WAIT", 0)
     (waiting,) = crossing.send("waiting")
-    with pytest.raises(DatabaseUnavailable, match="at once"):
+    with pytest.raises(DatabaseUnavailable, match="waiting already"):
         await waiting
     await crossing.let_go()
     assert crossing.under_way == []
