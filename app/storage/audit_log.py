@@ -13,7 +13,7 @@ from app.storage.statement import Part
 APPEND: Final = """
 INSERT INTO audit_entry (workspace_id, entry_id, recorded_at, actor, key_id, action, target, before,
                          after)
-VALUES ($1, $2, clock_timestamp(), $3, $4, $5, $6, $7::jsonb, $8::jsonb)
+VALUES ($1, $2, clock_timestamp(), $3, $4, $5, $6, $7, $8)
 """
 
 

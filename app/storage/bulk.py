@@ -97,6 +97,8 @@ def _widened(sql: str, shared: tuple[bool, ...]) -> _Widened:
         assert update is not None, "only an INSERT or an UPDATE can be widened"
         table, body = update.groups()
         columns_by_place = {int(place): column for column, place in _ASSIGNED.findall(body)}
+    placed = {int(place) for place in _PLACEHOLDER.findall(sql)}
+    assert placed == set(columns_by_place), "each argument is the value of one column"
     types = {
         place: metadata.tables[table].c[column].type for place, column in columns_by_place.items()
     }

@@ -3,6 +3,7 @@ the time that it takes: each is decided, refused and answered by itself.
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from itertools import cycle, groupby, islice
@@ -15,13 +16,16 @@ import pytest
 from app.actions.check_projection import disagreements
 from app.domain.access import WHOLE, Principal
 from app.domain.api_key import ApiKey
+from app.domain.period import Period
+from app.domain.pipeline import IdleRule
 from app.storage import opportunities
 from app.storage.engine import Connection, Database
 from tests.asking import decided
 from tests.callers import sighted
 from tests.conftest import running
-from tests.factories import keep_pipeline, open_deal, sales_pipeline
+from tests.factories import guarded, keep_pipeline, open_deal, sales_pipeline
 from tests.feed import events_so_far
+from tests.idle import flags, scan
 from tests.logs import assert_is_chain, whole_log
 
 DEALS = "/v1/opportunities"
@@ -214,3 +218,74 @@ async def test_two_services_move_the_same_deals_and_the_feed_keeps_the_logs_orde
     by_deal = sorted(told, key=lambda event: event["data"]["opportunity"]["id"])  # keeps the order
     for deal, events in groupby(by_deal, lambda event: event["data"]["opportunity"]["id"]):
         assert [e["data"]["transition_id"] for e in events] == [row["id"] for row in logs[deal][1:]]
+
+
+AWKWARD = 'She said: "{\\,NULL}" – и „ja“ \'--$1'
+
+
+async def test_whatever_a_change_brings_with_it_goes_with_the_others(
+    client: httpx.AsyncClient, database: Database, principal: Principal
+) -> None:
+    """Flags that end, requirements that were passed over, texts, lists and instants of any kind."""
+    rule = IdleRule(after=Period(days=1))
+    pipeline = guarded(sales_pipeline(lead=rule), "talks", "/amount")
+    await keep_pipeline(database, principal.workspace_id, pipeline)
+    then = "2026-01-05T09:00:00.000001Z"
+    deals = [
+        await open_deal(
+            client,
+            opened_at=then,
+            name=AWKWARD,
+            tags=[AWKWARD, "NULL"] if n % 2 else [],
+            attributes={"said": AWKWARD, "budget": n},
+            external_id=f"{AWKWARD}{n}",
+        )
+        for n in range(16)
+    ]
+    assert await scan(client) == len(deals)
+    bodies: list[dict[str, Any]] = [
+        {"to_stage": "offer", "note": f"{AWKWARD}\n\t{AWKWARD}"},
+        {"to_stage": "talks", "override": {"reason": AWKWARD}},
+        {"to_stage": "lost", "loss_reason": "price", "occurred_at": "2026-02-01T00:00:00Z"},
+        {"to_stage": "won", "occurred_at": "2026-01-05T09:00:00.000001Z", "note": ""},
+    ]
+    asked = list(islice(cycle(bodies), 12))
+    followed_up = [
+        {"kind": "call", "content": AWKWARD},
+        {"kind": "note", "content": "", "occurred_at": "2025-12-31T23:59:59.999999Z"},
+        {"kind": "meeting", "next_step": AWKWARD, "next_step_at": "2100-01-01T00:00:00Z"},
+        {"kind": "mail", "outcome": AWKWARD},
+    ]
+    answers = await asyncio.gather(
+        *(
+            client.post(f"{DEALS}/{deal['id']}/transitions", json=body)
+            for deal, body in zip(deals, asked, strict=False)
+        ),
+        *(
+            client.post(f"{DEALS}/{deal['id']}/activities", json=body)
+            for deal, body in zip(deals[12:], followed_up, strict=True)
+        ),
+    )
+    assert [answer.status_code for answer in answers] == [201] * 16, [a.text for a in answers]
+    assert await transactions(database, principal) <= 5
+    for deal, body, answer in zip(deals, asked, answers, strict=False):
+        told = answer.json()
+        assert (await whole_log(client, deal["id"]))[1:] == [told["transition"]]
+        after = (await client.get(f"{DEALS}/{deal['id']}")).json()
+        assert after == told["opportunity"]
+        assert {name: after[name] for name in ("name", "tags", "attributes", "external_id")} == {
+            name: deal[name] for name in ("name", "tags", "attributes", "external_id")
+        }
+        assert told["transition"]["note"] == body.get("note")
+        assert told["transition"]["override_reason"] == body.get("override", {}).get("reason")
+        assert told["transition"]["loss_reason"] == body.get("loss_reason")
+    for deal, body, answer in zip(deals[12:], followed_up, answers[12:], strict=True):
+        listed = (await client.get(f"{DEALS}/{deal['id']}/activities")).json()["items"]
+        assert listed == [answer.json()]
+        assert {name: listed[0][name] for name in body} == body
+    resolved = await flags(client, state="resolved", limit=200)
+    causes = Counter(flag["resolved"]["cause"] for flag in resolved)
+    assert (causes["moved"], causes["closed"]) == (6, 6)
+    overridden = (await client.get("/v1/audit-log")).json()["items"]
+    assert [e["after"]["/overridden"] for e in overridden] == [["/amount"]] * 3
+    assert [deal async for deal in disagreements(database, principal.workspace_id)] == []
