@@ -73,7 +73,7 @@ async def change(database: Database, workspace: UUID, wanted: Change) -> Answer:
     )
 
 
-async def _alone(database: Database, workspace: UUID, wanted: Change) -> Answer:
+async def _alone(database: Database, workspace: UUID, wanted: Change, waited: float) -> Answer:
     asked = wanted.asked
 
     async def work(connection: Connection, locked: bool) -> Answer:
@@ -85,15 +85,18 @@ async def _alone(database: Database, workspace: UUID, wanted: Change) -> Answer:
         await execute(connection, [*decision.parts, *kept])
         return decision.answer
 
-    return await decide(database, workspace, asked.request, work)
+    return await decide(database, workspace, asked.request, work, waited=waited)
 
 
 async def _together(
-    database: Database, workspace: UUID, group: Sequence[Change]
+    database: Database, workspace: UUID, group: Sequence[Change], waited: float
 ) -> list[Answer | Exception | None]:
     """What became of each, which are of different deals; None: it has to be made alone."""
+    is_decided = False
 
     async def work(connection: Connection) -> list[Answer | Exception | None]:
+        nonlocal is_decided
+        is_decided = False
         found = await opportunities.read_all(connection, workspace, [each.asked for each in group])
         outcomes: dict[UUID, Answer | SluiceError] = {}
         parts: list[Part] = []
@@ -112,6 +115,7 @@ async def _together(
             parts += decision.parts
             parts += idempotency.keep(workspace, wanted.asked.request, decision.answer)
         await bulk.execute_all(connection, parts)
+        is_decided = True
         return [outcomes[wanted.asked.opportunity_id] for wanted in group]
 
     try:
@@ -120,6 +124,7 @@ async def _together(
             work,
             keys=idempotency.keys(*(each.asked.request for each in group)),
             timeouts=BRIEFLY,
+            waited=waited,
         )
     except DatabaseUnavailable as unavailable:
         if not is_held_up(unavailable):
@@ -127,6 +132,8 @@ async def _together(
     except (LostRace, RequestInProgress):
         pass
     except Exception:
+        if is_decided:  # perhaps it is committed: nothing of it is to be done again
+            raise
         log.exception("changes.failed_together", changes=len(group))  # whose fault, shows alone
     return [None] * len(group)
 
@@ -136,6 +143,8 @@ async def decide(
     workspace: UUID,
     request: Repeatable | None,
     work: Callable[[Connection, bool], Awaitable[T]],
+    *,
+    waited: float = 0,
 ) -> T:
     """Run `work(connection, locked)` in a transaction until it has not lost a race.
 
@@ -148,6 +157,7 @@ async def decide(
                 workspace,
                 lambda connection, locked=locked: work(connection, locked),  # type: ignore[misc] # mypy cannot type a lambda's default
                 keys=idempotency.keys(request),
+                waited=waited,
             )
         except LostRace:
             continue

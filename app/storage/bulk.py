@@ -29,7 +29,7 @@ _INSERT = re.compile(
 )
 _UPDATE = re.compile(r"\s*UPDATE (\w+) (.+)", re.DOTALL)
 _ASSIGNED = re.compile(r"(\w+) = \$(\d+)")
-_FOUND_BY = re.compile(r"(\w+) = \$(\d+)(?! -)")
+_FOUND_BY = re.compile(r"(\w+) = \$(\d+)\b(?! -)")
 _PLACEHOLDER = re.compile(r"\$(\d+)\b")
 
 
@@ -53,12 +53,15 @@ async def execute_all(connection: Connection, parts: Sequence[Part]) -> None:
     Its text depends on the texts alone, so that the server knows it again whatever is bound.
     Raises what `execute` raises.
     """
-    alike: defaultdict[str, list[Part]] = defaultdict(list)
+    alike: defaultdict[tuple[str, bool], list[Part]] = defaultdict(list)
     for part in parts:
-        alike[part.sql].append(part)
+        alike[part.sql, part.guarded].append(part)
     await statement.execute(
         connection,
-        [_joined(each, (True, *(False for _ in each[0].args[1:]))) for each in alike.values()],
+        [
+            _joined(each, (True, *(False for _ in each[0].args[1:])))
+            for _, each in sorted(alike.items())
+        ],
     )
 
 

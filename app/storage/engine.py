@@ -54,6 +54,8 @@ ATTEMPTS = 4
 """A transaction is tried once and retried at most three times."""
 POOL_WAIT = 2.0
 """Seconds that a request waits for a free connection before it is told 503."""
+LEAST_WAIT = 0.1
+"""Of these, what is left to one that has waited for its turn before."""
 
 REPORT_MEMORY = "32MB"
 """What one sort or hash of a report may take before it goes to disk."""
@@ -268,6 +270,7 @@ class Database:
         lock: Lock = Lock.DEALS,
         keys: Collection[str] = (),
         timeouts: Timeouts = REQUEST,
+        waited: float = 0,
     ) -> T:
         """Run `work` in a transaction of its own and commit; when this returns, it is durable.
 
@@ -275,7 +278,8 @@ class Database:
         before it reads anything, and then finds the stored answer; `RequestInProgress` when it
         waited in vain. Raises whatever `work` raises, after a rollback; `DatabaseUnavailable`
         where the server is away, the pool is exhausted or a lock was not to be had in time. Only
-        the jobs' role writes without a workspace, and only what its policies show.
+        the jobs' role writes without a workspace, and only what its policies show. Who has
+        `waited` before waits so many seconds less for a connection.
         """
         self._check_prepared()
         statements = opening(
@@ -285,7 +289,7 @@ class Database:
         for attempt in range(ATTEMPTS):
             try:
                 with told_plainly():
-                    result = await self._attempt(begin, work, keys)
+                    result = await self._attempt(begin, work, keys, POOL_WAIT - waited)
             except RETRYABLE as refused:
                 if attempt + 1 == ATTEMPTS:
                     raise DatabaseUnavailable(
@@ -298,10 +302,12 @@ class Database:
                 return result
         raise AssertionError("unreachable: the last attempt returns or raises")
 
-    async def _attempt(self, begin: str, work: Work[T], keys: Collection[str]) -> T:
-        # Only who has to wait needs a clock; to connect may take no longer either, see `_Session`.
-        patience = None if self._pool.get_idle_size() else POOL_WAIT
-        async with self._pool.acquire(timeout=patience) as connection:
+    async def _attempt(
+        self, begin: str, work: Work[T], keys: Collection[str], patience: float
+    ) -> T:
+        # Who has not to wait needs no clock.
+        timeout = None if self._pool.get_idle_size() else max(patience, LEAST_WAIT)
+        async with self._pool.acquire(timeout=timeout) as connection:
             ended = False
             try:
                 try:

@@ -2,7 +2,8 @@
 
 A transaction takes as many round trips for one change as for twenty, so under load they share. A
 line makes nobody wait who could go at once: it has `PLACES` of them, and only when all are taken is
-there something to wait for. Who takes longer than `PATIENCE` holds nobody up any more.
+there something to wait for. Who takes longer than `PATIENCE` holds nobody up any more. What was
+spent in line is told to whoever does the work, so that nobody waits for long twice.
 """
 
 import asyncio
@@ -17,7 +18,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 PLACES: Final = 2
-"""Transactions under way at the same time, each for one item or for several."""
+"""Under way at the same time, each one item or several together."""
 TOGETHER: Final = 32
 """So many items go together at most: what breaks one of them off, all have to do again."""
 PATIENCE: Final = 0.1
@@ -37,20 +38,23 @@ class _Place:
 class _Waiting(Generic[T, R]):
     item: T
     names: Names
+    since: float
     outcome: "asyncio.Future[R | Exception | None]"
 
 
 class Line(Generic[T, R]):
-    """One line. Of items that share a name, such as that of a deal, one is under way at a time.
+    """One line. Items that share a name, such as that of a deal, never go together, and one after
+    the other as long as patience lasts.
 
+    Both functions are told the seconds that were spent waiting, of several items the most.
     `together` tells what became of each item: its result, the error that its caller is told, or
-    None where it has to go `alone`. What `together` raises, the callers of all are told.
+    None where it has to go `alone`, outside of the line. What `together` raises, all are told.
     """
 
     def __init__(
         self,
-        alone: Callable[[T], Awaitable[R]],
-        together: Callable[[Sequence[T]], Awaitable[Sequence[R | Exception | None]]],
+        alone: Callable[[T, float], Awaitable[R]],
+        together: Callable[[Sequence[T], float], Awaitable[Sequence[R | Exception | None]]],
     ) -> None:
         self._alone = alone
         self._together = together
@@ -63,23 +67,22 @@ class Line(Generic[T, R]):
         if len(self._places) < PLACES and self._is_free(names):
             leave = self._take(names)
             try:
-                return await self._alone(item)
+                return await self._alone(item, 0)
             finally:
                 leave()
-        outcome = await self._turn(item, names)
-        if isinstance(outcome, Exception):
-            raise outcome
-        return await self._alone(item) if outcome is None else outcome
-
-    async def _turn(self, item: T, names: Names) -> R | Exception | None:
         loop = asyncio.get_running_loop()
-        waiting: _Waiting[T, R] = _Waiting(item, names, loop.create_future())
+        waiting: _Waiting[T, R] = _Waiting(item, names, loop.time(), loop.create_future())
         self._waiting.append(waiting)
         expiry = loop.call_later(WAIT, self._expire, waiting)
         try:
-            return await waiting.outcome
+            outcome = await waiting.outcome
         finally:
             expiry.cancel()
+        if isinstance(outcome, Exception):
+            raise outcome
+        if outcome is None:
+            return await self._alone(item, loop.time() - waiting.since)
+        return outcome
 
     def _expire(self, waiting: _Waiting[T, R]) -> None:
         if waiting in self._waiting and not waiting.outcome.done():
@@ -113,13 +116,18 @@ class Line(Generic[T, R]):
 
     async def _go(self, group: Sequence[_Waiting[T, R]], leave: Callable[[], None]) -> None:
         outcomes: Sequence[R | Exception | None]
+        waited = asyncio.get_running_loop().time() - min(waiting.since for waiting in group)
         try:
             if len(group) == 1:
-                outcomes = [await self._alone(group[0].item)]
+                outcomes = [await self._alone(group[0].item, waited)]
             else:
-                outcomes = await self._together([waiting.item for waiting in group])
+                outcomes = await self._together([waiting.item for waiting in group], waited)
         except Exception as failed:  # noqa: BLE001 -- it is raised where they wait
             outcomes = [failed] * len(group)
+        except BaseException:
+            for waiting in group:
+                waiting.outcome.cancel()
+            raise
         finally:
             leave()
         for waiting, outcome in zip(group, outcomes, strict=True):

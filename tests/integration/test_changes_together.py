@@ -4,12 +4,13 @@ the time that it takes: each is decided, refused and answered by itself.
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
 from itertools import cycle, groupby, islice
 from typing import Any
 from uuid import UUID
 
+import asyncpg
 import httpx
 import pytest
 
@@ -18,8 +19,9 @@ from app.domain.access import WHOLE, Principal
 from app.domain.api_key import ApiKey
 from app.domain.period import Period
 from app.domain.pipeline import IdleRule
-from app.storage import opportunities
+from app.storage import bulk, opportunities
 from app.storage.engine import Connection, Database
+from app.storage.statement import Part
 from tests.asking import decided
 from tests.callers import sighted
 from tests.conftest import running
@@ -184,7 +186,91 @@ async def test_a_deal_that_another_holds_keeps_none_of_the_others(
     assert len(await whole_log(client, held)) == 2
 
 
-async def test_two_services_move_the_same_deals_and_the_feed_keeps_the_logs_order(
+@pytest.mark.parametrize("committed", [False, True])
+async def test_who_does_not_hear_of_the_commit_is_told_so_and_nothing_is_done_again(
+    client: httpx.AsyncClient, sales: None, monkeypatch: pytest.MonkeyPatch, committed: bool
+) -> None:
+    """The connection dies before the server has the COMMIT, or before its answer is there."""
+    deals = await opened(client, 12)
+    execute, execute_all = asyncpg.Connection.execute, bulk.execute_all
+    doomed: list[int] = []
+
+    async def decided_together(connection: Any, parts: Sequence[Part]) -> None:
+        await execute_all(connection, parts)
+        doomed.append(connection.get_server_pid())
+
+    async def dying(connection: Any, statement: str, *args: Any) -> str:
+        if statement != "COMMIT" or connection.get_server_pid() not in doomed:
+            return await execute(connection, statement, *args)
+        if committed:
+            await execute(connection, statement)
+        connection.terminate()
+        raise asyncpg.ConnectionDoesNotExistError("connection was closed in the middle")
+
+    monkeypatch.setattr(bulk, "execute_all", decided_together)
+    monkeypatch.setattr(asyncpg.Connection, "execute", dying)
+    note = {"kind": "note", "content": "Nothing but this says whether it was written twice."}
+    answers = await asyncio.gather(
+        *(client.post(f"{DEALS}/{deal}/activities", json=note) for deal in deals)
+    )
+    monkeypatch.undo()
+    assert [answer.status_code for answer in answers] == [201] * 2 + [503] * 10
+    written = [
+        len((await client.get(f"{DEALS}/{deal}/activities")).json()["items"]) for deal in deals
+    ]
+    assert written == [1] * 2 + [int(committed)] * 10
+
+
+async def test_changes_of_one_deal_go_one_after_the_other_and_with_those_of_others(
+    client: httpx.AsyncClient, database: Database, principal: Principal, sales: None
+) -> None:
+    deals = await opened(client, 10)
+    answers = await asyncio.gather(
+        *(decided(post_move, client, deal, stage) for stage in ("offer", "talks") for deal in deals)
+    )
+    assert {answer.status_code for answer in answers} == {201}
+    for deal in deals:
+        log = await whole_log(client, deal)
+        assert_is_chain(log)
+        assert [row["to_stage"] for row in log] == ["lead", "offer", "talks"]
+    assert await transactions(database, principal) <= 8
+
+
+async def test_two_services_under_the_same_keys_do_everything_once(
+    client: httpx.AsyncClient,
+    database: Database,
+    identity: tuple[Principal, ApiKey],
+    login_url: str,
+    sales: None,
+) -> None:
+    """A note leaves the deal's row alone: nothing but its key keeps it from standing twice."""
+    deals = await opened(client, 12)
+    async with running(login_url) as connect:
+        other = connect(identity[1])
+
+        async def note(own: httpx.AsyncClient, turn: int, deal: str) -> httpx.Response:
+            return await decided(
+                own.post,
+                f"{DEALS}/{deal}/activities",
+                json={"kind": "note"},
+                headers={"Idempotency-Key": f"{turn} {deal}"},
+            )
+
+        for turn in range(5):
+            answers = await asyncio.gather(
+                *(note(client, turn, deal) for deal in deals),
+                *(note(other, turn, deal) for deal in reversed(deals)),
+            )
+            assert {answer.status_code for answer in answers} == {201}
+            told = [answer.content for answer in answers]
+            assert told[: len(deals)] == told[: len(deals) - 1 : -1]
+    for deal in deals:
+        listed = (await client.get(f"{DEALS}/{deal}/activities")).json()["items"]
+        assert len(listed) == 5
+    assert await transactions(database, identity[0]) < 5 * len(deals)
+
+
+async def test_two_services_change_the_same_deals_and_the_feed_keeps_the_logs_order(
     client: httpx.AsyncClient,
     database: Database,
     identity: tuple[Principal, ApiKey],
@@ -192,28 +278,34 @@ async def test_two_services_move_the_same_deals_and_the_feed_keeps_the_logs_orde
     sales: None,
 ) -> None:
     deals = await opened(client, 6)
+    moved: Counter[str] = Counter()
+    followed_up: Counter[str] = Counter()
     async with running(login_url) as connect:
         other = connect(identity[1])
 
-        async def mover(own: httpx.AsyncClient, turn: int) -> int:
-            moved = 0
+        async def caller(own: httpx.AsyncClient, turn: int) -> None:
             for n, stage in enumerate(islice(cycle(("offer", "talks", "lead")), 12)):
                 deal = deals[(n * 5 + turn) % len(deals)]
                 answer = await decided(post_move, own, deal, stage)
                 if answer.status_code == 201:
-                    moved += 1
+                    moved[deal] += 1
                 else:
                     assert answer.json()["code"] == "already_there", answer.text
-            return moved
+                # What is planned stands in the deal's row, so each makes a version of it.
+                planned = {"kind": "call", "next_step_at": f"21{turn:02}-01-01T00:00:{n:02}Z"}
+                answer = await decided(own.post, f"{DEALS}/{deal}/activities", json=planned)
+                assert answer.status_code == 201, answer.text
+                followed_up[deal] += 1
 
-        counts = await asyncio.gather(
-            *(mover(own, turn) for turn in range(8) for own in (client, other))
-        )
+        await asyncio.gather(*(caller(own, turn) for turn in range(6) for own in (client, other)))
     logs = {deal: await whole_log(client, deal) for deal in deals}
-    for log in logs.values():
+    for deal, log in logs.items():
         assert_is_chain(log)
-    assert sum(len(log) - 1 for log in logs.values()) == sum(counts) > 100
-    assert await transactions(database, identity[0]) < sum(counts)
+        assert len(log) == 1 + moved[deal]
+        version = (await client.get(f"{DEALS}/{deal}")).json()["version"]
+        assert version == 1 + moved[deal] + followed_up[deal]
+    assert (moved.total() > 70, followed_up.total()) == (True, 144)
+    assert await transactions(database, identity[0]) < moved.total() + followed_up.total()
     told = await events_so_far(database, client, types="opportunity.transitioned")
     by_deal = sorted(told, key=lambda event: event["data"]["opportunity"]["id"])  # keeps the order
     for deal, events in groupby(by_deal, lambda event: event["data"]["opportunity"]["id"]):

@@ -16,6 +16,7 @@ class Crossing:
     def __init__(self) -> None:
         self.line: Line[str, str] = Line(self._alone, self._together)
         self.under_way: list[tuple[str, ...]] = []
+        self.waited: list[bool] = []
         self.broken: Exception | None = None
         self.outcomes: dict[str, Exception | None] = {}
         self._held = asyncio.Event()
@@ -32,17 +33,18 @@ class Crossing:
         self._held = asyncio.Event()
         await settled()
 
-    async def _alone(self, item: str) -> str:
-        await self._pass((item,))
+    async def _alone(self, item: str, waited: float) -> str:
+        await self._pass((item,), waited)
         return f"{item} alone"
 
-    async def _together(self, items: Sequence[str]) -> list[str | Exception | None]:
-        await self._pass(tuple(items))
+    async def _together(self, items: Sequence[str], waited: float) -> list[str | Exception | None]:
+        await self._pass(tuple(items), waited)
         if self.broken is not None:
             raise self.broken
         return [self.outcomes.get(item, f"{item} among {len(items)}") for item in items]
 
-    async def _pass(self, items: tuple[str, ...]) -> None:
+    async def _pass(self, items: tuple[str, ...], waited: float) -> None:
+        self.waited.append(waited > 0)
         self.under_way.append(items)
         await self._held.wait()
         self.under_way.remove(items)
@@ -79,6 +81,7 @@ async def test_who_finds_a_place_goes_at_once_and_the_others_together() -> None:
     assert crossing.under_way == [("a", "b", "c")]
     assert await ended(crossing, first) == [f"first {n} alone" for n in range(PLACES)]
     assert await ended(crossing, rest) == ["a among 3", "b among 3", "c among 3"]
+    assert crossing.waited == [False] * PLACES + [True]
 
 
 async def test_no_more_go_together_than_may() -> None:
@@ -120,6 +123,7 @@ async def test_each_is_told_its_own_outcome_and_who_has_none_goes_alone() -> Non
         b.result()
     assert crossing.under_way == [("c",)]
     assert await ended(crossing, [c]) == ["c alone"]
+    assert crossing.waited == [False] * PLACES + [True, True]
 
 
 async def test_what_breaks_them_off_all_are_told_and_the_line_goes_on() -> None:
@@ -155,7 +159,7 @@ async def test_who_waits_in_vain_is_told_so_and_is_not_taken_along(
     monkeypatch.setattr(line, "WAIT", 0)
     (waiting,) = crossing.send("waiting")
     with pytest.raises(DatabaseUnavailable, match="waiting already"):
-        await waiting
+        await asyncio.wait_for(waiting, 10)
     await crossing.let_go()
     assert crossing.under_way == []
     assert await ended(crossing, first) == [f"first {n} alone" for n in range(PLACES)]
