@@ -47,6 +47,15 @@ async def sales(database: Database, principal: Principal) -> AsyncIterator[None]
     assert [deal async for deal in disagreements(database, principal.workspace_id)] == []
 
 
+@pytest.fixture
+async def elsewhere(
+    login_url: str, identity: tuple[Principal, ApiKey]
+) -> AsyncIterator[httpx.AsyncClient]:
+    """The same caller at another service on the same database."""
+    async with running(login_url) as connect:
+        yield connect(identity[1])
+
+
 async def opened(client: httpx.AsyncClient, count: int, **facts: Any) -> list[str]:
     return [(await open_deal(client, **facts))["id"] for _ in range(count)]
 
@@ -238,66 +247,62 @@ async def test_changes_of_one_deal_go_one_after_the_other_and_with_those_of_othe
 
 async def test_two_services_under_the_same_keys_do_everything_once(
     client: httpx.AsyncClient,
+    elsewhere: httpx.AsyncClient,
     database: Database,
-    identity: tuple[Principal, ApiKey],
-    login_url: str,
+    principal: Principal,
     sales: None,
 ) -> None:
     """A note leaves the deal's row alone: nothing but its key keeps it from standing twice."""
     deals = await opened(client, 12)
-    async with running(login_url) as connect:
-        other = connect(identity[1])
 
-        async def note(own: httpx.AsyncClient, turn: int, deal: str) -> httpx.Response:
-            return await decided(
-                own.post,
-                f"{DEALS}/{deal}/activities",
-                json={"kind": "note"},
-                headers={"Idempotency-Key": f"{turn} {deal}"},
-            )
+    async def note(own: httpx.AsyncClient, turn: int, deal: str) -> httpx.Response:
+        return await decided(
+            own.post,
+            f"{DEALS}/{deal}/activities",
+            json={"kind": "note"},
+            headers={"Idempotency-Key": f"{turn} {deal}"},
+        )
 
-        for turn in range(5):
-            answers = await asyncio.gather(
-                *(note(client, turn, deal) for deal in deals),
-                *(note(other, turn, deal) for deal in reversed(deals)),
-            )
-            assert {answer.status_code for answer in answers} == {201}
-            told = [answer.content for answer in answers]
-            assert told[: len(deals)] == told[: len(deals) - 1 : -1]
+    for turn in range(5):
+        answers = await asyncio.gather(
+            *(note(client, turn, deal) for deal in deals),
+            *(note(elsewhere, turn, deal) for deal in reversed(deals)),
+        )
+        assert {answer.status_code for answer in answers} == {201}
+        told = [answer.content for answer in answers]
+        assert told[: len(deals)] == told[: len(deals) - 1 : -1]
     for deal in deals:
         listed = (await client.get(f"{DEALS}/{deal}/activities")).json()["items"]
         assert len(listed) == 5
-    assert await transactions(database, identity[0]) < 5 * len(deals)
+    assert await transactions(database, principal) < 5 * len(deals)
 
 
 async def test_two_services_change_the_same_deals_and_the_feed_keeps_the_logs_order(
     client: httpx.AsyncClient,
+    elsewhere: httpx.AsyncClient,
     database: Database,
-    identity: tuple[Principal, ApiKey],
-    login_url: str,
+    principal: Principal,
     sales: None,
 ) -> None:
     deals = await opened(client, 6)
     moved: Counter[str] = Counter()
     followed_up: Counter[str] = Counter()
-    async with running(login_url) as connect:
-        other = connect(identity[1])
 
-        async def caller(own: httpx.AsyncClient, turn: int) -> None:
-            for n, stage in enumerate(islice(cycle(("offer", "talks", "lead")), 12)):
-                deal = deals[(n * 5 + turn) % len(deals)]
-                answer = await decided(post_move, own, deal, stage)
-                if answer.status_code == 201:
-                    moved[deal] += 1
-                else:
-                    assert answer.json()["code"] == "already_there", answer.text
-                # What is planned stands in the deal's row, so each makes a version of it.
-                planned = {"kind": "call", "next_step_at": f"21{turn:02}-01-01T00:00:{n:02}Z"}
-                answer = await decided(own.post, f"{DEALS}/{deal}/activities", json=planned)
-                assert answer.status_code == 201, answer.text
-                followed_up[deal] += 1
+    async def caller(own: httpx.AsyncClient, turn: int) -> None:
+        for n, stage in enumerate(islice(cycle(("offer", "talks", "lead")), 12)):
+            deal = deals[(n * 5 + turn) % len(deals)]
+            answer = await decided(post_move, own, deal, stage)
+            if answer.status_code == 201:
+                moved[deal] += 1
+            else:
+                assert answer.json()["code"] == "already_there", answer.text
+            # What is planned stands in the deal's row, so each makes a version of it.
+            planned = {"kind": "call", "next_step_at": f"21{turn:02}-01-01T00:00:{n:02}Z"}
+            answer = await decided(own.post, f"{DEALS}/{deal}/activities", json=planned)
+            assert answer.status_code == 201, answer.text
+            followed_up[deal] += 1
 
-        await asyncio.gather(*(caller(own, turn) for turn in range(6) for own in (client, other)))
+    await asyncio.gather(*(caller(own, turn) for turn in range(6) for own in (client, elsewhere)))
     logs = {deal: await whole_log(client, deal) for deal in deals}
     for deal, log in logs.items():
         assert_is_chain(log)
@@ -305,7 +310,7 @@ async def test_two_services_change_the_same_deals_and_the_feed_keeps_the_logs_or
         version = (await client.get(f"{DEALS}/{deal}")).json()["version"]
         assert version == 1 + moved[deal] + followed_up[deal]
     assert (moved.total() > 70, followed_up.total()) == (True, 144)
-    assert await transactions(database, identity[0]) < moved.total() + followed_up.total()
+    assert await transactions(database, principal) < moved.total() + followed_up.total()
     told = await events_so_far(database, client, types="opportunity.transitioned")
     by_deal = sorted(told, key=lambda event: event["data"]["opportunity"]["id"])  # keeps the order
     for deal, events in groupby(by_deal, lambda event: event["data"]["opportunity"]["id"]):
