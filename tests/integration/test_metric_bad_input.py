@@ -144,6 +144,21 @@ async def test_what_contradicts_itself_is_refused_where_it_stands(
         assert breaches == {(pointer, code)}, path
 
 
+@pytest.mark.parametrize("value", ["current", "at_move"])
+async def test_a_list_takes_the_attribution_that_its_figure_takes(world: World, value: str) -> None:
+    by_path = {route.path: route for route in world.routes}
+    lists = [route for path, route in by_path.items() if path.endswith("/deals")]
+    assert len(lists) > 5
+    for route in lists:
+        figure = by_path[route.path.removesuffix("/deals")]
+        of_list, of_figure = [
+            (await world.ask(each, "sales", ("attribution", value))).status_code
+            for each in (route, figure)
+        ]
+        assert of_list == of_figure, route.path
+        assert of_list in (200, 422), route.path
+
+
 @pytest.mark.parametrize("value", ["x", "_-" * 100, "e30", "%00", "\0", "🎲", SQL])
 async def test_a_cursor_that_was_never_given_is_refused(world: World, value: str) -> None:
     pair = ("cursor", value)

@@ -4,12 +4,13 @@ A list takes the very query of its metric and the name of a cell. It cannot be g
 of a group is opened by the filter on the group's value.
 """
 
-from typing import Annotated, Any, ClassVar, Final, Generic, Self, TypeVar
+from typing import Annotated, Any, ClassVar, Final, Generic, Literal, Self, TypeVar
 
 from pydantic import Field
 
 from app.domain.measures.cells import Stay
 from app.domain.measures.ranking import Ranking
+from app.domain.measures.selection import Attribution
 from app.http.schemas.common import Id, Instant, Limit, Money, PageInfo, Response
 from app.http.schemas.cumulative_flow import CumulativeFlowPolicy
 from app.http.schemas.definitions import DefinitionRef, defined
@@ -112,6 +113,9 @@ class MatrixDealsQuery(CellQuery, MatrixQuery):
 
 class CumulativeFlowDealsQuery(CellQuery, CumulativeFlowQuery):
     """A count of the cumulative flow."""
+
+    # Of a field that both bases have, the first one's would stand.
+    attribution: Literal[Attribution.CURRENT] | None = None
 
 
 class CountedVisit(Response):
