@@ -34,11 +34,7 @@ _PLACEHOLDER = re.compile(r"\$(\d+)\b")
 
 
 async def execute(connection: Connection, parts: Sequence[Part]) -> None:
-    """Do parts that share one SQL text and one workspace.
-
-    Raises LostRace where a guarded part found no row, and what `statement.refusal` makes of a name
-    that is taken.
-    """
+    """Do parts that share one SQL text and one workspace. Raises what `statement.execute` raises."""
     if not parts:
         return
     columns = list(zip(*(part.args for part in parts), strict=True))
@@ -51,7 +47,7 @@ async def execute_all(connection: Connection, parts: Sequence[Part]) -> None:
     """Do parts of one workspace, those of each SQL text as one: all of it is one statement.
 
     Its text depends on the texts alone, so that the server knows it again whatever is bound.
-    Raises what `execute` raises.
+    Raises what `statement.execute` raises.
     """
     alike: defaultdict[tuple[str, bool], list[Part]] = defaultdict(list)
     for part in parts:

@@ -41,7 +41,7 @@ from sqlalchemy.pool import AsyncAdaptedQueuePool
 from app.domain.errors import DatabaseUnavailable, RequestInProgress
 from app.storage import driver
 from app.storage.ids import new_id
-from app.storage.line import Line
+from app.storage.line import WAIT, Line
 from app.storage.notices import Notices
 from app.storage.plainly import told_plainly
 from app.storage.prepared import Prepared
@@ -52,10 +52,10 @@ Work: TypeAlias = Callable[["Connection"], Awaitable[T]]
 
 ATTEMPTS = 4
 """A transaction is tried once and retried at most three times."""
-POOL_WAIT = 2.0
+POOL_WAIT = WAIT
 """Seconds that a request waits for a free connection before it is told 503."""
 LEAST_WAIT = 0.1
-"""Of these, what is left to one that has waited for its turn before."""
+"""Of these, what is left at the least to one that has waited in line before."""
 
 REPORT_MEMORY = "32MB"
 """What one sort or hash of a report may take before it goes to disk."""

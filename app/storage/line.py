@@ -24,7 +24,7 @@ TOGETHER: Final = 32
 PATIENCE: Final = 0.1
 """Seconds after which a place is free again, though who had it has not ended."""
 WAIT: Final = 2.0
-"""Seconds that an item waits at most to get under way."""
+"""Seconds that an item waits at most to get under way, and then for what it needs there."""
 
 Names = frozenset[Hashable]
 

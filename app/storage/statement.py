@@ -50,14 +50,14 @@ async def execute(connection: Connection, parts: Sequence[Part]) -> None:
     try:
         touched = await connection.fetchval(sql, *(arg for part in parts for arg in part.args))
     except asyncpg.UniqueViolationError as violation:
-        raise refusal(violation) from violation
+        raise _refusal(violation) from violation
     except asyncpg.ForeignKeyViolationError as orphaned:  # the deal was deleted meanwhile
         raise LostRace from orphaned
     if touched != sum(part.rows for part in parts if part.guarded):
         raise LostRace
 
 
-def refusal(violation: asyncpg.UniqueViolationError) -> SluiceError | LostRace:
+def _refusal(violation: asyncpg.UniqueViolationError) -> SluiceError | LostRace:
     """What a broken unique constraint means to the caller."""
     match violation.constraint_name:
         case "opportunity_external_id_uq":
