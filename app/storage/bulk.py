@@ -34,7 +34,7 @@ _PLACEHOLDER = re.compile(r"\$(\d+)\b")
 
 
 async def execute(connection: Connection, parts: Sequence[Part]) -> None:
-    """Do parts that share one SQL text and one workspace. Raises what `statement.execute` raises."""
+    """Do parts of one SQL text and one workspace. Raises what `statement.execute` raises."""
     if not parts:
         return
     columns = list(zip(*(part.args for part in parts), strict=True))
