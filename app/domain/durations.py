@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from itertools import accumulate, chain
 from operator import mul
-from typing import Final, Generic, TypeVar
+from typing import Final, Generic, Self, TypeVar
 
 from app.domain.intervals import MIN_CASES, Z_95, Interval, Silence
 
@@ -133,22 +133,24 @@ def quantile(ordered: Sequence[float], share: float) -> float:
 class Risk:
     """Kaplan and Meier's product-limit estimate (JASA 53, 1958) of `total` lengths.
 
-    `censored` are the places, ascending and from 1, of the lengths still running. Everything else
-    is told by how many have ended: `survival(m)` is the share that outlasts the m-th end.
+    `censored` are the places, ascending and from 1, of the lengths still running; `before` says how
+    many ended ones stand before each of them, `weights` what an end takes from the curve, times
+    `total`, after so many of them. Everything else is told by how many have ended: `survival(m)` is
+    the share that outlasts the m-th end.
     """
 
     total: int
-    censored: Sequence[int] = ()
-    weights: tuple[float, ...] = field(init=False, repr=False, compare=False)
-    """What an end takes from the curve, times `total`, after so many of the censored."""
-    _before: tuple[int, ...] = field(init=False, repr=False, compare=False)
+    censored: Sequence[int]
+    before: Sequence[int]
+    weights: Sequence[float]
 
-    def __post_init__(self) -> None:
-        before = (place - nth for nth, place in enumerate(self.censored, 1))
-        behind = (self.total - place for place in self.censored)
+    @classmethod
+    def of(cls, total: int, censored: Sequence[int] = ()) -> Self:
+        """The estimate whose censored stand at these places."""
+        before = (place - nth for nth, place in enumerate(censored, 1))
+        behind = (total - place for place in censored)
         handed_on = ((n + 1) / n for n in behind if n)  # the very last has no one to hand it to
-        object.__setattr__(self, "_before", tuple(before))
-        object.__setattr__(self, "weights", tuple(accumulate(handed_on, mul, initial=1.0)))
+        return cls(total, censored, (*before,), (*accumulate(handed_on, mul, initial=1.0),))
 
     @property
     def ends(self) -> int:
@@ -156,7 +158,7 @@ class Risk:
 
     def place(self, end: int) -> int:
         """The place of the m-th end among all."""
-        return end + bisect_left(self._before, end)
+        return end + bisect_left(self.before, end)
 
     def ends_by(self, place: int) -> int:
         """How many of the lengths up to and at a place have ended."""
@@ -167,7 +169,7 @@ class Risk:
 
         One division, and so exact, as long as none is censored.
         """
-        passed = bisect_left(self._before, ends)
+        passed = bisect_left(self.before, ends)
         return self.weights[passed] * (self.total - ends - passed) / self.total if ends else 1.0
 
     def end_at(self, share: float) -> int | None:
@@ -206,7 +208,7 @@ class Risk:
         found: list[Point] = []
         variance, passed, begin = 0.0, 0, 0  # begin: place at which the last censored stood
         for length, ends in sorted(set(rows)):
-            while passed < len(self._before) and self._before[passed] < ends:
+            while passed < len(self.before) and self.before[passed] < ends:
                 place = self.censored[passed]
                 variance += _spread(self.total - begin, place - 1 - begin)
                 passed, begin = passed + 1, place
@@ -330,7 +332,7 @@ def incidence_curve(
 
 def _risk(ended: Sequence[float], running: Sequence[float]) -> Risk:
     places = (bisect_right(ended, length) + nth for nth, length in enumerate(running, 1))
-    return Risk(len(ended) + len(running), tuple(places))
+    return Risk.of(len(ended) + len(running), tuple(places))
 
 
 def _incidences(ended: Mapping[C, Sequence[float]], running: Sequence[float]) -> dict[C, Incidence]:

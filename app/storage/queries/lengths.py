@@ -92,9 +92,12 @@ def quantiles(lengths: Lengths, shares: Sequence[float]) -> list[float]:
 
 def risk(ended: Lengths, running: Lengths) -> Risk:
     """Both together as a survival estimate takes them: an end comes before a running one."""
+    total = len(ended) + len(running)
     before = np.searchsorted(ended, running, side="right")
     places = before + np.arange(1, len(running) + 1)
-    return Risk(len(ended) + len(running), places.tolist())
+    behind = total - places[places < total]  # the very last has no one to hand it to
+    weights = np.multiply.accumulate(np.concatenate(([1.0], (behind + 1) / behind)))
+    return Risk(total, places.tolist(), before.tolist(), weights.tolist())
 
 
 def survival(ended: Lengths, running: Lengths) -> Quantiles:
