@@ -20,8 +20,9 @@ from app.storage.queries.losses import losing_moves
 from app.storage.queries.population import OPEN_AT_T, counted
 from app.storage.queries.question import Question, microseconds
 from app.storage.segments import frames, reading
+from app.storage.segments.alike import Key
 from app.storage.segments.columns import NOTHING, Numbers, instant
-from app.storage.segments.frames import Frame, Key
+from app.storage.segments.frames import Frame
 from app.storage.segments.selecting import Columns
 
 

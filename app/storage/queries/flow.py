@@ -19,8 +19,9 @@ from app.storage.aside import aside
 from app.storage.queries.lengths import PACKED, Lengths, quantiles, samples
 from app.storage.queries.question import Asked, Question, microseconds
 from app.storage.queries.visits import counted
+from app.storage.segments.alike import Key
 from app.storage.segments.columns import Coded, Numbers
-from app.storage.segments.frames import Frame, Key, sampled, tallied
+from app.storage.segments.frames import Frame, sampled, tallied
 from app.storage.segments.reading import Visits, completed_visits, visits
 from app.storage.segments.selecting import Columns
 

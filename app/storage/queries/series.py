@@ -24,7 +24,8 @@ from app.storage.queries import figures
 from app.storage.queries.lengths import Lengths, summary
 from app.storage.queries.question import Asked, Question
 from app.storage.queries.visits import visits
-from app.storage.segments.frames import Key, tallied
+from app.storage.segments.alike import Key
+from app.storage.segments.frames import tallied
 from app.storage.segments.reading import Visits
 from app.storage.segments.reading import visits as visits_in_columns
 from app.storage.segments.selecting import placed

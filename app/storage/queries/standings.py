@@ -24,8 +24,9 @@ from app.storage.aside import aside
 from app.storage.queries.lengths import Lengths, in_order, quantile, quantiles
 from app.storage.queries.question import Asked, Question
 from app.storage.segments import frames, reading
+from app.storage.segments.alike import Key
 from app.storage.segments.columns import DIGITS, NOTHING, Meaning, Numbers, instant
-from app.storage.segments.frames import Frame, Key, Mask
+from app.storage.segments.frames import Frame, Mask
 from app.storage.segments.selecting import Columns
 
 Ends: TypeAlias = Mapping[int, list[float]]
@@ -38,6 +39,9 @@ _TOLD: Final = (
 )
 _BY: Final = ("group", "slot")
 
+_ANY_ACTIVITY: Final = """
+SELECT EXISTS (SELECT FROM activity AS a WHERE a.workspace_id = :workspace) AS there
+"""
 _FOLLOWED_UP: Final = """
 SELECT string_agg(int8send(d.place - 1), CAST('' AS bytea)) AS places
 FROM unnest(CAST({numbers} AS int[])) WITH ORDINALITY AS d (number, place)
@@ -51,7 +55,6 @@ CROSS JOIN LATERAL (
       AND a.kind = ANY(clock.qualifying)
     LIMIT 1
 ) AS active
-WHERE EXISTS (SELECT FROM activity AS a WHERE a.workspace_id = :workspace)
 """
 """The ids come packed: many thousand UUIDs take longer to be made than to be looked up."""
 
@@ -77,12 +80,13 @@ async def standings(
     """By group and slot: the open deals that stand there at T."""
     if question.asks_moved_facts:
         return None
-    names = ("group", _ID, *_TOLD)
+    followed_up = await _may_be_followed_up(connection, question)
+    names = ("group", *_TOLD, *((_ID,) if followed_up else ()))
     async with reading.deals(connection, question, {"status", *names[1:]}) as held:
         if held is None:
             return None
         here = await aside(_open, held, names)
-    idle = await _idle(connection, question, here)
+    idle = await _idle(connection, question, here, followed_up=followed_up)
     return await aside(_told, question, here, idle, ends)
 
 
@@ -111,24 +115,39 @@ def _ends(visits: Columns) -> Ends:
     return {slot: ends for (slot,), ends in found.items()}
 
 
-async def _idle(connection: AsyncConnection, question: Question, here: Frame) -> Mask:
-    """Which of these deals are idle?"""
+async def _may_be_followed_up(connection: AsyncConnection, question: Question) -> bool:
+    """Whether an activity may keep a deal from being idle: where none can, no id is looked at.
+
+    The ids of all deals are as many bytes as all else that a snapshot reads of them.
+    """
+    stages = map(question.ranking.stage, question.ranking.slots(StageKind.OPEN))
+    if all(stage.idle.clock is not IdleClock.INACTIVITY for stage in stages):
+        return False
+    (found,) = await question.rows(connection, _ANY_ACTIVITY)
+    return bool(found.there)
+
+
+async def _idle(
+    connection: AsyncConnection, question: Question, here: Frame, *, followed_up: bool
+) -> Mask:
+    """Which of these deals are idle? `followed_up`: an activity may keep some from it."""
     if not here.size:
         return np.zeros(0, dtype=bool)
     by = ("slot", "priority")
-    numbers = here.keyed(by)
-    rows = np.bincount(numbers)
+    alike = here.keyed(by)
+    numbers, rows = alike.numbers, alike.rows
     since, asks = np.full(len(rows), NOTHING), np.zeros(len(rows), dtype=bool)
     clocks: dict[int, _Clock] = {}
-    told = here.told_of(by, numbers, rows)
-    for number, ((slot, priority), _) in zip(np.flatnonzero(rows).tolist(), told, strict=True):
+    occurring = np.flatnonzero(rows)
+    keys = alike.keys(occurring)
+    for number, (slot, priority) in zip(occurring.tolist(), keys, strict=True):
         rule = question.ranking.stage(slot).idle
         clock = clocks[number] = _Clock.of(rule, priority, question.aged_until)
         if clock.since is not None:
             since[number], asks[number] = instant(clock.since), bool(clock.qualifying)
     idle = here.numbers("moved_at") <= since[numbers]
     quiet = np.flatnonzero(idle & asks[numbers])
-    if len(quiet):
+    if followed_up and len(quiet):
         ids = here.numbers(_ID)[quiet]
         idle[quiet[await _followed_up(connection, question, ids, clocks, numbers[quiet])]] = False
     return idle

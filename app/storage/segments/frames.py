@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from app.domain.measures.sums import Count
 from app.storage.queries.lengths import Lengths
+from app.storage.segments.alike import Alike, Key, numbered
 from app.storage.segments.columns import (
     DIGITS,
     NOTHING,
@@ -29,8 +30,6 @@ from app.storage.segments.columns import (
 
 R = TypeVar("R")
 Mask: TypeAlias = NDArray[np.bool_]
-Key: TypeAlias = tuple[Any, ...]
-"""What rows have in common: what they mean in each of some columns."""
 
 _ROWS: Final = "rows"
 _SUM: Final = "sum"
@@ -41,12 +40,9 @@ _EXACT: Final = 2**53
 """Up to here doubles are exact."""
 _WHOLE: Final = 2**63
 """Below this 64 bits hold whole numbers."""
-_SMALL: Final = 2**16
-"""So many keys fit into two bytes."""
 _FEW: Final = 4_096
 _LARGE: Final = 2**18
 """Rows that are joined to be counted at once: some 10 MB."""
-_ROOMY: Final = 4_096
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,38 +108,9 @@ class Frame:
         since = column > NOTHING if start is None else column >= instant(start)
         return since if end is None else since & (column < instant(end))
 
-    def keyed(self, keys: Sequence[str]) -> NDArray[np.intp]:
-        """A small number for each row: the same for rows that bear the same in all `keys`."""
-        code, width = np.zeros(self.size, dtype=np.intp), 1
-        for column in map(self.coded, keys):
-            if len(column.meanings) == 1:
-                continue  # it tells no rows apart
-            code = code * len(column.meanings) + column.codes
-            width *= len(column.meanings)
-            if width > max(_ROOMY, 4 * self.size):  # what is counted has a place for each number
-                occurring, code = np.unique(code, return_inverse=True)
-                width = len(occurring)
-        return code
-
-    def told_of(
-        self, keys: Sequence[str], code: NDArray[np.intp], *counts: NDArray[Any]
-    ) -> Iterator[tuple[Key, tuple[Any, ...]]]:
-        """What each number that occurs stands for, and what was counted of it."""
-        occurring, places = self.occurring(code)
-        named = [
-            [column.meanings[n] for n in column.codes[places].tolist()]
-            for column in map(self.coded, keys)
-        ]
-        alike = zip(*named, strict=True) if named else iter([()] * len(occurring))
-        counted = zip(*(each[occurring].tolist() for each in counts), strict=True)
-        yield from zip(alike, counted, strict=True)
-
-    def occurring(self, code: NDArray[np.intp]) -> tuple[Numbers, Numbers]:
-        """Which numbers occur, in order, and at which place is there one of each?"""
-        there = np.zeros(int(code.max(initial=-1)) + 1, dtype=np.intp)
-        there[code] = np.arange(1, self.size + 1)  # any row that bears it
-        occurring = np.flatnonzero(there)
-        return occurring, there[occurring] - 1
+    def keyed(self, keys: Sequence[str]) -> Alike:
+        """The rows, numbered by what they bear in all of `keys`."""
+        return numbered(self.size, {name: self.coded(name) for name in keys})
 
 
 def together(frames: Iterable[Frame], names: Sequence[str]) -> Frame:
@@ -187,7 +154,7 @@ def _larger(frames: Iterable[Frame], names: Sequence[str]) -> Iterator[Frame]:
 
 def tallied(frames: Iterable[Frame], keys: Sequence[str]) -> dict[Key, int]:
     """How many rows bear the same in all of `keys`?"""
-    alike = (_alike(frame, frame.keyed(keys), keys) for frame in _larger(frames, keys))
+    alike = (_alike(frame, keys) for frame in _larger(frames, keys))
     return {key: rows for key, (rows, _) in _added_up(alike, keys)}
 
 
@@ -203,7 +170,7 @@ def weighed(
 
     def alike(frame: Frame) -> Frame:
         priced = _priced(frame)
-        return _alike(priced, priced.keyed(by), by, _addends(frame, share))
+        return _alike(priced, by, _addends(frame, share))
 
     names = [*keys, "currency", "amount", "amount_parts", *(() if share is None else (share,))]
     deals: dict[Key, int] = defaultdict(int)
@@ -216,21 +183,18 @@ def weighed(
     return {key: Count(rows, dict(sorted(amounts[key].items()))) for key, rows in deals.items()}
 
 
-def _alike(
-    frame: Frame,
-    code: NDArray[np.intp],
-    keys: Sequence[str],
-    addends: Sequence[tuple[int, Numbers]] = (),
-) -> Frame:
-    """A row for all rows of one number: how many they are, and what their addends sum up to."""
-    occurring, places = frame.occurring(code)
-    columns = {key: taken(frame.columns[key], places) for key in keys}
+def _alike(frame: Frame, keys: Sequence[str], addends: Sequence[tuple[int, Numbers]] = ()) -> Frame:
+    """A row for all rows that are alike: how many they are, and what their addends sum up to."""
+    alike = frame.keyed(keys)
+    rows = alike.rows
+    occurring = np.flatnonzero(rows)
     # Together, several may not fit into 64 bits.
     sums = np.zeros(len(occurring), dtype=np.int64 if len(addends) < 2 else object)
     for unit, each in addends:
-        whole = np.bincount(code, weights=each)[occurring].astype(np.int64)
+        whole = np.bincount(alike.numbers, weights=each)[occurring].astype(np.int64)
         sums += unit * whole.astype(sums.dtype)
-    return Frame(len(occurring), columns | {_ROWS: np.bincount(code)[occurring], _SUM: sums})
+    counted = {_ROWS: rows.take(occurring), _SUM: sums}
+    return Frame(len(occurring), {**alike.meant(occurring), **counted})
 
 
 def _added_up(
@@ -242,13 +206,15 @@ def _added_up(
     if not several:
         return
     every = together(several, [*keys, *names])
-    code = every.keyed(keys)
+    alike = every.keyed(keys)
+    occurring = np.flatnonzero(alike.rows)
     added = []
     for each in map(every.numbers, names):
         fits = each.dtype != object and int(np.abs(each).max()) * every.size < _WHOLE
-        added.append(np.zeros(int(code.max()) + 1, dtype=np.int64 if fits else object))
-        np.add.at(added[-1], code, each)
-    yield from every.told_of(keys, code, *added)
+        added.append(np.zeros(int(occurring[-1]) + 1, dtype=np.int64 if fits else object))
+        np.add.at(added[-1], alike.numbers, each)
+    counted = zip(*(each[occurring].tolist() for each in added), strict=True)
+    yield from zip(alike.keys(occurring), counted, strict=True)
 
 
 def sampled(
@@ -270,16 +236,14 @@ def _gathered(
     found: dict[Key, list[Numbers]] = defaultdict(list)
     lasting = (frame.bearing(_LENGTH, lengths) for frame, lengths in frames)
     for frame in _larger(lasting, [*keys, _LENGTH]):
-        code, lengths = frame.keyed(keys), frame.numbers(_LENGTH)
-        rows = np.bincount(code)
+        alike, lengths = frame.keyed(keys), frame.numbers(_LENGTH)
+        rows = alike.rows
         # Stable, because numpy then puts small numbers in order by counting them.
-        order = np.argsort(
-            code.astype(np.uint16 if len(rows) <= _SMALL else np.intp), kind="stable"
-        )
-        ends = np.cumsum(rows)
-        told = frame.told_of(keys, code, rows)
-        for place, (key, (count,)) in zip(np.flatnonzero(rows), told, strict=True):
-            found[key].append(lengths.take(order[ends[place] - count : ends[place]]))
+        order, ends = np.argsort(alike.numbers, kind="stable"), np.cumsum(rows)
+        occurring = np.flatnonzero(rows)
+        for number, key in zip(occurring, alike.keys(occurring), strict=True):
+            end = ends[number]
+            found[key].append(lengths.take(order[end - rows[number] : end]))
     return found
 
 
