@@ -131,6 +131,8 @@ async def read(
     found = await kept.columns(connection, question.workspace, asked)
     if len(found) < len(asked):
         return None
+    ids = [segment.segment_id for segment in segments]
+    extents = await kept.extents(connection, question.workspace, ids)
     parts = []
     for segment in segments:
         columns, of_each, seen_by = (
@@ -138,13 +140,27 @@ async def read(
             for some in (names, borne, present)
         )
         alive = _alive(segment, question.sight, Frame(segment.deals, seen_by))
+        told = _without_nulls(extents[segment.segment_id], names)
         if relation == "deal":
-            parts.append(Part(segment.deals, columns, alive))
+            parts.append(Part(segment.deals, columns, alive, extents=told))
             continue
         deal = found[segment.segment_id, place]
         assert not isinstance(deal, Coded), "a place is a number"
-        parts.append(Part(len(deal), columns, alive, deal, of_each))
+        parts.append(Part(len(deal), columns, alive, deal, of_each, told))
     return parts
+
+
+def _without_nulls(
+    extents: Mapping[str, kept.Extent], names: Mapping[str, str]
+) -> Mapping[str, tuple[int, int]]:
+    """The extents of these columns by their own names, but of those that may hold nulls."""
+    return {
+        names[stored]: (extent.least, extent.most)
+        for stored, extent in extents.items()
+        if stored in names and stored != "deal.closed_at"
+        # There are none where there is no row.
+        if extent.least is not None and extent.most is not None
+    }
 
 
 def _alive(segment: Record, sight: Sight, present: Frame) -> Mask | None:
