@@ -25,8 +25,8 @@ from app.storage.queries.lengths import Lengths, in_order, quantile, quantiles
 from app.storage.queries.question import Asked, Question
 from app.storage.segments import frames, reading
 from app.storage.segments.alike import Key
-from app.storage.segments.columns import DIGITS, NOTHING, Meaning, Numbers, instant
-from app.storage.segments.frames import Frame, Mask
+from app.storage.segments.columns import DIGITS, NOTHING, Mask, Meaning, Numbers, instant
+from app.storage.segments.frames import Frame
 from app.storage.segments.selecting import Columns
 
 Ends: TypeAlias = Mapping[int, list[float]]

@@ -7,7 +7,7 @@ from typing import Any, Final, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from app.storage.segments.columns import Coded, Numbers
+from app.storage.segments.columns import Coded, Mask, Numbers
 
 Key: TypeAlias = tuple[Any, ...]
 """What rows have in common: what they mean in each of some columns."""
@@ -28,17 +28,19 @@ class Alike:
     """The number of each row, in as few bytes as hold it: the same for rows that are alike.
 
     A number is made of the codes of the columns like the digits of a clock, the last column's the
-    least; so it tells them, and no row has to be looked at.
+    least; so it tells them, and no row has to be looked at. Rows that do not count bear `width`,
+    which is above all others.
     """
 
     numbers: Numbers
+    width: int
     columns: Mapping[str, Coded]
     _steps: Sequence[str | _Occurring]
 
     @property
     def rows(self) -> NDArray[np.intp]:
-        """How many rows bear each number?"""
-        return np.bincount(self.numbers)
+        """How many rows that count bear each number?"""
+        return np.bincount(self.numbers)[: self.width]
 
     def meant(self, numbers: Numbers) -> dict[str, Coded]:
         """What these numbers stand for in each column."""
@@ -61,8 +63,8 @@ class Alike:
         return zip(*named, strict=True) if named else iter([()] * len(numbers))
 
 
-def numbered(size: int, columns: Mapping[str, Coded]) -> Alike:
-    """So many rows, numbered by what they bear in these columns."""
+def numbered(size: int, columns: Mapping[str, Coded], counts: Mask | None) -> Alike:
+    """So many rows, numbered by what they bear in these columns. `counts`: which; None: all."""
     numbers, width = np.zeros(size, dtype=np.uint8), 1
     steps: list[str | _Occurring] = []
     for name, column in columns.items():
@@ -78,4 +80,6 @@ def numbered(size: int, columns: Mapping[str, Coded]) -> Alike:
             steps.append(_Occurring(occurring))
             width = len(occurring)
             numbers = places.astype(np.min_scalar_type(width))
-    return Alike(numbers, columns, steps)
+    if counts is not None:
+        numbers = np.where(counts, numbers, np.min_scalar_type(width).type(width))
+    return Alike(numbers, width, columns, steps)

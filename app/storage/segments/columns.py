@@ -17,6 +17,7 @@ from app.domain.journey import Status, TransitionKind
 from app.storage.queries.population import BORNE, PRESENT
 
 Numbers: TypeAlias = NDArray[np.integer[Any]]
+Mask: TypeAlias = NDArray[np.bool_]
 Meaning: TypeAlias = str | int | None
 
 NOTHING: Final = -(2**63)

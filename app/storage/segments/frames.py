@@ -9,10 +9,9 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
-from typing import Any, Final, Self, TypeAlias, TypeVar
+from typing import Any, Final, Self, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from app.domain.measures.sums import Count
 from app.storage.queries.lengths import Lengths
@@ -21,6 +20,7 @@ from app.storage.segments.columns import (
     DIGITS,
     NOTHING,
     Coded,
+    Mask,
     Meaning,
     Numbers,
     Values,
@@ -29,8 +29,6 @@ from app.storage.segments.columns import (
 )
 
 R = TypeVar("R")
-Mask: TypeAlias = NDArray[np.bool_]
-
 _ROWS: Final = "rows"
 _SUM: Final = "sum"
 _WORTH: Final = "worth"
@@ -47,10 +45,15 @@ _LARGE: Final = 2**18
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """Rows, column by column; each of the columns has `size` of them."""
+    """Rows, column by column; each of the columns has `size` of them.
+
+    `counts`: which of them count; None: all. A few that do not are sooner numbered apart than all
+    others are taken out.
+    """
 
     size: int
     columns: Mapping[str, Values]
+    counts: Mask | None = None
 
     def numbers(self, name: str) -> Numbers:
         """A column of whole numbers."""
@@ -90,17 +93,25 @@ class Frame:
         """In these columns alone: the others' memory is not held any longer."""
         return replace(self, columns={name: self.columns[name] for name in names})
 
-    def where(self, condition: Mask) -> Self:
+    def where(self, condition: Mask) -> "Frame":
         """The rows that fulfil it."""
         assert len(condition) == self.size, "a condition speaks of these rows"
         return self.at(np.flatnonzero(condition))
 
-    def at(self, places: Numbers) -> Self:
+    def at(self, places: Numbers) -> "Frame":
         """The rows at these places, which ascend."""
         if len(places) == self.size:
             return self
         columns = {name: taken(column, places) for name, column in self.columns.items()}
-        return replace(self, size=len(places), columns=columns)
+        counts = None if self.counts is None else self.counts.take(places)
+        return Frame(len(places), columns, counts)
+
+    @property
+    def counted(self) -> "Frame":
+        """The rows that count, by themselves."""
+        if self.counts is None:
+            return self
+        return Frame(self.size, self.columns).where(self.counts)
 
     def lies(self, name: str, start: datetime | None, end: datetime | None) -> Mask:
         """Of which rows does the instant lie in `[start, end)`? None: open, but never null."""
@@ -110,12 +121,12 @@ class Frame:
 
     def keyed(self, keys: Sequence[str]) -> Alike:
         """The rows, numbered by what they bear in all of `keys`."""
-        return numbered(self.size, {name: self.coded(name) for name in keys})
+        return numbered(self.size, {name: self.coded(name) for name in keys}, self.counts)
 
 
 def together(frames: Iterable[Frame], names: Sequence[str]) -> Frame:
-    """The rows of all frames as one frame, in the columns of these names."""
-    several = [*frames]
+    """The rows of all frames that count as one frame, in the columns of these names."""
+    several = [frame.counted for frame in frames]
     columns = {name: _joined([frame.columns[name] for frame in several]) for name in names}
     return Frame(sum(frame.size for frame in several), columns)
 

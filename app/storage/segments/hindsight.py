@@ -20,13 +20,14 @@ from app.storage.segments.columns import (
     DIGITS,
     NOTHING,
     Coded,
+    Mask,
     Meaning,
     Numbers,
     Values,
     coded,
     taken,
 )
-from app.storage.segments.frames import Frame, Mask
+from app.storage.segments.frames import Frame
 from app.storage.segments.selecting import Part
 
 ASKED: Final = frozenset({"opportunity_id", "opened_at", "entered_at", "closed_at", "winding"})

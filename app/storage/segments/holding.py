@@ -13,8 +13,8 @@ from app.storage.driver import Record
 from app.storage.queries.population import BORNE, PRESENT
 from app.storage.queries.question import Question
 from app.storage.segments import kept
-from app.storage.segments.columns import Coded, instant
-from app.storage.segments.frames import Frame, Mask
+from app.storage.segments.columns import Coded, Mask, instant
+from app.storage.segments.frames import Frame
 from app.storage.segments.rows import FEW, UNFOLDED
 from app.storage.segments.selecting import MONTH, Part
 

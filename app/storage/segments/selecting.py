@@ -4,7 +4,7 @@
 """
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
 from types import MappingProxyType
@@ -14,14 +14,16 @@ import numpy as np
 
 from app.domain.measures.selection import Dimension, months
 from app.storage.queries.question import EARLIEST, Question
-from app.storage.segments.columns import Coded, Meaning, Numbers, Values, instant, taken
-from app.storage.segments.frames import Frame, Mask
+from app.storage.segments.columns import Coded, Mask, Meaning, Numbers, Values, instant, taken
+from app.storage.segments.frames import Frame
 
 MONTH: Final = "opened_month"
 """The dimension that is no column, but told by the deal's opening."""
 
-_SPARSE: Final = 4
-"""Once fewer than one row of so many is left, they are looked at by their places."""
+_SPARSE: Final = 1 / 4
+"""Once fewer rows than this share are left, they are looked at by their places."""
+_DENSE: Final = 3 / 4
+"""If at least this share of them passes, the others are left among them."""
 
 Period: TypeAlias = tuple[datetime | None, datetime | None]
 """`[start, end)`; None: open."""
@@ -93,7 +95,7 @@ class _Passing:
     """
 
     def __init__(self, part: Part) -> None:
-        self._size = part.size
+        self._part = part
         self._mask: Mask | None = None
         self._places: Numbers | None = None
 
@@ -107,15 +109,18 @@ class _Passing:
             self._places = self._places.take(np.flatnonzero(passed))
             return
         self._mask = passed if self._mask is None else self._mask & passed
-        if np.count_nonzero(self._mask) * _SPARSE < self._size:
+        if np.count_nonzero(self._mask) < _SPARSE * self._part.size:
             self._places = np.flatnonzero(self._mask)
 
     @property
-    def places(self) -> Numbers | None:
-        """Their places, which ascend; None: all pass."""
-        if self._places is not None or self._mask is None:
-            return self._places
-        return np.flatnonzero(self._mask)
+    def frame(self) -> Frame:
+        """They, taken out once; or all, if nearly all pass, and which of them count."""
+        places, mask = self._places, self._mask
+        if places is None and mask is not None:
+            if np.count_nonzero(mask) >= _DENSE * self._part.size:
+                return replace(self._part.at(None), counts=mask)
+            places = np.flatnonzero(mask)
+        return self._part.at(places)
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +168,7 @@ class Columns:
     def _there(
         self, part: Part, lies: Mapping[str, Period], among: Mapping[str, Collection[Meaning]]
     ) -> Frame:
-        """The rows of the part that pass; taken out at once, since that costs the most."""
+        """The rows of the part that pass, or all and which of them do: taking out costs most."""
         passing = _Passing(part)
         for name, period in lies.items():
             passing.narrow(partial(part.lies, name, period))
@@ -172,7 +177,7 @@ class Columns:
             passing.narrow(partial(_bears, part, name, wanted))
         for dimension, values in self.question.selection.filters.items():
             passing.narrow(partial(self._passes, part, dimension, values))
-        return part.at(passing.places)
+        return passing.frame
 
     def _passes(
         self, part: Part, dimension: Dimension, wanted: Collection[Meaning], places: Numbers | None
