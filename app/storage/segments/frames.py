@@ -6,10 +6,10 @@ the other and added up.
 
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
-from typing import Any, Final, Self, TypeVar
+from typing import Any, Final, TypeVar
 
 import numpy as np
 
@@ -81,17 +81,17 @@ class Frame:
         named = np.array([meaning in wanted for meaning in column.meanings], dtype=bool)
         return named.take(column.codes)
 
-    def told(self, name: str, condition: Mask) -> Self:
+    def told(self, name: str, condition: Mask) -> "Frame":
         """With a column that tells of each row whether it fulfils the condition."""
         return self.bearing(name, Coded(condition.astype(np.uint8), (False, True)))
 
-    def bearing(self, name: str, column: Values) -> Self:
+    def bearing(self, name: str, column: Values) -> "Frame":
         """With one column more."""
-        return replace(self, columns={**self.columns, name: column})
+        return Frame(self.size, {**self.columns, name: column}, self.counts)
 
-    def only(self, names: Iterable[str]) -> Self:
+    def only(self, names: Iterable[str]) -> "Frame":
         """In these columns alone: the others' memory is not held any longer."""
-        return replace(self, columns={name: self.columns[name] for name in names})
+        return Frame(self.size, {name: self.columns[name] for name in names}, self.counts)
 
     def where(self, condition: Mask) -> "Frame":
         """The rows that fulfil it."""

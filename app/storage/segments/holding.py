@@ -45,6 +45,10 @@ WHERE s.workspace_id = :workspace AND s.pipeline_id = :pipeline
 """
 
 
+_WITHOUT_NULLS: Final = kept.PERIODS - {"deal.closed_at"}
+"""The columns of instants that every row has."""
+
+
 @dataclass(frozen=True, slots=True)
 class Held:
     """The segments of a pipeline, and how many deals are in none.
@@ -127,39 +131,38 @@ async def read(
     borne = {f"deal.{name}": name for name in of_deals}
     present = {} if question.sight.is_whole else {f"deal.{name}": name for name in PRESENT}
     every = {*names, *borne, *present, *((place,) if relation != "deal" else ())}
-    asked = [(segment.segment_id, name) for segment in segments for name in every]
-    found = await kept.columns(connection, question.workspace, asked)
-    if len(found) < len(asked):
-        return None
     ids = [segment.segment_id for segment in segments]
     extents = await kept.extents(connection, question.workspace, ids)
+    found = await kept.columns(connection, question.workspace, ids, every)
+    if found is None:
+        return None
+    told = {stored: name for stored, name in names.items() if stored in _WITHOUT_NULLS}
     parts = []
-    for segment in segments:
-        columns, of_each, seen_by = (
-            {name: found[segment.segment_id, stored] for stored, name in some.items()}
+    for segment, columns in zip(segments, found, strict=True):
+        own, of_each, seen_by = (
+            {name: columns[stored] for stored, name in some.items()}
             for some in (names, borne, present)
         )
         alive = _alive(segment, question.sight, Frame(segment.deals, seen_by))
-        told = _without_nulls(extents[segment.segment_id], names)
+        lying = _bounds(extents[segment.segment_id], told)
         if relation == "deal":
-            parts.append(Part(segment.deals, columns, alive, extents=told))
+            parts.append(Part(segment.deals, own, alive, extents=lying))
             continue
-        deal = found[segment.segment_id, place]
+        deal = columns[place]
         assert not isinstance(deal, Coded), "a place is a number"
-        parts.append(Part(len(deal), columns, alive, deal, of_each, told))
+        parts.append(Part(len(deal), own, alive, deal, of_each, lying))
     return parts
 
 
-def _without_nulls(
+def _bounds(
     extents: Mapping[str, kept.Extent], names: Mapping[str, str]
-) -> Mapping[str, tuple[int, int]]:
-    """The extents of these columns by their own names, but of those that may hold nulls."""
+) -> dict[str, tuple[int, int]]:
+    """The extents of these columns by their own names: of those that hold anything."""
     return {
-        names[stored]: (extent.least, extent.most)
-        for stored, extent in extents.items()
-        if stored in names and stored != "deal.closed_at"
-        # There are none where there is no row.
-        if extent.least is not None and extent.most is not None
+        name: (least, most)
+        for stored, name in names.items()
+        for least, most in (extents[stored],)
+        if least is not None and most is not None
     }
 
 

@@ -7,7 +7,7 @@ stand. How far a segment is filled, and what counts no more in it, every questio
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from random import sample
 from typing import Final, NamedTuple
@@ -133,18 +133,29 @@ async def extents(
 
 
 async def columns(
-    connection: AsyncConnection, workspace: UUID, wanted: Iterable[Name]
-) -> Mapping[Name, Values]:
-    """These columns, from memory as far as it has them. The caller has the `turn`."""
+    connection: AsyncConnection, workspace: UUID, segments: Sequence[UUID], names: Collection[str]
+) -> list[dict[str, Values]] | None:
+    """These columns of each segment, from memory as far as it has them; None: one lacks some.
+
+    The caller has the `turn`.
+    """
     assert turn.locked(), "several would hold columns at once"
-    found = {name: _kept.get(name) for name in wanted}
-    missing = [name for name, values in found.items() if values is None]
+    found: list[dict[str, Values]] = [{} for _ in segments]
+    places = {each: place for place, each in enumerate(segments)}
+    missing = []
+    for segment, columns in zip(segments, found, strict=True):
+        for name in names:
+            values = _kept.get((segment, name))
+            if values is None:
+                missing.append((segment, name))
+            else:
+                columns[name] = values
     if missing:
-        segments, names = zip(*missing, strict=True)
-        for row in await fetch(connection, _READ, workspace, segments, names):
-            name = row.segment_id, row.name
+        asked = zip(*missing, strict=True)
+        for row in await fetch(connection, _READ, workspace, *asked):
             values = Stored(row.type, row.data, row.meanings).values
-            found[name] = values
+            found[places[row.segment_id]][row.name] = values
             meant = sum(_MEANING + len(str(meaning)) for meaning in row.meanings or ())
-            _kept.put(name, values, len(row.data) + meant + _OVERHEAD)
-    return {name: values for name, values in found.items() if values is not None}
+            size = len(row.data) + meant + _OVERHEAD
+            _kept.put((row.segment_id, row.name), values, size)
+    return found if all(len(columns) == len(names) for columns in found) else None
