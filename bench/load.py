@@ -1,8 +1,8 @@
 """Callers that move deals back and forth, in a process of their own: as lean as Python allows.
 
 Each connection has deals of its own and moves them in turn, one request at a time: the next as
-soon as the last is answered, or at a given pace. Reads one JSON document (`Load`) and prints
-another (`Taken`).
+soon as the last is answered, or at random, so many a second. Reads one JSON document (`Load`) and
+prints another (`Taken`).
 
     python -m bench.load < load.json
 """
@@ -15,7 +15,8 @@ import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from itertools import count
+from itertools import count, repeat
+from random import Random
 from time import perf_counter, process_time
 from typing import cast
 from urllib.parse import urlsplit
@@ -39,7 +40,8 @@ class Load:
     stages: Sequence[str] = STAGES
     """Between which deals go: first to the one, then to the other."""
     pace: float | None = None
-    """Moves a second of all connections together, at most; None: as many as are answered."""
+    """Moves a second of all connections together, at the instants at which callers come who know
+    nothing of each other (a Poisson process); None: as many as are answered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,16 +98,20 @@ def take(load: Load) -> Taken:
 
 
 class _Caller(asyncio.Protocol):
-    """One connection: sends the next move once the last one is answered, `apart` seconds apart."""
+    """One connection: sends the next move once it is due and the last one is answered.
 
-    def __init__(self, requests: Iterator[bytes], apart: float, seen: "_Seen") -> None:
-        self._requests, self._apart, self._seen = requests, apart, seen
+    `gaps` are the seconds from when one is due to when the next is.
+    """
+
+    def __init__(self, requests: Iterator[bytes], gaps: Iterator[float], seen: "_Seen") -> None:
+        self._requests, self._gaps, self._seen = requests, gaps, seen
         self._answer = b""
-        self._sent_at = 0.0
+        self._sent_at = self._due = 0.0
         self.left: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)  # uvloop's is none by inheritance
+        self._due = perf_counter()
         self._send()
 
     def data_received(self, data: bytes) -> None:
@@ -123,7 +129,8 @@ class _Caller(asyncio.Protocol):
         self._seen.latencies.append(now - self._sent_at)
         self._seen.statuses[self._answer[9:12].decode()] += 1
         self._answer = b""
-        next_at = max(now, self._sent_at + self._apart)
+        self._due += next(self._gaps)
+        next_at = max(now, self._due)
         if next_at >= self._seen.ends_at:
             self._transport.close()
         elif next_at > now:
@@ -165,6 +172,14 @@ def _requests(load: Load, caller: int) -> Iterator[bytes]:
         ).encode()
 
 
+def _gaps(load: Load, caller: int) -> Iterator[float]:
+    """Of one connection, the same in every run."""
+    if load.pace is None:
+        return repeat(0.0)
+    random, pace = Random(caller), load.pace / load.connections
+    return (random.expovariate(pace) for _ in count())
+
+
 async def _run(load: Load) -> Taken:
     began, cpu = perf_counter(), process_time()
     seen = _Seen(began + load.seconds)
@@ -173,8 +188,7 @@ async def _run(load: Load) -> Taken:
     address = urlsplit(load.url)
     assert address.hostname is not None
     assert address.port is not None
-    apart = load.connections / load.pace if load.pace else 0.0
-    callers = [_Caller(_requests(load, n), apart, seen) for n in range(load.connections)]
+    callers = [_Caller(_requests(load, n), _gaps(load, n), seen) for n in range(load.connections)]
     for caller in callers:
         await loop.create_connection(lambda caller=caller: caller, address.hostname, address.port)  # type: ignore[misc] # mypy cannot type a lambda's default
     await asyncio.gather(*(caller.left for caller in callers))
