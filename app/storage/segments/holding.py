@@ -26,9 +26,12 @@ MOST_UNFOLDED: Final = 50_000
 # row since T: a plan that is made for any T expects one row of three, and reads all in their order.
 _OF_PIPELINE: Final = "o.workspace_id = :workspace AND o.pipeline_id = :pipeline"
 _HELD: Final = f"""
+WITH unfolded AS MATERIALIZED (
+    SELECT o.segment_id, o.segment_position FROM opportunity AS o
+    WHERE {_OF_PIPELINE} AND {FEW} LIMIT {MOST_UNFOLDED + 1}
+)
 SELECT s.segment_id, s.edition, s.deals, s.filled, s.gone || coalesce(written.since, '') AS gone,
-       (SELECT count(*) FROM (SELECT FROM opportunity AS o
-            WHERE {_OF_PIPELINE} AND {FEW} LIMIT {MOST_UNFOLDED + 1}) AS them) AS unfolded,
+       (SELECT count(*) FROM unfolded) AS unfolded,
        (:as_of <= greatest(
            (SELECT max(o.stage_entered_at) FROM opportunity AS o WHERE {_OF_PIPELINE}),
            (SELECT max(o.facts_changed_at) FROM opportunity AS o
@@ -36,10 +39,8 @@ SELECT s.segment_id, s.edition, s.deals, s.filled, s.gone || coalesce(written.si
        EXISTS (SELECT FROM opportunity AS o
                WHERE {_OF_PIPELINE} AND o.closed_facts = '{{}}' AND {UNFOLDED}) AS untold
 FROM segment AS s LEFT JOIN (
-    SELECT o.segment_id, string_agg(int4send(o.segment_position), CAST('' AS bytea)) AS since
-    FROM opportunity AS o
-    WHERE {_OF_PIPELINE} AND {FEW} AND o.segment_id IS NOT NULL
-    GROUP BY o.segment_id
+    SELECT u.segment_id, string_agg(int4send(u.segment_position), CAST('' AS bytea)) AS since
+    FROM unfolded AS u WHERE u.segment_id IS NOT NULL GROUP BY u.segment_id
 ) AS written ON written.segment_id = s.segment_id
 WHERE s.workspace_id = :workspace AND s.pipeline_id = :pipeline
 """
