@@ -118,7 +118,7 @@ def _ends(visits: Columns) -> Ends:
 async def _may_be_followed_up(connection: AsyncConnection, question: Question) -> bool:
     """Whether an activity may keep a deal from being idle: where none can, no id is looked at.
 
-    The ids of all deals are as many bytes as all else that a snapshot reads of them.
+    The ids of all deals are more than half as many bytes as all else that a snapshot reads.
     """
     stages = map(question.ranking.stage, question.ranking.slots(StageKind.OPEN))
     if all(stage.idle.clock is not IdleClock.INACTIVITY for stage in stages):

@@ -38,6 +38,8 @@ _EXACT: Final = 2**53
 """Up to here doubles are exact."""
 _WHOLE: Final = 2**63
 """Below this 64 bits hold whole numbers."""
+_COMPARED: Final = 4
+"""To compare with so many codes takes less than to look up what each stands for."""
 _FEW: Final = 4_096
 _LARGE: Final = 2**18
 """Rows that are joined to be counted at once: some 10 MB."""
@@ -79,7 +81,14 @@ class Frame:
         """Which rows bear one of these meanings?"""
         column = self.coded(name)
         named = np.array([meaning in wanted for meaning in column.meanings], dtype=bool)
-        return named.take(column.codes)
+        rarer = 2 * np.count_nonzero(named) <= len(named)
+        codes = np.flatnonzero(named == rarer)
+        if len(codes) > _COMPARED:
+            return named.take(column.codes)
+        found = np.full(self.size, not rarer)
+        for code in codes.tolist():
+            found ^= column.codes == code  # a row bears one of them at most
+        return found
 
     def told(self, name: str, condition: Mask) -> "Frame":
         """With a column that tells of each row whether it fulfils the condition."""
