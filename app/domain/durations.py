@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from itertools import accumulate, chain
 from operator import mul
-from typing import Final, Generic, Self, TypeVar
+from typing import Final, Generic, TypeVar
 
 from app.domain.intervals import MIN_CASES, Z_95, Interval, Silence
 
@@ -144,14 +144,6 @@ class Risk:
     before: Sequence[int]
     weights: Sequence[float]
 
-    @classmethod
-    def of(cls, total: int, censored: Sequence[int] = ()) -> Self:
-        """The estimate whose censored stand at these places."""
-        before = (place - nth for nth, place in enumerate(censored, 1))
-        behind = (total - place for place in censored)
-        handed_on = ((n + 1) / n for n in behind if n)  # the very last has no one to hand it to
-        return cls(total, censored, (*before,), (*accumulate(handed_on, mul, initial=1.0),))
-
     @property
     def ends(self) -> int:
         return self.total - len(self.censored)
@@ -219,6 +211,14 @@ class Risk:
                 interval = _log_log(survival, here)
             found.append(Point(length, at_risk, survival, interval))
         return found
+
+
+def risk_of(total: int, censored: Sequence[int] = ()) -> Risk:
+    """The estimate of so many lengths whose censored stand at these places."""
+    before = (place - nth for nth, place in enumerate(censored, 1))
+    behind = (total - place for place in censored)
+    handed_on = ((n + 1) / n for n in behind if n)  # the very last has no one to hand it to
+    return Risk(total, censored, (*before,), (*accumulate(handed_on, mul, initial=1.0),))
 
 
 @dataclass(frozen=True, slots=True)
@@ -332,7 +332,7 @@ def incidence_curve(
 
 def _risk(ended: Sequence[float], running: Sequence[float]) -> Risk:
     places = (bisect_right(ended, length) + nth for nth, length in enumerate(running, 1))
-    return Risk.of(len(ended) + len(running), tuple(places))
+    return risk_of(len(ended) + len(running), tuple(places))
 
 
 def _incidences(ended: Mapping[C, Sequence[float]], running: Sequence[float]) -> dict[C, Incidence]:

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from app.domain.durations import Risk
+from app.domain.durations import risk_of
 from app.storage.queries.lengths import in_order, risk, summed, together
 
 LONGEST = 2**53
@@ -32,7 +32,7 @@ def test_a_survival_estimate_is_the_definition_to_the_digit(
     # False before True: who has ended stands before who is still running there.
     order = sorted([(length, False) for length in ended] + [(length, True) for length in running])
     places = [place for place, (_, is_running) in enumerate(order, 1) if is_running]
-    defined = Risk.of(len(order), places)
+    defined = risk_of(len(order), places)
     found = risk(*(in_order(np.array(each, dtype=np.int64)) for each in (ended, running)))
     assert (found.total, found.censored) == (defined.total, defined.censored)
     assert (*found.before,) == (*defined.before,)

@@ -18,10 +18,10 @@ from app.domain.durations import (
     QUANTILES,
     Incidence,
     Quantiles,
-    Risk,
     competing_points,
     incidence_curve,
     incidence_quantiles,
+    risk_of,
     survival_curve,
     survival_quantiles,
 )
@@ -174,7 +174,7 @@ def test_a_level_met_exactly_behind_censorings_is_met_in_spite_of_rounding() -> 
     for size in range(8, 60):
         for first in range(1, 4):
             for censored in range(1, size - first):
-                risk = Risk.of(size, range(first + 1, first + censored + 1))
+                risk = risk_of(size, range(first + 1, first + censored + 1))
                 rest = size - first - censored
                 for share in QUANTILES:
                     kept = (1 - exactly(share)) * Fraction(size, size - first) * rest
@@ -191,14 +191,14 @@ def test_a_leaving_comes_before_a_censoring_at_the_same_length() -> None:
 
 
 def test_before_the_first_end_all_last_and_nothing_is_estimated() -> None:
-    (point,) = Risk.of(3, (1,)).points([(0, 0)])
+    (point,) = risk_of(3, (1,)).points([(0, 0)])
     assert (point.at_risk, point.survival, point.interval) == (3, 1.0, None)
 
 
 def test_no_share_is_too_large_to_be_asked_for() -> None:
-    assert (Risk.of(10).end_at(1), Risk.of(10, (10,)).end_at(1)) == (10, None)
-    assert (Risk.of(10).end_at(0), Risk.of(0).end_at(0)) == (1, None)
-    assert Risk.of(0).survival(0) == 1
+    assert (risk_of(10).end_at(1), risk_of(10, (10,)).end_at(1)) == (10, None)
+    assert (risk_of(10).end_at(0), risk_of(0).end_at(0)) == (1, None)
+    assert risk_of(0).survival(0) == 1
 
 
 def test_a_curve_that_nobody_has_left_is_empty() -> None:
@@ -216,7 +216,7 @@ def test_the_places_of_the_censored_tell_the_places_of_the_ends(
 ) -> None:
     order = sorted([(length, False) for length in ended] + [(length, True) for length in running])
     numbered = list(enumerate((censored for _, censored in order), 1))
-    risk = Risk.of(len(order), tuple(place for place, censored in numbered if censored))
+    risk = risk_of(len(order), tuple(place for place, censored in numbered if censored))
     ends = [place for place, censored in numbered if not censored]
     assert [risk.place(end) for end in range(1, risk.ends + 1)] == ends
     assert [risk.ends_by(place) for place, _ in numbered] == [
@@ -249,7 +249,7 @@ def test_a_curve_can_be_drawn_coarser(seed: int) -> None:
     by, running = lasting(seed, 500)
     ended = sorted(length for lengths in by.values() for length in lengths)
     places = [bisect_right(ended, length) + nth for nth, length in enumerate(sorted(running), 1)]
-    risk = Risk.of(500, places)
+    risk = risk_of(500, places)
     drawn = risk.drawn(20)
     assert len(drawn) <= 20
     assert {risk.end_at(share) for share in QUANTILES} - {None} <= set(drawn)
@@ -257,19 +257,19 @@ def test_a_curve_can_be_drawn_coarser(seed: int) -> None:
 
 
 def test_a_curve_is_drawn_whole_as_long_as_it_may_be() -> None:
-    assert Risk.of(DRAWN).drawn() == tuple(range(1, DRAWN + 1))
+    assert risk_of(DRAWN).drawn() == tuple(range(1, DRAWN + 1))
 
 
 def test_a_thinned_curve_falls_from_point_to_point_by_the_same() -> None:
     # Half of them end before the others are censored: no quantile but the median, the last end.
-    half = Risk.of(1_000, range(501, 1_001))
+    half = risk_of(1_000, range(501, 1_001))
     assert half.drawn(20) == tuple(range(25, 501, 25))
-    assert len(Risk.of(1_000).drawn(21)) == 21  # four quantiles, the last end, and all that may be
+    assert len(risk_of(1_000).drawn(21)) == 21  # four quantiles, the last end, and all that may be
 
 
 @pytest.mark.parametrize("ended", range(MIN_CASES))
 def test_from_too_few_ends_no_quantile_is_even_looked_for(ended: int) -> None:
-    risk = Risk.of(ended)
+    risk = risk_of(ended)
     assert risk.quantile_ends() == Incidence(risk, (ended,)).quantile_ends() == (None,) * 4
 
 
@@ -367,7 +367,7 @@ def test_a_thinned_incidence_keeps_the_quantiles_of_its_cause(seed: int, cause: 
 
 
 def test_the_ends_of_a_cause_count_among_those_drawn() -> None:
-    risk = Risk.of(1_000)
+    risk = risk_of(1_000)
     of_all, own = Incidence(risk, (1_000,)).drawn(20)
     assert own == (500, 750, 900, 950)
     assert len(of_all) + len(own) <= 20
@@ -375,7 +375,7 @@ def test_the_ends_of_a_cause_count_among_those_drawn() -> None:
 
 
 def test_before_anything_has_ended_all_are_at_risk_and_no_cause_has_any() -> None:
-    risk = Risk.of(6, (4,))
+    risk = risk_of(6, (4,))
     causes = {"won": Incidence(risk, (2, 3)), "lost": Incidence(risk, (1, 2))}
     later, first = (3, {"won": 1, "lost": 1}), (0, {"won": 0, "lost": 0})
     begin, point = competing_points(causes, [later, first])
@@ -386,7 +386,7 @@ def test_before_anything_has_ended_all_are_at_risk_and_no_cause_has_any() -> Non
 
 def test_incidence_is_known_from_counts_alone() -> None:
     # won at 1, 3, 6 and lost at 2, 5; running at 4: after it each end weighs a third of a half
-    risk = Risk.of(6, (4,))
+    risk = risk_of(6, (4,))
     won, lost = Incidence(risk, (2, 3)), Incidence(risk, (1, 2))
     assert [won.share(ends) for ends in range(4)] == pytest.approx([0, 1 / 6, 2 / 6, 2 / 6 + 1 / 4])
     assert [lost.share(ends) for ends in range(3)] == pytest.approx([0, 1 / 6, 1 / 6 + 1 / 4])
