@@ -40,8 +40,9 @@ class Load:
     stages: Sequence[str] = STAGES
     """Between which deals go: first to the one, then to the other."""
     pace: float | None = None
-    """Moves a second of all connections together, at the instants at which callers come who know
-    nothing of each other (a Poisson process); None: as many as are answered."""
+    """Moves a second of all connections together, due at the instants at which callers come who
+    know nothing of each other (a Poisson process); None: as many as are answered. One that is due
+    while its connection waits for an answer goes when that has come, and is timed from then on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +113,7 @@ class _Caller(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)  # uvloop's is none by inheritance
         self._due = perf_counter()
-        self._send()
+        self._send_next()
 
     def data_received(self, data: bytes) -> None:
         self._answer = self._answer + data if self._answer else data
@@ -129,6 +130,10 @@ class _Caller(asyncio.Protocol):
         self._seen.latencies.append(now - self._sent_at)
         self._seen.statuses[self._answer[9:12].decode()] += 1
         self._answer = b""
+        self._send_next()
+
+    def _send_next(self) -> None:
+        now = perf_counter()
         self._due += next(self._gaps)
         next_at = max(now, self._due)
         if next_at >= self._seen.ends_at:
@@ -174,7 +179,7 @@ def _requests(load: Load, caller: int) -> Iterator[bytes]:
 
 def _gaps(load: Load, caller: int) -> Iterator[float]:
     """Of one connection, the same in every run."""
-    if load.pace is None:
+    if not load.pace:
         return repeat(0.0)
     random, pace = Random(caller), load.pace / load.connections
     return (random.expovariate(pace) for _ in count())

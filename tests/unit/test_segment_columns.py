@@ -27,6 +27,7 @@ from app.storage.segments.columns import (
     Values,
     extent,
     instant,
+    marked,
     stored,
 )
 from app.storage.segments.frames import Frame, Key
@@ -332,6 +333,25 @@ def test_few_numbers_are_read_and_kept_as_what_they_mean(slots: list[int | None]
     sent = np.array([NOTHING if slot is None else slot for slot in slots], dtype=">i8").tobytes()
     column = DEALS["reach_mask"].read(sent or None)
     assert meant(column) == meant(stored(column).values) == slots
+
+
+@pytest.mark.parametrize("meanings", [1, 2, 255, 256, 257, 65_535, 65_536, 65_537])
+@pytest.mark.parametrize("size", [0, 1, 3, 20_000])
+def test_rows_are_told_apart_however_many_meanings_there_are(meanings: int, size: int) -> None:
+    codes = np.arange(size) * 7_919 % meanings
+    column = Coded(codes.astype(np.min_scalar_type(meanings - 1)), range(meanings))
+    bears = Coded((np.arange(size) % 2).astype(np.uint8), (False, True))
+    whole = Frame(size, {"a": column, "b": bears, "c": column})
+    keys = zip(codes.tolist(), (n % 2 == 1 for n in range(size)), codes.tolist(), strict=True)
+    assert frames.tallied([whole], ["a", "b", "c"]) == Counter(keys)
+
+
+@given(values=st.lists(st.integers(0, 255)), known=st.sampled_from((254, 255, 256)))
+def test_one_meaning_more_is_told_from_all_others(values: list[int], known: int) -> None:
+    column = Coded(np.array([each % known for each in values], dtype=np.uint8), range(known))
+    places = np.array([each > 99 for each in values], dtype=bool)
+    found = meant(marked(column, places, "none"))
+    assert found == ["none" if each > 99 else each % known for each in values]
 
 
 @given(rows=st.lists(st.tuples(*[st.integers(0, 39)] * 4), min_size=1, max_size=30))

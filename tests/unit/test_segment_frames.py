@@ -101,9 +101,10 @@ def test_sums_of_segments_may_be_larger_than_64_bits_hold(monkeypatch: pytest.Mo
     row = Row("offer", "EUR", amount, 10**DIGITS, 0, is_chosen=True)
     large = row._replace(amount=LARGEST)
     for each, count in ((row, 2_000), (large, 2_000)):
-        found = frames.weighed([frame([each])] * count, ["stage"])
         worth = Decimal(count * (each.amount or 0)).scaleb(-DIGITS)
-        assert found == {("offer",): Count(count, {"EUR": worth})}
+        for several in ([frame([each])] * count, [frame([each] * count)]):
+            found = frames.weighed(several, ["stage"])
+            assert found == {("offer",): Count(count, {"EUR": worth})}
 
 
 @given(told=several)

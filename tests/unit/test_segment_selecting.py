@@ -153,19 +153,26 @@ def _few(request: pytest.FixtureRequest) -> Iterator[None]:
     several=wholes,
     selection=selections,
     slots=st.sets(st.sampled_from(SLOTS)),
+    left=st.tuples(bounds, bounds),
     bounded=st.booleans(),
 )
 def test_what_is_counted_is_what_passes(
-    several: list[Segment], selection: Selection, slots: set[int], *, bounded: bool
+    several: list[Segment],
+    selection: Selection,
+    slots: set[int],
+    left: tuple[datetime | None, datetime | None],
+    *,
+    bounded: bool,
 ) -> None:
-    expected = [*passing(several, selection, slots)]
+    leaving = Selection(as_of=selection.as_of, start=left[0], end=left[1])
+    expected = [each for each in passing(several, selection, slots) if leaving.covers(each.left_at)]
     by_owner = selection.group_by is not None
     asked = columns(several, selection, bounded=bounded)
 
-    tallied = frames.tallied(asked.chosen(slot=slots), ("group", "slot"))
+    tallied = frames.tallied(asked.chosen({"left_at": left}, slot=slots), ("group", "slot"))
     assert tallied == Counter((each.owner if by_owner else None, each.slot) for each in expected)
 
-    lasted = map(lengths, asked.chosen(slot=slots))
+    lasted = map(lengths, asked.chosen({"left_at": left}, slot=slots))
     sampled = frames.sampled(lasted, ("slot",), lambda _, found: sorted(found.tolist()))
     assert sampled == {
         (slot,): sorted(
@@ -176,7 +183,7 @@ def test_what_is_counted_is_what_passes(
         for slot in {each.slot for each in expected}
     }
 
-    whole = frames.together(asked.chosen(slot=slots), ["slot"])
+    whole = frames.together(asked.chosen({"left_at": left}, slot=slots), ["slot"])
     assert whole.size == len(expected)
 
 

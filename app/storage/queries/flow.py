@@ -20,7 +20,7 @@ from app.storage.queries.lengths import PACKED, Lengths, quantiles, samples
 from app.storage.queries.question import Asked, Question, microseconds
 from app.storage.queries.visits import counted
 from app.storage.segments.alike import Key
-from app.storage.segments.columns import Coded, Numbers
+from app.storage.segments.columns import Numbers, marked
 from app.storage.segments.frames import Frame, sampled, tallied
 from app.storage.segments.reading import Visits, completed_visits, visits
 from app.storage.segments.selecting import Columns
@@ -162,10 +162,8 @@ async def dwells(
 def _sampled(completed: Columns, slot: int | None, told: Callable[[Lengths], R]) -> Mapping[Key, R]:
     def stays() -> Iterator[tuple[Frame, Numbers]]:
         for frame in completed.chosen(**({} if slot is None else {"slot": [slot]})):
-            to_slot = frame.coded("to_slot")
             nowhere = frame.bears("kind", TransitionKind.HANDED_OFF)
-            codes = np.where(nowhere, len(to_slot.meanings), to_slot.codes)
-            moved = frame.bearing("to_slot", Coded(codes, [*to_slot.meanings, None]))
-            yield moved, frame.of("left_at") - frame.of("entered_at")
+            to_slot = marked(frame.coded("to_slot"), nowhere, None)
+            yield frame.bearing("to_slot", to_slot), frame.of("left_at") - frame.of("entered_at")
 
     return sampled(stays(), ("group", "slot", "to_slot"), lambda _, lengths: told(lengths))

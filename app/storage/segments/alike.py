@@ -78,7 +78,7 @@ def numbered(size: int, columns: Mapping[str, Coded], counts: Mask | None) -> Al
         if width > max(ROOMY, 4 * size):
             occurring, places = np.unique(numbers, return_inverse=True)
             steps.append(_Occurring(occurring))
-            width = len(occurring)
+            width = max(len(occurring), 1)
             numbers = places.astype(np.min_scalar_type(width))
     if counts is not None:
         numbers = np.where(counts, numbers, np.min_scalar_type(width).type(width))

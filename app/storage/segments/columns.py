@@ -193,6 +193,13 @@ def taken(values: Values, places: Numbers) -> Values:
     return values.take(places)
 
 
+def marked(column: Coded, places: Mask, meaning: Meaning) -> Coded:
+    """The column with one meaning more, which the rows at these places bear."""
+    codes = column.codes.astype(np.min_scalar_type(len(column.meanings)))
+    codes[places] = len(column.meanings)
+    return Coded(codes, [*column.meanings, meaning])
+
+
 @dataclass(frozen=True, slots=True)
 class Stored:
     """A column as a row of `segment_column` keeps it."""

@@ -25,6 +25,7 @@ from app.storage.segments.columns import (
     Numbers,
     Values,
     instant,
+    marked,
     taken,
 )
 
@@ -269,9 +270,8 @@ def _gathered(
 
 def _priced(frame: Frame) -> Frame:
     """With the currency of the deals that have an amount, by themselves."""
-    currency, unpriced = frame.coded("currency"), frame.numbers("amount") == NOTHING
-    codes = np.where(unpriced, len(currency.meanings), currency.codes)
-    return frame.bearing(_WORTH, Coded(codes, [*currency.meanings, None]))
+    unpriced = frame.numbers("amount") == NOTHING
+    return frame.bearing(_WORTH, marked(frame.coded("currency"), unpriced, None))
 
 
 def _addends(frame: Frame, share: str | None) -> list[tuple[int, Numbers]]:
