@@ -50,7 +50,7 @@ _WORKERS_GONE = 12
 # for, the database is not looked after: so not much more than the imports of a busy machine.
 _WORKER_ANSWERS = 10
 
-GARBAGE = 50_000
+GARBAGE = 5_000
 """So many objects are made before the youngest are looked through; Python's own number is 700."""
 
 _M_ARENA_MAX = -8  # of malloc.h

@@ -66,21 +66,25 @@ class Inquiry:
         group: Callable[..., Response],
         *,
         nothing: Any,
+        most: int = MOST_GROUPS,
+        remedy: str = "filter first",
     ) -> dict[str, Any]:
         """The `total` and the `groups` of an answer: what is counted, told by these schemas.
 
         `group` takes what `total` does, and its `value`; `nothing` is told where nothing is there
-        to count. Raises Invalid for more groups than an answer shows.
+        to count. A group is made when the answer is written, once, and let go again: all at once
+        they would take ten times the room of their text. Raises Invalid for more than `most`, with
+        the `remedy`.
         """
         whole = (await count(self.connection, self.asked, grouped=False)).get(None)
         told = total(nothing if whole is None else whole, self.ranking)
         if self.asked.selection.group_by is None:
             return {"total": told, "groups": None}
         found = await count(self.connection, self.asked, grouped=True)
-        if len(found) > MOST_GROUPS:
-            problem = f"That makes {len(found)} groups, more than {MOST_GROUPS}; filter first."
+        if len(found) > most:
+            problem = f"That makes {len(found)} groups, more than {most}; {remedy}."
             raise Invalid(problem, [Breach("?group_by", "out_of_range", problem)])
-        groups = [group(found[value], self.ranking, value=value) for value in in_order(found)]
+        groups = (group(found[value], self.ranking, value=value) for value in in_order(found))
         return {"total": told, "groups": groups}
 
 

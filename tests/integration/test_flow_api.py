@@ -277,6 +277,29 @@ async def test_what_lies_after_t_is_not_counted(client: httpx.AsyncClient, past:
     assert (none["total"]["buckets"], none["total"]["in_progress_at_start"]) == ([], 3)
     assert none["total"]["little"]["average_in_progress"] is None
     assert none["policy"]["to"] == none["policy"]["from"]
+    groups = (await asked(client, "cumulative-flow", **later, group_by="owner"))["groups"]
+    assert {each["value"]: each["in_progress_at_start"] for each in groups} == {"ada": 2, "ben": 1}
+
+
+async def test_groups_and_buckets_are_as_many_as_an_answer_shows(
+    client: httpx.AsyncClient, database: Database, workspace: UUID, sales: Pipeline
+) -> None:
+    owners = [f"owner-{number:02}" for number in range(55)]
+    deals = [past_deal(sales, [("lead", day(2))], owner=owner) for owner in owners]
+    await insert(database, workspace, sales, deals)
+    period = {"from": "2024-01-01", "to": "2024-12-30", "as_of": "2025-02-01T00:00:00Z"}
+    grouped = {**period, "by": "day", "group_by": "owner"}  # 364 buckets: 20,020 for all of them
+    path = "/v1/pipelines/sales/metrics/cumulative-flow"
+    answer = await client.get(path, params=grouped)
+    assert answer.status_code == 422
+    (error,) = answer.json()["errors"]
+    assert (error["pointer"], error["code"]) == ("?group_by", "out_of_range")
+    assert "55 groups, more than 54" in error["detail"]
+    assert "fewer buckets than 364" in error["detail"]
+    fewer = {**grouped, "to": "2024-12-29"}  # 19,965
+    groups = (await asked(client, "cumulative-flow", **fewer))["groups"]
+    assert [each["value"] for each in groups] == owners
+    assert {len(each["buckets"]) for each in groups} == {363}
 
 
 async def test_of_nothing_the_counts_are_zero_and_the_rates_null(

@@ -5,10 +5,9 @@ from typing import Annotated, Final
 
 from fastapi import APIRouter, Query
 
-from app.domain.errors import Breach, Invalid
 from app.domain.measures import cumulative_flow
 from app.http.attendance import AttendedRoute
-from app.http.inquiry import CallerDep
+from app.http.inquiry import MOST_GROUPS, CallerDep
 from app.http.schemas import cumulative_flow as cumulative
 from app.http.schemas import flow
 from app.http.schemas.definitions import DefinitionRef
@@ -60,17 +59,15 @@ async def get_cumulative_flow(
     async with caller.asks(query) as inquiry:
         bounds = cumulative_flow.boundaries(inquiry.asked.selection, query.by)
         count = partial(cumulative_flows.cumulative_flows, by=query.by)
-        nothing = cumulative_flow.nothing(bounds)
+        buckets = len(bounds) - 1
         figures = await inquiry.figures(
             count,
             cumulative.CumulativeFlowFigures.of,
             cumulative.CumulativeFlowGroup.of,
-            nothing=nothing,
+            nothing=cumulative_flow.nothing(bounds),
+            most=min(MOST_GROUPS, MOST_BUCKETS_IN_ALL // max(buckets, 1)),
+            remedy=f"filter first, or ask for fewer buckets than {buckets}",
         )
-    groups = len(figures["groups"] or ())
-    if groups * (len(bounds) - 1) > MOST_BUCKETS_IN_ALL:
-        problem = f"That makes {groups} groups of {len(bounds) - 1} buckets; filter first."
-        raise Invalid(problem, [Breach("?group_by", "out_of_range", problem)])
     return cumulative.CumulativeFlow(
         definition=DefinitionRef.of("cumulative-flow"),
         policy=cumulative.CumulativeFlowPolicy(**inquiry.policy, by=query.by),

@@ -1,5 +1,6 @@
 """Cumulative flow and Little's law, as callers see them."""
 
+from collections.abc import Iterable
 from typing import Any, Final, Literal, Self
 
 from pydantic import Field
@@ -180,4 +181,4 @@ class CumulativeFlow(Response):
     definition: DefinitionRef
     policy: CumulativeFlowPolicy
     total: CumulativeFlowFigures
-    groups: list[CumulativeFlowGroup] | None = Field(description="Null without `group_by`.")
+    groups: Iterable[CumulativeFlowGroup] | None = Field(description="Null without `group_by`.")

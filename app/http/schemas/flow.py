@@ -1,7 +1,7 @@
 """Flow through the stages and the matrix of moves, as callers see them."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final, Literal, Self
 
 from pydantic import Field
@@ -140,7 +140,7 @@ class Flow(Response):
     definition: DefinitionRef
     policy: FlowPolicy
     total: FlowFigures
-    groups: list[FlowGroup] | None = Field(description="Null without `group_by`.")
+    groups: Iterable[FlowGroup] | None = Field(description="Null without `group_by`.")
 
 
 class MatrixCell(Response):
@@ -210,7 +210,7 @@ class Matrix(Response):
     definition: DefinitionRef
     policy: FlowPolicy
     total: MatrixFigures
-    groups: list[MatrixGroup] | None = Field(description="Null without `group_by`.")
+    groups: Iterable[MatrixGroup] | None = Field(description="Null without `group_by`.")
 
 
 def _counts(found: flow.StageFlow) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """The funnel and the snapshot as callers see them: deals by stage."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, Literal, Self
 
 from pydantic import Field
@@ -170,7 +170,7 @@ class Funnel(Response):
     definition: DefinitionRef
     policy: FunnelPolicy
     total: FunnelFigures
-    groups: list[FunnelGroup] | None = Field(description="Null without `group_by`.")
+    groups: Iterable[FunnelGroup] | None = Field(description="Null without `group_by`.")
 
 
 class AgeBucket(Response):
@@ -262,7 +262,7 @@ class Snapshot(Response):
     definition: DefinitionRef
     policy: SnapshotPolicy
     total: SnapshotFigures
-    groups: list[SnapshotGroup] | None = Field(description="Null without `group_by`.")
+    groups: Iterable[SnapshotGroup] | None = Field(description="Null without `group_by`.")
 
 
 def _benchmark(rank: funnel.Rank, ranking: Ranking) -> ConversionBenchmark | None:

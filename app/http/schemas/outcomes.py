@@ -1,6 +1,6 @@
 """Time in stage and what closed deals came to, as callers see them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any, Final, Self
 
@@ -138,7 +138,7 @@ class TimeInStage(Response):
     definition: DefinitionRef
     policy: TimeInStagePolicy
     total: TimeInStageFigures
-    groups: list[TimeInStageGroup] | None = Field(description="Null without `group_by`.")
+    groups: Iterable[TimeInStageGroup] | None = Field(description="Null without `group_by`.")
 
 
 class CycleTimeFigures(Response):
@@ -172,7 +172,7 @@ class CycleTime(Response):
     definition: DefinitionRef
     policy: ClosingsPolicy
     total: CycleTimeFigures
-    groups: list[CycleTimeGroup] | None = Field(description="Null without `group_by`.")
+    groups: Iterable[CycleTimeGroup] | None = Field(description="Null without `group_by`.")
 
 
 class WinRateByAmount(Response):
@@ -229,7 +229,7 @@ class WinRate(Response):
     definition: DefinitionRef
     policy: ClosingsPolicy
     total: WinRateFigures
-    groups: list[WinRateGroup] | None = Field(description="Null without `group_by`.")
+    groups: Iterable[WinRateGroup] | None = Field(description="Null without `group_by`.")
 
 
 class LossesByReason(Response):
@@ -302,7 +302,7 @@ class LossReasons(Response):
     definition: DefinitionRef
     policy: ClosingsPolicy
     total: LossReasonFigures
-    groups: list[LossReasonGroup] | None = Field(description="Null without `group_by`.")
+    groups: Iterable[LossReasonGroup] | None = Field(description="Null without `group_by`.")
 
 
 def _by_amount(currency: str, won: Decimal, lost: Decimal) -> WinRateByAmount:

@@ -1,6 +1,6 @@
 """Velocity and bottlenecks as callers see them: what pace and conversion are worth, by currency."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any, Final, Self
 
@@ -113,7 +113,7 @@ class Velocity(Response):
     definition: DefinitionRef
     policy: WorthPolicy
     total: VelocityFigures
-    groups: list[VelocityGroup] | None = Field(description="Null without `group_by`.")
+    groups: Iterable[VelocityGroup] | None = Field(description="Null without `group_by`.")
 
 
 class ConversionWorth(Response):
@@ -197,7 +197,7 @@ class Bottlenecks(Response):
     definition: DefinitionRef
     policy: WorthPolicy
     total: BottlenecksFigures
-    groups: list[BottlenecksGroup] | None = Field(description="Null without `group_by`.")
+    groups: Iterable[BottlenecksGroup] | None = Field(description="Null without `group_by`.")
 
 
 def _currency_velocity(currency: Value, found: velocity.Velocity) -> CurrencyVelocity:
