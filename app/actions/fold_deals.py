@@ -13,6 +13,7 @@ from uuid import UUID
 import structlog
 
 from app.storage import pipelines
+from app.storage.aside import give_back_soon
 from app.storage.engine import JOB, Database, Lock, Work
 from app.storage.segments import folding
 from app.storage.segments.folding import Batch, Filled
@@ -43,6 +44,7 @@ async def fold_deals(
     folded = done = 0
     while done != batches:
         taken = await _fold_batch(database, workspace, key, enough)
+        give_back_soon()
         if taken is None:
             break
         folded, done = folded + taken, done + 1
@@ -69,7 +71,7 @@ async def _fold_batch(database: Database, workspace: UUID, key: str, enough: int
         taken = await store(database, workspace, pipeline.pipeline_id, batch)
     except LostRace:
         return None
-    return taken or None if batch.before else 0
+    return taken or None if batch.before.size else 0
 
 
 async def store(database: Database, workspace: UUID, pipeline_id: UUID, batch: Batch) -> int:
@@ -86,7 +88,7 @@ async def store(database: Database, workspace: UUID, pipeline_id: UUID, batch: B
     )
     taken = 0
     if segment is not None:
-        for start in range(0, len(batch.before), folding.SLICE):
+        for start in range(0, batch.before.size, folding.SLICE):
             taken += await written(
                 partial(
                     folding.take, workspace=workspace, segment=segment, batch=batch, start=start
@@ -94,7 +96,7 @@ async def store(database: Database, workspace: UUID, pipeline_id: UUID, batch: B
             )
     worn = [*batch.worn]
     if segment is not None and not taken:
-        worn.append(Filled(segment, len(batch.before)))
+        worn.append(Filled(segment, batch.before.size))
     if worn:
         await written(partial(folding.drop, workspace=workspace, worn=worn))
     return taken

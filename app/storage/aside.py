@@ -9,7 +9,7 @@ numbers that are still needed, which after some metrics is more than these.
 """
 
 import ctypes
-from asyncio import AbstractEventLoop, get_running_loop
+from asyncio import get_running_loop
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -31,15 +31,16 @@ async def aside(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
 
     Who gives up waiting for it does not end it.
     """
-    loop = get_running_loop()
     try:
-        return await loop.run_in_executor(_thread, partial(work, *args, **kwargs))
+        return await get_running_loop().run_in_executor(_thread, partial(work, *args, **kwargs))
     finally:
-        _give_back_soon(loop)
+        give_back_soon()
 
 
-def _give_back_soon(loop: AbstractEventLoop) -> None:
+def give_back_soon() -> None:
+    """Give up memory that is not used any more: for whoever held much of it, here or elsewhere."""
     global _due  # noqa: PLW0603 - one of a process, as its memory is
+    loop = get_running_loop()
     if _give_back is None or loop.time() < _due:
         return
     _due = loop.time() + GIVING_BACK

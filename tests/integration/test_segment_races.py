@@ -186,7 +186,8 @@ async def test_a_folder_that_died_while_it_replaced_a_segment_leaves_each_deal_i
     before = await said(client, at)
     monkeypatch.setattr(folding, "SLICE", 1)
     begun = await begin(database, workspace, sales)
-    places = [str(deal.opportunity_id) for deal in begun.batch.before]
+    ids = begun.batch.before.numbers("opportunity_id")
+    places = [str(UUID(bytes=each.tobytes())) for each in ids]
     assert sorted(places) == sorted(deals)
     first = places.index(next(place for place in places if place not in deals[:4]))
     for start in range(first + 1):  # the last of these was in the segment that is replaced

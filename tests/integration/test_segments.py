@@ -22,11 +22,12 @@ from app.domain.measures.selection import Selection
 from app.domain.measures.sums import Count
 from app.domain.pipeline import Pipeline
 from app.jobs.fold_segments import fold_all
+from app.storage.driver import fetch
 from app.storage.engine import Connection, Database, Role, connect_arguments
 from app.storage.queries import funnel
 from app.storage.queries.question import Asked
-from app.storage.segments import folding
-from app.storage.segments.columns import EDITION
+from app.storage.segments import columns, folding
+from app.storage.segments.columns import EDITION, Coded
 from app.storage.segments.rows import UNFOLDED
 from tests.conftest import make_workspace
 from tests.deals import DEALS, listed, read
@@ -343,3 +344,26 @@ async def test_jobs_fold_where_enough_deals_are_unfolded_or_one_was_erased_and_n
     await fold_all(alone)  # to which three deals are not enough
     assert erased.bytes not in await held_ids(alone, bereft.workspace_id)
     assert await waiting() == {(many.workspace_id, "sales")}
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [
+        [],
+        [""],
+        [None],
+        ["", ""],
+        ["ada", None, "ben", "ada", "", None],
+        ["文", "ÿ", "\x01", "\\xff"],
+    ],
+)
+async def test_texts_come_from_the_database_as_they_are(
+    database: Database, workspace: UUID, texts: list[str | None]
+) -> None:
+    owner = columns.DEALS["owner"]
+    relation = "unnest(CAST($1 AS text[])) AS d (by_owner)"
+    async with database.read(workspace) as connection:
+        (row,) = await fetch(connection, f"SELECT {owner.packed} AS said FROM {relation}", texts)
+    column = owner.read(row.said)
+    assert isinstance(column, Coded)
+    assert [column.meanings[code] for code in column.codes.tolist()] == texts

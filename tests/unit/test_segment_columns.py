@@ -299,11 +299,17 @@ def test_a_column_takes_no_more_bytes_than_its_numbers_need(
 )
 def test_codes_take_no_more_bytes_than_their_number_needs(meanings: int, size: int) -> None:
     texts = [f"m{number}" for number in range(meanings)]
-    column = DEALS["owner"].read(texts)
+    column = DEALS["owner"].read(packed(texts))
     kept = stored(column)
     assert np.dtype(kept.type).itemsize == size
     assert meant(kept.values) == texts
     assert extent(column) == (None, None)
+
+
+def packed(texts: Sequence[str | None]) -> bytes | None:
+    """As the database sends them."""
+    sent = (b"\xff" if each is None else each.encode() for each in texts)
+    return b"\x00".join(sent) if texts else None
 
 
 def meant(values: Values) -> list[Any]:
@@ -322,9 +328,9 @@ def test_segments_of_this_edition_have_these_columns() -> None:
     assert {*CHANGES} == {"field", "occurred_at", "old", "old_number", "old_parts"}
 
 
-@given(texts=st.lists(st.sampled_from(("a", "b", "", "文", None))))
+@given(texts=st.lists(st.sampled_from(("a", "b", "", "文", "\x01", "ÿ", None))))
 def test_texts_are_read_and_kept_as_what_they_mean(texts: list[str | None]) -> None:
-    column = DEALS["owner"].read(texts or None)
+    column = DEALS["owner"].read(packed(texts))
     assert meant(column) == meant(stored(column).values) == texts
 
 

@@ -7,7 +7,7 @@ In memory a column is whole numbers, or *coded*: small numbers that stand for it
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from enum import StrEnum
+from enum import Enum, StrEnum, auto
 from typing import Any, Final, TypeAlias
 
 import numpy as np
@@ -25,6 +25,10 @@ NOTHING: Final = -(2**63)
 
 DIGITS: Final = 4
 """Amounts and shares are kept to the ten-thousandth."""
+
+_BETWEEN: Final = b"\x00"
+_NO_TEXT: Final = b"\xff"
+"""Neither is in any text: stands between two, and for null."""
 
 _EPOCH: Final = datetime(2000, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
@@ -47,6 +51,15 @@ class Coded:
 Values: TypeAlias = Numbers | Coded
 
 
+class Holds(Enum):
+    """What the values of a column are: `MEANINGS` are few numbers."""
+
+    IDS = auto()
+    NUMBERS = auto()
+    MEANINGS = auto()
+    TEXTS = auto()
+
+
 @dataclass(frozen=True, slots=True)
 class Column:
     """`packed` is the aggregate that makes one value of all its rows, nulls among them.
@@ -56,44 +69,61 @@ class Column:
 
     name: str
     packed: str
-    coded: bool = False
+    holds: Holds
     names: Sequence[str] = ()
 
-    def read(self, value: bytes | Sequence[Meaning] | None) -> Values:
+    def read(self, value: bytes | None) -> Values:
         """What the aggregate gave; None: there was no row."""
-        if self.name == _ID:
-            assert value is None or isinstance(value, bytes), "ids come packed"
+        if self.holds is Holds.IDS:
             return np.frombuffer(value or b"", dtype=ID_TYPE)
-        if isinstance(value, bytes):
-            numbers = np.frombuffer(value, dtype=">i8").astype(np.int64)
-            return coded(numbers, self.names) if self.coded else numbers
-        if not self.coded:
-            return np.empty(0, dtype=np.int64)
-        places: dict[Meaning, int] = {}
-        found = [places.setdefault(each, len(places)) for each in value or ()]
-        return Coded(_narrowed(np.array(found, dtype=np.int64), _CODE_TYPES), [*places])
+        if self.holds is Holds.TEXTS:
+            return _texts(value)
+        numbers = np.frombuffer(value or b"", dtype=">i8").astype(np.int64)
+        return coded(numbers, self.names) if self.holds is Holds.MEANINGS else numbers
+
+
+def _ids(sql: str) -> Column:
+    return Column(_ID, f"string_agg(uuid_send({sql}), CAST('' AS bytea))", Holds.IDS)
 
 
 def _instant(name: str, sql: str) -> Column:
     """Microseconds since 2000, as PostgreSQL has them."""
     sent = f"timestamptz_send(coalesce({sql}, '-infinity'))"
-    return Column(name, f"string_agg({sent}, CAST('' AS bytea))")
+    return Column(name, f"string_agg({sent}, CAST('' AS bytea))", Holds.NUMBERS)
 
 
-def _whole(name: str, sql: str, *, coded: bool = False) -> Column:
+def _whole(name: str, sql: str, holds: Holds = Holds.NUMBERS) -> Column:
     sent = f"int8send(coalesce(CAST({sql} AS bigint), {NOTHING}))"
-    return Column(name, f"string_agg({sent}, CAST('' AS bytea))", coded)
+    return Column(name, f"string_agg({sent}, CAST('' AS bytea))", holds)
+
+
+def _few(name: str, sql: str) -> Column:
+    return _whole(name, sql, Holds.MEANINGS)
 
 
 def _text(name: str, sql: str) -> Column:
-    return Column(name, f"array_agg(CAST({sql} AS text))", coded=True)
+    """Packed too: in an array each text of each column would be an object, all at the same time."""
+    sent = f"coalesce(textsend(CAST({sql} AS text)), {_bytea(_NO_TEXT)})"
+    return Column(name, f"string_agg({sent}, {_bytea(_BETWEEN)})", Holds.TEXTS)
+
+
+def _bytea(value: bytes) -> str:
+    return f"CAST('\\x{value.hex()}' AS bytea)"
+
+
+def _texts(value: bytes | None) -> Coded:
+    places: dict[bytes, int] = {}
+    packed = () if value is None else value.split(_BETWEEN)
+    found = np.array([places.setdefault(each, len(places)) for each in packed], dtype=np.int64)
+    meanings = [None if each == _NO_TEXT else each.decode() for each in places]
+    return Coded(_narrowed(found, _CODE_TYPES), meanings)
 
 
 def _member(name: str, sql: str, among: type[StrEnum]) -> Column:
     """One of a few names: as its number it is sent in a fraction of the time."""
     names = [each.value for each in among]
     listed = ", ".join(f"'{each}'" for each in names)
-    number = _whole(name, f"array_position(ARRAY[{listed}], {sql})", coded=True)
+    number = _few(name, f"array_position(ARRAY[{listed}], {sql})")
     return replace(number, names=names)
 
 
@@ -111,35 +141,43 @@ _LOSS: Final = """CASE WHEN d.status = 'lost' THEN (SELECT t.{0} FROM transition
 
 DEALS: Final = _named(
     *(_instant(name, f"d.{name}") for name in ("opened_at", "entered_at", "moved_at", "closed_at")),
-    _whole("winding", "CAST(d.winding AS int)", coded=True),
+    _few("winding", "CAST(d.winding AS int)"),
     _member("status", "d.status", Status),
-    _whole("slot", "d.slot", coded=True),
-    _whole("reach_mask", "d.reach_mask", coded=True),
+    _few("slot", "d.slot"),
+    _few("reach_mask", "d.reach_mask"),
     _whole("open_time", "d.open_time"),
     # Apart, because together they may not fit into 64 bits; mostly both are small.
     _whole("amount", "floor(d.amount)"),
     _whole("amount_parts", f"(d.amount - floor(d.amount)) * {_PARTS}"),
-    _whole("probability", f"d.probability * {_PARTS}", coded=True),
+    _few("probability", f"d.probability * {_PARTS}"),
     *(_text(name, f"d.by_{name}") for name in BORNE),
     *(_text(name, f"d.{name}") for name in PRESENT),
-    _whole("lost_from", _LOSS.format("from_slot"), coded=True),
+    _few("lost_from", _LOSS.format("from_slot")),
     _text("loss_reason", _LOSS.format("loss_reason")),
 )
 """Of a relation `d` like `population.deals`."""
 
-ID: Final = Column(_ID, f"string_agg(uuid_send(d.{_ID}), CAST('' AS bytea))")
+ID: Final = _ids(f"d.{_ID}")
 TOLD: Final = DEALS | _named(ID)
 """All that can be asked of deals."""
+
+HELD: Final = _named(
+    _ids(f"o.{_ID}"),
+    _whole("version", "o.version"),
+    _text("segment_id", "o.segment_id"),
+    *(_whole(name, f"o.{name}") for name in ("segment_position", "segment_version")),
+)
+"""Of the row `o` of a deal: which segment held it at which place, by which version, if any did."""
 
 PLACE: Final = _whole("deal", "deal")
 """The place of a visit's or a change's deal among the deals of its segment."""
 
 VISITS: Final = _named(
-    _whole("slot", "v.slot", coded=True),
+    _few("slot", "v.slot"),
     _instant("entered_at", "v.entered_at"),
     _instant("left_at", "v.left_at"),
     _member("kind", "v.kind", TransitionKind),
-    _whole("to_slot", "v.to_slot", coded=True),
+    _few("to_slot", "v.to_slot"),
     *(_text(name, f"v.by_{name}") for name in BORNE),
 )
 """Of a relation `v` of completed visits."""
@@ -154,7 +192,7 @@ _OLD: Final = "c.old #>> '{}'"
 _NUMBER: Final = f"CASE WHEN {_IS_NUMBER} THEN CAST({_OLD} AS numeric) END"
 
 CHANGES: Final = _named(
-    _whole("field", "c.field", coded=True),
+    _few("field", "c.field"),
     _instant("occurred_at", "c.occurred_at"),
     _text("old", f"CASE WHEN NOT {_IS_NUMBER} THEN {_OLD} END"),
     _whole("old_number", f"floor({_NUMBER})"),
@@ -219,13 +257,15 @@ def stored(values: Values) -> Stored:
     """The column as it is kept, in as few bytes a row as hold it."""
     if isinstance(values, Coded):
         return Stored(values.codes.dtype.str, values.codes.tobytes(), values.meanings)
-    numbers = _narrowed(values, _WHOLE_TYPES)
+    numbers = values if values.dtype == ID_TYPE else _narrowed(values, _WHOLE_TYPES)
     return Stored(numbers.dtype.str, numbers.tobytes(), None)
 
 
 def extent(values: Values) -> tuple[int | None, int | None]:
-    """The least and the most of a column's numbers; of meanings, and of nulls alone, none."""
-    if isinstance(values, Coded) or not len(told := values[values != NOTHING]):
+    """The least and the most of a column's numbers; of meanings, ids, and of nulls alone, none."""
+    if isinstance(values, Coded) or values.dtype == ID_TYPE:
+        return None, None
+    if not len(told := values[values != NOTHING]):
         return None, None
     return int(told.min()), int(told.max())
 

@@ -24,22 +24,26 @@ from app.domain.access import WHOLE
 from app.domain.measures.ranking import Ranking
 from app.domain.measures.selection import Selection
 from app.domain.pipeline import Pipeline
-from app.storage.driver import Record
 from app.storage.engine import Connection
 from app.storage.ids import new_id
 from app.storage.queries import population
 from app.storage.queries.question import Asked, Question
 from app.storage.segments.columns import (
     CHANGES,
-    DEALS,
     EDITION,
+    HELD,
     ID,
+    NOTHING,
     PLACE,
+    TOLD,
     VISITS,
+    Column,
+    Numbers,
     extent,
     stored,
 )
-from app.storage.segments.rows import UNFOLDED, changes_of, one_row, visits_of
+from app.storage.segments.frames import Frame
+from app.storage.segments.rows import UNFOLDED, changes_of, one_row, part_of, visits_of
 from app.storage.statement import LostRace
 
 MOST: Final = 16_384
@@ -96,16 +100,8 @@ SELECT o.opportunity_id FROM opportunity AS o
 WHERE o.workspace_id = :workspace AND o.opportunity_id = ANY(:members)
   AND o.segment_id = ANY(:segments) AND NOT ({UNFOLDED})
 """)
-_BEFORE: Final = text("""
-SELECT o.opportunity_id, o.version, o.segment_id, o.segment_position, o.segment_version
-FROM opportunity AS o WHERE o.workspace_id = :workspace AND o.opportunity_id = ANY(:ids)
-""")
-_IDS: Final = "deal.opportunity_id"
-_RELATIONS: Final = {
-    "deal": DEALS,
-    "visit": {**VISITS, PLACE.name: PLACE},
-    "change": {**CHANGES, PLACE.name: PLACE},
-}
+_VISITS: Final = {**VISITS, PLACE.name: PLACE}
+_CHANGES: Final = {**CHANGES, PLACE.name: PLACE}
 
 ADD: Final = """
 INSERT INTO segment (workspace_id, segment_id, pipeline_id, deals, visits, edition, created_at)
@@ -158,15 +154,24 @@ class Filled(NamedTuple):
     filled: int
 
 
+class Before(NamedTuple):
+    """A deal as it was read: its version, and where it was held, by which version, if it was."""
+
+    opportunity_id: UUID
+    version: int
+    segment_id: UUID | None
+    segment_position: int | None
+    segment_version: int | None
+
+
 @dataclass(frozen=True, slots=True)
 class Batch:
     """Deals as they were read, in the order of their places; `worn`: the segments they replace.
 
-    `before` tells of each its version, and where it was held before, by which version; `columns`
-    are rows of `segment_column`, from the name on.
+    `before` has the columns of `HELD`; `columns` are rows of `segment_column`, from the name on.
     """
 
-    before: Sequence[Row[Any]]
+    before: Frame
     visits: int
     columns: Sequence[tuple[Any, ...]]
     worn: Sequence[Filled]
@@ -200,7 +205,7 @@ async def read_batch(
 async def _left(connection: AsyncConnection, workspace: UUID, worn: Sequence[Filled]) -> list[UUID]:
     """The deals that these segments still answer for."""
     asked = {"workspace": workspace, "segments": [each.segment_id for each in worn]}
-    packed = await connection.scalars(_MEMBERS, {**asked, "name": _IDS})
+    packed = await connection.scalars(_MEMBERS, {**asked, "name": f"deal.{ID.name}"})
     members = [each for data in packed for each in _ids(data)]
     return [*await connection.scalars(_LEFT, {**asked, "members": members})]
 
@@ -209,9 +214,10 @@ async def add(
     connection: Connection, workspace: UUID, pipeline_id: UUID, batch: Batch
 ) -> UUID | None:
     """A segment of the batch in which no place is taken; None: there is no deal to take one."""
-    if not batch.before:
+    size = batch.before.size
+    if not size:
         return None
-    segment, size = new_id(), len(batch.before)
+    segment = new_id()
     await connection.execute(ADD, workspace, segment, pipeline_id, size, batch.visits, EDITION)
     # One by one: broken off in the middle, the driver's executemany() waits for ever for a server
     # that waits for it, and the service with it.
@@ -227,7 +233,7 @@ async def take(
 
     Raises LostRace where the segment was replaced meanwhile.
     """
-    deals = batch.before[start : start + SLICE]
+    deals = _deals(batch.before, start, start + SLICE)
     names = ("opportunity_id", "version", "segment_id", "segment_version")
     read = [[getattr(deal, name) for deal in deals] for name in names]
     rows = await connection.fetch(TAKE, workspace, segment, start, *read)
@@ -237,7 +243,7 @@ async def take(
     for place, deal in enumerate(deals, start):
         if place not in taken:
             lost[place] = deal.opportunity_id
-        elif deal.segment_id is not None:
+        elif deal.segment_id is not None and deal.segment_position is not None:
             left[deal.segment_id].append(deal.segment_position)
     # One that is gone altogether was erased meanwhile, and must be forgotten here too. Deals are
     # locked before segments, as whoever erases does.
@@ -293,36 +299,71 @@ async def _read(
     # In the order of their lengths: what is taken out of them for whatever reason is in order too,
     # and sorted by merging a few such runs.
     ordered = f"(SELECT * FROM {told} AS r ORDER BY r.open_time) AS d"
-    deals = await one_row(connection, question, {**DEALS, "ids": ID}, known, ordered)
-    in_order = _ids(deals.ids or b"")
-    given = f"unnest(CAST({question.bind(in_order)} AS uuid[])) WITH ORDINALITY"
+    deals = await _frame(connection, question, TOLD, known, ordered)
+    ids = _ids(deals.numbers(ID.name).tobytes())
+    given = f"""unnest(CAST({question.bind(ids)} AS uuid[]))
+        WITH ORDINALITY AS d (opportunity_id, place)"""
 
     def of_each(told: str, order: str) -> str:
-        return f"""(SELECT d.place - 1 AS deal, r.* FROM {given} AS d (opportunity_id, place)
+        return f"""(SELECT d.place - 1 AS deal, r.* FROM {given}
             CROSS JOIN LATERAL ({told}) AS r ORDER BY {order})"""
 
     visits = f"{of_each(visits_of('d'), 'r.left_at - r.entered_at')} AS v"
     changes = f"{of_each(changes_of('d'), 'r.occurred_at, r.change_id')} AS c"
-    told_of = {"deal": deals}
-    for relation, source in (("visit", visits), ("change", changes)):
-        told_of[relation] = await one_row(connection, question, _RELATIONS[relation], "", source)
-    places = {"workspace": workspace, "ids": in_order}
-    before = {row.opportunity_id: row for row in await connection.execute(_BEFORE, places)}
-    # In a thread: thousands of texts take a while, and other requests go on meanwhile.
-    columns = await asyncio.to_thread(_columns, told_of, in_order)
-    return Batch([before[each] for each in in_order], told_of["visit"].size, columns, worn)
+    held = f"""(SELECT {", ".join(f"o.{name}" for name in HELD)} FROM {given}
+            JOIN opportunity AS o
+            ON o.workspace_id = :workspace AND o.opportunity_id = d.opportunity_id
+        ORDER BY d.place) AS o"""
+    before = await _frame(connection, question, HELD, "", held)
+    told_of = {
+        "deal": deals,
+        "visit": await _frame(connection, question, _VISITS, "", visits),
+        "change": await _frame(connection, question, _CHANGES, "", changes),
+    }
+    columns = await asyncio.to_thread(_columns, told_of)
+    return Batch(before, told_of["visit"].size, columns, worn)
 
 
-def _columns(told_of: Mapping[str, Record], ids: Sequence[UUID]) -> list[tuple[Any, ...]]:
+async def _frame(
+    connection: AsyncConnection,
+    question: Question,
+    packed: Mapping[str, Column],
+    known: str,
+    source: str,
+) -> Frame:
+    """The columns of a relation. In a thread: thousands of texts take a while."""
+    row = await one_row(connection, question, packed, known, source)
+    return (await asyncio.to_thread(part_of, row, packed)).frame
+
+
+def _columns(told_of: Mapping[str, Frame]) -> list[tuple[Any, ...]]:
     found = []
-    for relation, columns in _RELATIONS.items():
-        for name, column in columns.items():
-            values = column.read(getattr(told_of[relation], name))
+    for relation, frame in told_of.items():
+        for name, values in frame.columns.items():
             kept = stored(values)
             meanings = None if kept.meanings is None else json.dumps(list(kept.meanings))
             found.append((f"{relation}.{name}", kept.type, kept.data, meanings, *extent(values)))
-    packed = b"".join(each.bytes for each in ids)
-    return [*found, (_IDS, "|V16", packed, None, None, None)]
+    return found
+
+
+def _deals(before: Frame, start: int, end: int) -> list[Before]:
+    """The deals at these places."""
+    deals = before.at(np.arange(start, min(end, before.size)))
+    held_by = deals.coded("segment_id")
+    segments = [None if each is None else UUID(str(each)) for each in held_by.meanings]
+    return [
+        *map(
+            Before,
+            _ids(deals.numbers(ID.name).tobytes()),
+            deals.numbers("version").tolist(),
+            (segments[code] for code in held_by.codes.tolist()),
+            *(_or_none(deals.numbers(name)) for name in ("segment_position", "segment_version")),
+        )
+    ]
+
+
+def _or_none(numbers: Numbers) -> list[int | None]:
+    return [None if each == NOTHING else each for each in numbers.tolist()]
 
 
 def _ids(packed: bytes) -> list[UUID]:

@@ -34,12 +34,15 @@ async def packed_part(
 ) -> Part:
     """The columns of a relation that SQL reads; `known` is the WITH before it."""
     row = await one_row(connection, question, packed, known, source)
+    if row.size <= HANDFUL:
+        return part_of(row, packed)
+    return await aside(part_of, row, packed)
 
-    def read() -> Part:
-        columns = {name: column.read(getattr(row, name)) for name, column in packed.items()}
-        return Part(row.size, columns)
 
-    return read() if row.size <= HANDFUL else await aside(read)
+def part_of(row: Record, packed: Mapping[str, Column]) -> Part:
+    """What `one_row` read."""
+    columns = {name: column.read(getattr(row, name)) for name, column in packed.items()}
+    return Part(row.size, columns)
 
 
 async def one_row(
