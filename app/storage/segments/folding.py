@@ -300,8 +300,8 @@ async def _read(
     # and sorted by merging a few such runs.
     ordered = f"(SELECT * FROM {told} AS r ORDER BY r.open_time) AS d"
     deals = await _frame(connection, question, TOLD, known, ordered)
-    ids = _ids(deals.numbers(ID.name).tobytes())
-    given = f"""unnest(CAST({question.bind(ids)} AS uuid[]))
+    in_order = _ids(deals.numbers(ID.name).tobytes())
+    given = f"""unnest(CAST({question.bind(in_order)} AS uuid[]))
         WITH ORDINALITY AS d (opportunity_id, place)"""
 
     def of_each(told: str, order: str) -> str:

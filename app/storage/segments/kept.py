@@ -18,7 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.storage.driver import fetch
 from app.storage.segments.columns import Stored, Values
 
-MOST_BYTES: Final = 44 * 2**20
+MOST_BYTES: Final = 42 * 2**20
 """A worker keeps so much of them: most of what is commonly asked of a third of a million deals."""
 
 turn: Final = asyncio.Lock()
