@@ -60,13 +60,17 @@ async def get_cumulative_flow(
         bounds = cumulative_flow.boundaries(inquiry.asked.selection, query.by)
         count = partial(cumulative_flows.cumulative_flows, by=query.by)
         buckets = len(bounds) - 1
+        most, remedy = MOST_GROUPS, "filter first"
+        if MOST_GROUPS * buckets > MOST_BUCKETS_IN_ALL:
+            most = MOST_BUCKETS_IN_ALL // buckets
+            remedy = f"filter first, or ask for fewer buckets than {buckets}"
         figures = await inquiry.figures(
             count,
             cumulative.CumulativeFlowFigures.of,
             cumulative.CumulativeFlowGroup.of,
             nothing=cumulative_flow.nothing(bounds),
-            most=min(MOST_GROUPS, MOST_BUCKETS_IN_ALL // max(buckets, 1)),
-            remedy=f"filter first, or ask for fewer buckets than {buckets}",
+            most=most,
+            remedy=remedy,
         )
     return cumulative.CumulativeFlow(
         definition=DefinitionRef.of("cumulative-flow"),
