@@ -14,13 +14,18 @@ from app.storage.segments import folding
 log = structlog.get_logger("sluice.segments")
 
 
-async def fold_all(database: Database) -> None:
-    """Fold some of every pipeline that has enough to fold; a large one keeps no other waiting."""
+async def fold_all(database: Database) -> bool:
+    """Fold some of every pipeline that has enough to fold; a large one keeps no other waiting.
+
+    True: segments of an earlier edition may be left, and what is asked of them takes long.
+    """
+    outdated = False
     async with database.read(None, role=Role.JOBS, timeouts=JOB) as connection:
         waiting = await folding.waiting(connection, ENOUGH)
-    for workspace, pipeline in waiting:
+    for workspace, pipeline, is_outdated in waiting:
         try:
-            await fold_deals(database, workspace, pipeline, batches=1)
+            folded = await fold_deals(database, workspace, pipeline, batches=1)
+            outdated |= is_outdated and folded > 0
         except DatabaseUnavailable as busy:
             log.warning(
                 "segments.postponed",
@@ -30,3 +35,4 @@ async def fold_all(database: Database) -> None:
             )
         except Exception:
             log.exception("segments.failed", workspace=str(workspace), pipeline=pipeline)
+    return outdated

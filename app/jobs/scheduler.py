@@ -63,7 +63,8 @@ async def scheduled(
         await run_pending_imports(database)
 
     async def fold() -> None:
-        await fold_all(database)
+        if await fold_all(database):
+            scheduler.bring_forward("fold_segments", timedelta(0))
 
     async def clear() -> None:
         await clear_what_is_old(database)

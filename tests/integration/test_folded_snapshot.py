@@ -26,7 +26,8 @@ from app.storage.engine import Database
 from app.storage.queries.question import Asked
 from app.storage.queries.snapshot import standings
 from app.storage.segments import kept
-from app.storage.segments.columns import Values
+from app.storage.segments.columns import Plain
+from app.storage.segments.stored import kept_as
 from tests.metric_cases import examples
 from tests.past_deals import PastDeal, at, define, insert, past_deal, revisions
 
@@ -109,7 +110,7 @@ async def test_ids_are_read_where_somebody_was_followed_up_and_there_alone(
 
     async def columns(
         connection: AsyncConnection, owner: UUID, segments: Sequence[UUID], names: Collection[str]
-    ) -> list[dict[str, Values]] | None:
+    ) -> list[dict[str, Plain]]:
         read.update(names)
         return await actual(connection, owner, segments, names)
 
@@ -121,5 +122,5 @@ async def test_ids_are_read_where_somebody_was_followed_up_and_there_alone(
     assert found == defined_as(asked, deals)
     quotes = found[None][latest.stage("quote").slot]
     assert (quotes.count.deals, quotes.idle) == (2, 1 if kind == "call" else 2)
-    assert "deal.moved_at" in read
+    assert kept_as("deal.moved_at") in read
     assert ("deal.opportunity_id" in read) == (kind is not None)

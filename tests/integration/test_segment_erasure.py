@@ -35,8 +35,8 @@ from tests.segments import (
 def _folded_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     """The service, which tidies up after erasures by itself, folds nothing meanwhile."""
 
-    async def fold_nothing(database: Database) -> None:
-        pass
+    async def fold_nothing(database: Database) -> bool:
+        return False
 
     monkeypatch.setattr(scheduler, "fold_all", fold_nothing)
 

@@ -5,10 +5,12 @@ domain (`tests.folded`); here are the promises of folding itself.
 """
 
 import json
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
+from urllib.parse import urlsplit
 from uuid import UUID
 
 import asyncpg
@@ -27,9 +29,10 @@ from app.storage.engine import Connection, Database, Role, connect_arguments
 from app.storage.queries import funnel
 from app.storage.queries.question import Asked
 from app.storage.segments import columns, folding
-from app.storage.segments.columns import EDITION, Coded
+from app.storage.segments.columns import Coded
 from app.storage.segments.rows import UNFOLDED
-from tests.conftest import make_workspace
+from app.storage.segments.stored import EDITION
+from tests.conftest import OWNER_URL, at, make_workspace
 from tests.deals import DEALS, listed, read
 from tests.factories import keep_pipeline, move, open_deal, sales_pipeline
 from tests.idle import scan
@@ -204,23 +207,28 @@ async def test_what_was_changed_since_is_taken_back_without_a_look_at_the_log_of
             assert without[f"{metric} {grouped}"] == before[f"{metric} {grouped}"]
 
 
-async def test_a_segment_of_an_earlier_edition_tells_nothing_wrong_and_is_written_anew(
+@pytest.mark.parametrize("older", [True, False], ids=["the version before", "the version after"])
+async def test_a_segment_of_another_edition_tells_nothing_wrong(
     client: httpx.AsyncClient,
     database: Database,
     owner_url: str,
     workspace: UUID,
     then: tuple[datetime, dict[str, Any]],
+    *,
+    older: bool,
 ) -> None:
-    """As one is that a worker of the version before has written."""
+    """As one is that a worker of another version has written: its columns have other names."""
     at, before = then
-    for statement in (
-        "DELETE FROM segment_column WHERE workspace_id = $1 AND name LIKE 'change.%'",
-        "UPDATE segment SET edition = 0 WHERE workspace_id = $1",
+    other = EDITION - 1 if older else EDITION + 1
+    for change in (
+        f"segment SET edition = {other} WHERE workspace_id = $1",
+        "segment_column SET name = name || '?' WHERE workspace_id = $1 AND name NOT LIKE '%_id'",
     ):
-        await _as_owner(owner_url, statement, workspace)
+        await _as_owner(owner_url, f"UPDATE {change}", workspace)
     assert await said(client, at) == before
-    assert await fold(database, workspace) == 6
-    assert await rows(database, workspace, "SELECT edition FROM segment") == [EDITION]
+    assert await fold(database, workspace) == (DEAL_COUNT if older else 0)
+    if older:
+        assert await rows(database, workspace, "SELECT edition FROM segment") == [EDITION]
     assert await said(client, at) == before == await said_by_rows(client, database, workspace, at)
 
 
@@ -336,14 +344,32 @@ async def test_jobs_fold_where_enough_deals_are_unfolded_or_one_was_erased_and_n
 
     await alone.write(bereft.workspace_id, forget)
 
-    async def waiting() -> set[tuple[UUID, str]]:
-        async with alone.read(None, role=Role.JOBS) as connection:
-            return set(await folding.waiting(connection, 3))
-
-    assert await waiting() == {(many.workspace_id, "sales"), (bereft.workspace_id, "sales")}
-    await fold_all(alone)  # to which three deals are not enough
+    due = {(principal.workspace_id, "sales", False) for principal in (many, bereft)}
+    assert await waiting(alone) == due
+    assert not await fold_all(alone)  # to which three deals are not enough
     assert erased.bytes not in await held_ids(alone, bereft.workspace_id)
-    assert await waiting() == {(many.workspace_id, "sales")}
+    assert await waiting(alone) == {(many.workspace_id, "sales", False)}
+
+
+async def test_jobs_go_on_at_once_until_no_segment_is_of_an_earlier_edition(
+    alone: Database, own_database: str
+) -> None:
+    principal, _ = await kept_deals(alone, 3)
+    workspace = principal.workspace_id
+    await fold(alone, workspace)
+    earlier = f"UPDATE segment SET edition = {EDITION - 1} WHERE workspace_id = $1"
+    name = urlsplit(own_database).path.removeprefix("/")
+    await _as_owner(at(os.environ[OWNER_URL], name), earlier, workspace)
+    assert await waiting(alone) == {(workspace, "sales", True)}
+    assert await fold_all(alone)
+    assert await waiting(alone) == set()
+    assert not await fold_all(alone)
+
+
+async def waiting(database: Database) -> set[folding.Waiting]:
+    """Where three unfolded deals are enough."""
+    async with database.read(None, role=Role.JOBS) as connection:
+        return set(await folding.waiting(connection, 3))
 
 
 @pytest.mark.parametrize(

@@ -17,9 +17,10 @@ from app.domain.measures.ranking import Ranking
 from app.domain.measures.selection import Dimension, Selection
 from app.storage.queries.question import Asked, Question
 from app.storage.segments import frames, selecting
-from app.storage.segments.columns import Coded, Numbers, instant, stored
+from app.storage.segments.columns import Coded, Numbers, instant
 from app.storage.segments.frames import Frame
 from app.storage.segments.selecting import Columns, Part
+from app.storage.segments.stored import stored
 from tests.past_deals import BEGIN
 from tests.unit.test_funnel import PIPELINE
 

@@ -22,7 +22,7 @@ from app.storage.queries.visits import counted
 from app.storage.segments.alike import Key
 from app.storage.segments.columns import Numbers, marked
 from app.storage.segments.frames import Frame, sampled, tallied
-from app.storage.segments.reading import Visits, completed_visits, visits
+from app.storage.segments.reading import TOUCHING, Visits, completed_visits, visits
 from app.storage.segments.selecting import Columns
 
 R = TypeVar("R")
@@ -58,7 +58,7 @@ async def _touching(connection: AsyncConnection, question: Question) -> Mapping[
     whether they were there before its start, and whether they ended before its end.
     """
     start, end = question.selection.start, question.selection.end
-    async with visits(connection, question) as held:
+    async with visits(connection, question, TOUCHING) as held:
         if held is not None:
             return await aside(_tallied, held, question.selection)
     join, group = question.group()
@@ -92,8 +92,9 @@ def _tallied(held: Visits, selection: Selection) -> Mapping[Key, int]:
 
     def told() -> Iterator[Frame]:
         for frame in held.touching(start, end):
-            early = frame.lies("entered_at", None, start)
-            at_start = early if start is not None else np.zeros_like(early)
+            at_start = np.zeros(frame.size, dtype=bool)
+            if start is not None:
+                at_start = frame.lies("entered_at", None, start)
             over = frame.lies("left_at", None, end or selection.as_of)
             yield frame.told("at_start", at_start).told("ended", over)
 
@@ -133,7 +134,7 @@ async def dwells(
     alone, where its slot is given.
     """
     question = Question(asked, grouped=grouped)
-    names = {"slot", "entered_at", "kind", "to_slot"}
+    names = {"slot", "lasted", "kind", "to_slot"}
     async with completed_visits(connection, question, names, counted="left_at") as completed:
         if completed is not None:
             return await aside(_sampled, completed, slot, told)
@@ -164,6 +165,6 @@ def _sampled(completed: Columns, slot: int | None, told: Callable[[Lengths], R])
         for frame in completed.chosen(**({} if slot is None else {"slot": [slot]})):
             nowhere = frame.bears("kind", TransitionKind.HANDED_OFF)
             to_slot = marked(frame.coded("to_slot"), nowhere, None)
-            yield frame.bearing("to_slot", to_slot), frame.of("left_at") - frame.of("entered_at")
+            yield frame.bearing("to_slot", to_slot), frame.numbers("lasted")
 
     return sampled(stays(), ("group", "slot", "to_slot"), lambda _, lengths: told(lengths))

@@ -26,7 +26,7 @@ from app.storage.queries.question import Asked, Question
 from app.storage.queries.visits import visits
 from app.storage.segments.alike import Key
 from app.storage.segments.frames import tallied
-from app.storage.segments.reading import Visits
+from app.storage.segments.reading import TOUCHING, Visits
 from app.storage.segments.reading import visits as visits_in_columns
 from app.storage.segments.selecting import placed
 
@@ -102,7 +102,7 @@ async def _flow_trend(
 async def _touching(connection: AsyncConnection, asked: Asked, slot: int) -> Mapping[Key, int]:
     """The visits of the stage there in the period, by the buckets in which they came and went."""
     question = Question(asked, grouped=False)
-    async with visits_in_columns(connection, question) as held:
+    async with visits_in_columns(connection, question, TOUCHING) as held:
         if held is not None:
             return await aside(_tallied, held, asked.buckets, slot)
     place = question.bind(slot)

@@ -149,15 +149,14 @@ async def _in_columns(
     slots = question.ranking.slots(StageKind.OPEN) if slot is None else (slot,)
     until = instant(question.aged_until)
 
-    def lengths(frame: Frame, end: Numbers | int) -> tuple[Frame, Numbers]:
-        return frame, np.maximum(end - frame.of("entered_at"), 0)
+    def aged(frame: Frame) -> tuple[Frame, Numbers]:
+        return frame, np.maximum(until - frame.of("entered_at"), 0)
 
     def count(completed: Columns, standing: Columns | None) -> Mapping[tuple[Value, int], R]:
         under_way = [] if standing is None else standing.chosen(status=["open"], slot=slots)
-        aged = (lengths(each, until) for each in under_way)
-        running = sampled(aged, _KEYS, lambda _, ages: in_order(ages))
+        running = sampled(map(aged, under_way), _KEYS, lambda _, ages: in_order(ages))
         left = completed.chosen(slot=slots)
-        lasted = (lengths(each, each.of("left_at")) for each in left)
+        lasted = ((each, each.numbers("lasted")) for each in left)
         ended = sampled(
             lasted,
             _KEYS,
@@ -166,10 +165,10 @@ async def _in_columns(
         alone = {key: told(Stays(NONE, ages)) for key, ages in running.items()}
         return {(group, of_slot): each for (group, of_slot), each in (ended | alone).items()}
 
+    names = {"slot", "lasted"}
     if population is VisitPopulation.ENTERED:
-        async with reading.visits(connection, question, counted="entered_at") as all_:
+        async with reading.visits(connection, question, names, counted="entered_at") as all_:
             return None if all_ is None else await aside(count, all_.completed, all_.standing)
-    names = {"slot", "entered_at"}
     ended_alone = reading.completed_visits(connection, question, names, counted="left_at")
     async with ended_alone as completed:
         return None if completed is None else await aside(count, completed, None)

@@ -102,7 +102,7 @@ async def bucket_ends(connection: AsyncConnection, asked: Asked) -> Ends | None:
         selection, start=selection.as_of - BUCKET_YEAR, end=None, filters={}, group_by=None
     )
     question = Question(replace(asked, selection=year), grouped=False)
-    names = {"slot", "entered_at"}
+    names = {"slot", "lasted"}
     asked_for = reading.completed_visits(connection, question, names, counted="left_at")
     async with asked_for as visits:
         return None if visits is None else await aside(_ends, visits)
@@ -115,7 +115,7 @@ def _open(held: Columns, names: Sequence[str]) -> Frame:
 def _ends(visits: Columns) -> Ends:
     open_slots = visits.question.ranking.slots(StageKind.OPEN)
     left = visits.chosen(slot=open_slots)
-    lasted = ((frame, frame.of("left_at") - frame.of("entered_at")) for frame in left)
+    lasted = ((frame, frame.numbers("lasted")) for frame in left)
     found = frames.sampled(lasted, ("slot",), lambda _, lengths: quantiles(lengths, BUCKET_SHARES))
     return {slot: ends for (slot,), ends in found.items()}
 

@@ -1,7 +1,8 @@
 """The columns of a segment: what each holds, how SQL hands it over, and how it is kept.
 
 SQL packs the rows of a relation into one value a column, so that a thousand deals come as one row.
-In memory a column is whole numbers, or *coded*: small numbers that stand for its few meanings.
+In memory a column is whole numbers, or *coded*: small numbers that stand for its few meanings; or
+it is the difference of other columns. How a segment keeps it says `segments.stored`.
 """
 
 from collections.abc import Sequence
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 
 from app.domain.journey import Status, TransitionKind
 from app.storage.queries.population import BORNE, PRESENT
+from app.storage.queries.question import microseconds
 
 Numbers: TypeAlias = NDArray[np.integer[Any]]
 Mask: TypeAlias = NDArray[np.bool_]
@@ -36,8 +38,7 @@ _ID: Final = "opportunity_id"
 ID_TYPE: Final = "|V16"
 """Of the bytes of an id, which numpy only hands on."""
 
-_WHOLE_TYPES: Final = ("<i1", "<i2", "<i4", "<i8")
-_CODE_TYPES: Final = ("<u1", "<u2", "<u4")
+CODE_TYPES: Final = ("<u1", "<u2", "<u4")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +49,33 @@ class Coded:
     meanings: Sequence[Meaning]
 
 
-Values: TypeAlias = Numbers | Coded
+Plain: TypeAlias = Numbers | Coded
+"""A column that tells by itself what its rows bear."""
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """A column of whole numbers: `whole`, which has no nulls, less what all of `less` bear there.
+
+    It is null where one of these is.
+    """
+
+    whole: Numbers
+    less: Sequence[Plain]
+
+    @property
+    def numbers(self) -> Numbers:
+        """What the rows bear: made anew each time, so that nobody holds it for long."""
+        found = self.whole.astype(np.int64)
+        for column in self.less:
+            each = uncoded(column)
+            found -= each
+            if len(each) and each.min() == NOTHING:
+                found[each == NOTHING] = NOTHING
+        return found
+
+
+Values: TypeAlias = Plain | Difference
 
 
 class Holds(Enum):
@@ -72,7 +99,7 @@ class Column:
     holds: Holds
     names: Sequence[str] = ()
 
-    def read(self, value: bytes | None) -> Values:
+    def read(self, value: bytes | None) -> Plain:
         """What the aggregate gave; None: there was no row."""
         if self.holds is Holds.IDS:
             return np.frombuffer(value or b"", dtype=ID_TYPE)
@@ -116,7 +143,7 @@ def _texts(value: bytes | None) -> Coded:
     packed = () if value is None else value.split(_BETWEEN)
     found = np.array([places.setdefault(each, len(places)) for each in packed], dtype=np.int64)
     meanings = [None if each == _NO_TEXT else each.decode() for each in places]
-    return Coded(_narrowed(found, _CODE_TYPES), meanings)
+    return Coded(narrowed(found, CODE_TYPES), meanings)
 
 
 def _member(name: str, sql: str, among: type[StrEnum]) -> Column:
@@ -182,6 +209,9 @@ VISITS: Final = _named(
 )
 """Of a relation `v` of completed visits."""
 
+STAYS: Final = VISITS | _named(_whole("lasted", microseconds("v.left_at - v.entered_at")))
+"""All that can be asked of visits."""
+
 MEASURED: Final = ("amount", "probability")
 """The facts that are numbers."""
 CHANGEABLE: Final = (*BORNE, *MEASURED)
@@ -199,9 +229,6 @@ CHANGES: Final = _named(
     _whole("old_parts", f"({_NUMBER} - floor({_NUMBER})) * {_PARTS}"),
 )
 """Of the relation `c` of `rows.changes_of`: what each fact was before, as a text or a number."""
-
-EDITION: Final = 1
-"""Of segments that have all of these columns: the next with each that is added or means another."""
 
 
 def instant(at: datetime) -> int:
@@ -221,14 +248,29 @@ def coded(numbers: Numbers, names: Sequence[str] = ()) -> Coded:
     """
     found, codes = np.unique(numbers, return_inverse=True)
     meant: dict[int, Meaning] = {NOTHING: None, **dict(enumerate(names, 1))}
-    return Coded(_narrowed(codes, _CODE_TYPES), [meant.get(each, each) for each in found.tolist()])
+    return Coded(narrowed(codes, CODE_TYPES), [meant.get(each, each) for each in found.tolist()])
 
 
 def taken(values: Values, places: Numbers) -> Values:
     """The column of the rows at these places."""
+    if isinstance(values, Difference):
+        less = [_taken(each, places) for each in values.less]
+        return Difference(values.whole.take(places), less)
+    return _taken(values, places)
+
+
+def _taken(values: Plain, places: Numbers) -> Plain:
     if isinstance(values, Coded):
         return Coded(values.codes.take(places), values.meanings)
     return values.take(places)
+
+
+def uncoded(values: Plain) -> Numbers:
+    """The column of numbers, where its meanings are numbers."""
+    if not isinstance(values, Coded):
+        return values
+    meant = [NOTHING if each is None else each for each in values.meanings]
+    return np.array(meant, dtype=np.int64).take(values.codes)
 
 
 def marked(column: Coded, places: Mask, meaning: Meaning) -> Coded:
@@ -238,39 +280,8 @@ def marked(column: Coded, places: Mask, meaning: Meaning) -> Coded:
     return Coded(codes, [*column.meanings, meaning])
 
 
-@dataclass(frozen=True, slots=True)
-class Stored:
-    """A column as a row of `segment_column` keeps it."""
-
-    type: str
-    data: bytes
-    meanings: Sequence[Meaning] | None
-
-    @property
-    def values(self) -> Values:
-        """The column in memory, where it takes as much room as `data`."""
-        numbers = np.frombuffer(self.data, dtype=self.type)
-        return numbers if self.meanings is None else Coded(numbers, self.meanings)
-
-
-def stored(values: Values) -> Stored:
-    """The column as it is kept, in as few bytes a row as hold it."""
-    if isinstance(values, Coded):
-        return Stored(values.codes.dtype.str, values.codes.tobytes(), values.meanings)
-    numbers = values if values.dtype == ID_TYPE else _narrowed(values, _WHOLE_TYPES)
-    return Stored(numbers.dtype.str, numbers.tobytes(), None)
-
-
-def extent(values: Values) -> tuple[int | None, int | None]:
-    """The least and the most of a column's numbers; of meanings, ids, and of nulls alone, none."""
-    if isinstance(values, Coded) or values.dtype == ID_TYPE:
-        return None, None
-    if not len(told := values[values != NOTHING]):
-        return None, None
-    return int(told.min()), int(told.max())
-
-
-def _narrowed(numbers: Numbers, types: Sequence[str]) -> Numbers:
+def narrowed(numbers: Numbers, types: Sequence[str]) -> Numbers:
+    """The numbers in the first of these types that holds them all, as the last one does."""
     least, most = (int(numbers.min()), int(numbers.max())) if len(numbers) else (0, 0)
     for type_ in types:
         held = np.iinfo(type_)

@@ -8,7 +8,6 @@ one is killed in the middle.
 """
 
 import asyncio
-import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -30,7 +29,6 @@ from app.storage.queries import population
 from app.storage.queries.question import Asked, Question
 from app.storage.segments.columns import (
     CHANGES,
-    EDITION,
     HELD,
     ID,
     NOTHING,
@@ -39,11 +37,10 @@ from app.storage.segments.columns import (
     VISITS,
     Column,
     Numbers,
-    extent,
-    stored,
 )
 from app.storage.segments.frames import Frame
 from app.storage.segments.rows import UNFOLDED, changes_of, one_row, part_of, visits_of
+from app.storage.segments.stored import EDITION, rows
 from app.storage.statement import LostRace
 
 MOST: Final = 16_384
@@ -62,16 +59,17 @@ _LAST: Final = datetime(9999, 1, 1, tzinfo=UTC)
 
 WAITING: Final = text(f"""
 -- Which pipelines have so many deals to fold, or a segment to write anew: one that holds an erased
--- deal, that was never filled, or that lacks columns?
-SELECT p.workspace_id, p.key FROM pipeline AS p
-WHERE EXISTS (
+-- deal, that was never filled, or that is of an earlier edition?
+SELECT p.workspace_id, p.key, due.outdated IS TRUE AS outdated
+FROM pipeline AS p LEFT JOIN (
+    SELECT s.workspace_id, s.pipeline_id, bool_or(s.edition < {EDITION}) AS outdated
+    FROM segment AS s WHERE s.holds_erased OR s.filled < s.deals OR s.edition < {EDITION}
+    GROUP BY s.workspace_id, s.pipeline_id
+) AS due ON due.workspace_id = p.workspace_id AND due.pipeline_id = p.pipeline_id
+WHERE due.outdated IS NOT NULL OR EXISTS (
     SELECT FROM opportunity AS o
     WHERE o.workspace_id = p.workspace_id AND o.pipeline_id = p.pipeline_id AND {UNFOLDED}
     OFFSET :enough - 1 LIMIT 1
-) OR EXISTS (
-    SELECT FROM segment AS s
-    WHERE s.workspace_id = p.workspace_id AND s.pipeline_id = p.pipeline_id
-      AND (s.holds_erased OR s.filled < s.deals OR s.edition < {EDITION})
 )
 """)
 _FRESH: Final = text(f"""
@@ -147,6 +145,14 @@ DROP: Final = (
 )
 
 
+class Waiting(NamedTuple):
+    """A pipeline in which there is something to fold; `outdated`: SQL counts there until then."""
+
+    workspace: UUID
+    pipeline: str
+    outdated: bool
+
+
 class Filled(NamedTuple):
     """A segment, and how far it was filled."""
 
@@ -177,10 +183,10 @@ class Batch:
     worn: Sequence[Filled]
 
 
-async def waiting(connection: AsyncConnection, enough: int) -> list[tuple[UUID, str]]:
-    """Where there is something to fold: workspaces, each with the key of a pipeline."""
+async def waiting(connection: AsyncConnection, enough: int) -> list[Waiting]:
+    """Where there is something to fold: an erased deal, an earlier edition, or `enough` deals."""
     found = await connection.execute(WAITING, {"enough": enough})
-    return [(row.workspace_id, row.key) for row in found]
+    return [Waiting(row.workspace_id, row.key, row.outdated) for row in found]
 
 
 async def read_batch(
@@ -337,13 +343,7 @@ async def _frame(
 
 
 def _columns(told_of: Mapping[str, Frame]) -> list[tuple[Any, ...]]:
-    found = []
-    for relation, frame in told_of.items():
-        for name, values in frame.columns.items():
-            kept = stored(values)
-            meanings = None if kept.meanings is None else json.dumps(list(kept.meanings))
-            found.append((f"{relation}.{name}", kept.type, kept.data, meanings, *extent(values)))
-    return found
+    return [row for relation, frame in told_of.items() for row in rows(relation, frame)]
 
 
 def _deals(before: Frame, start: int, end: int) -> list[Before]:

@@ -20,6 +20,7 @@ from app.storage.segments.columns import (
     DIGITS,
     NOTHING,
     Coded,
+    Difference,
     Mask,
     Meaning,
     Numbers,
@@ -62,7 +63,7 @@ class Frame:
         """A column of whole numbers."""
         column = self.columns[name]
         assert not isinstance(column, Coded), name
-        return column
+        return column.numbers if isinstance(column, Difference) else column
 
     def coded(self, name: str) -> Coded:
         """A column of meanings."""
@@ -153,7 +154,7 @@ def _joined(parts: Sequence[Values]) -> Values:
             named = np.array(codes, dtype=np.min_scalar_type(len(places)))
             joined.append(named.take(values.codes))
         else:
-            joined.append(values)
+            joined.append(values.numbers if isinstance(values, Difference) else values)
     numbers = np.concatenate(joined) if joined else np.empty(0, dtype=np.int64)
     return Coded(numbers, [*places]) if is_coded else numbers
 

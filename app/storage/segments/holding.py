@@ -12,11 +12,12 @@ from app.domain.access import Sight
 from app.storage.driver import Record
 from app.storage.queries.population import BORNE, PRESENT
 from app.storage.queries.question import Question
-from app.storage.segments import kept
+from app.storage.segments import kept, stored
 from app.storage.segments.columns import Coded, Mask, instant
 from app.storage.segments.frames import Frame
 from app.storage.segments.rows import FEW, UNFOLDED
 from app.storage.segments.selecting import MONTH, Part
+from app.storage.segments.stored import EDITION
 
 MOST_UNFOLDED: Final = 50_000
 """With more deals in no segment, as right after an import, SQL counts all of them sooner."""
@@ -52,7 +53,7 @@ _WITHOUT_NULLS: Final = kept.PERIODS - {"deal.closed_at"}
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """The segments of a pipeline, and how many deals are in none.
+    """The segments of a pipeline, all of this edition, and how many deals are in none.
 
     `moved`: some deal has moved, or was amended while it was open, since T. `untold`: of some deal
     in no segment only the log tells what its close froze.
@@ -77,8 +78,8 @@ async def held_by(connection: AsyncConnection, question: Question) -> Held | Non
 
 async def _look(connection: AsyncConnection, question: Question) -> Held | None:
     segments = await question.rows(connection, _HELD)
-    if not segments:
-        return None
+    if not segments or any(segment.edition != EDITION for segment in segments):
+        return None  # those of another edition are written anew soon
     first = segments[0]
     if first.unfolded > MOST_UNFOLDED:
         return None
@@ -122,11 +123,8 @@ async def read(
     relation: str,
     wanted: Iterable[str],
     of_deals: Iterable[str] = (),
-) -> list[Part] | None:
-    """A part for each of the segments; visits and changes bear the columns `of_deals` too.
-
-    None where one is of an edition that lacks some of these columns: it is written anew soon.
-    """
+) -> list[Part]:
+    """A part for each of the segments; visits and changes bear the columns `of_deals` too."""
     place = f"{relation}.deal"
     names = {f"{relation}.{name}": name for name in wanted}
     borne = {f"deal.{name}": name for name in of_deals}
@@ -134,18 +132,17 @@ async def read(
     every = {*names, *borne, *present, *((place,) if relation != "deal" else ())}
     ids = [segment.segment_id for segment in segments]
     extents = await kept.extents(connection, question.workspace, ids)
-    found = await kept.columns(connection, question.workspace, ids, every)
-    if found is None:
-        return None
-    told = {stored: name for stored, name in names.items() if stored in _WITHOUT_NULLS}
+    rows = {row for name in every for row in stored.needed(name)}
+    found = await kept.columns(connection, question.workspace, ids, rows)
+    bounded = {each: name for each, name in names.items() if each in _WITHOUT_NULLS}
     parts = []
     for segment, columns in zip(segments, found, strict=True):
         own, of_each, seen_by = (
-            {name: columns[stored] for stored, name in some.items()}
+            {name: stored.told(each, columns) for each, name in some.items()}
             for some in (names, borne, present)
         )
         alive = _alive(segment, question.sight, Frame(segment.deals, seen_by))
-        lying = _bounds(extents[segment.segment_id], told)
+        lying = _bounds(extents[segment.segment_id], bounded)
         if relation == "deal":
             parts.append(Part(segment.deals, own, alive, extents=lying))
             continue
@@ -161,8 +158,8 @@ def _bounds(
     """The extents of these columns by their own names: of those that hold anything."""
     return {
         name: (least, most)
-        for stored, name in names.items()
-        for least, most in (extents[stored],)
+        for each, name in names.items()
+        for least, most in (extents[each],)
         if least is not None and most is not None
     }
 

@@ -16,9 +16,10 @@ from uuid import UUID
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.storage.driver import fetch
-from app.storage.segments.columns import Stored, Values
+from app.storage.segments.columns import Plain
+from app.storage.segments.stored import Stored, kept_as
 
-MOST_BYTES: Final = 42 * 2**20
+MOST_BYTES: Final = 36 * 2**20
 """A worker keeps so much of them: most of what is commonly asked of a third of a million deals."""
 
 turn: Final = asyncio.Lock()
@@ -36,6 +37,7 @@ PERIODS: Final = frozenset(
     {"deal.opened_at", "deal.closed_at", "deal.entered_at", "visit.entered_at", "visit.left_at"}
 )
 """The columns that a period is looked for in."""
+_KEPT_AS: Final = {kept_as(name): name for name in PERIODS}
 
 _EXTENTS: Final = """
 SELECT c.segment_id, c.name, c.least, c.most FROM segment_column AS c
@@ -50,7 +52,7 @@ WHERE c.workspace_id = $1
 
 
 class Extent(NamedTuple):
-    """The least and the most number of a column; None: it has none, or holds meanings."""
+    """The least and the most number of a column; None: it has none."""
 
     least: int | None
     most: int | None
@@ -64,7 +66,7 @@ Name = tuple[UUID, str]
 class _Column:
     """`size` is in bytes, `used` the number of its last use, of all uses of columns."""
 
-    values: Values
+    values: Plain
     size: int
     used: int
 
@@ -82,7 +84,7 @@ class Kept:
         self._uses = 0
         self.bytes = 0
 
-    def get(self, name: Name) -> Values | None:
+    def get(self, name: Name) -> Plain | None:
         """The column, where it is kept; that is a use of it."""
         found = self._columns.get(name)
         if found is None:
@@ -90,7 +92,7 @@ class Kept:
         self._uses = found.used = self._uses + 1
         return found.values
 
-    def put(self, name: Name, values: Values, size: int) -> None:
+    def put(self, name: Name, values: Plain, size: int) -> None:
         """Keep a column of so many bytes, where it is not kept yet, and let others go for it."""
         if name in self._columns:
             return
@@ -121,8 +123,8 @@ async def extents(
     found = {each: _extents[each] for each in segments if each in _extents}
     if unknown := [each for each in segments if each not in found]:
         told: dict[UUID, dict[str, Extent]] = {each: {} for each in unknown}
-        for row in await fetch(connection, _EXTENTS, workspace, unknown, sorted(PERIODS)):
-            told[row.segment_id][row.name] = Extent(row.least, row.most)
+        for row in await fetch(connection, _EXTENTS, workspace, unknown, [*_KEPT_AS]):
+            told[row.segment_id][_KEPT_AS[row.name]] = Extent(row.least, row.most)
         found |= told
     _extents.update(found)
     for each in segments:
@@ -134,13 +136,13 @@ async def extents(
 
 async def columns(
     connection: AsyncConnection, workspace: UUID, segments: Sequence[UUID], names: Collection[str]
-) -> list[dict[str, Values]] | None:
-    """These columns of each segment, from memory as far as it has them; None: one lacks some.
+) -> list[dict[str, Plain]]:
+    """What the rows of these names keep of each segment, from memory as far as it has that.
 
     The caller has the `turn`.
     """
     assert turn.locked(), "several would hold columns at once"
-    found: list[dict[str, Values]] = [{} for _ in segments]
+    found: list[dict[str, Plain]] = [{} for _ in segments]
     places = {each: place for place, each in enumerate(segments)}
     missing = []
     for segment, columns in zip(segments, found, strict=True):
@@ -158,4 +160,5 @@ async def columns(
             meant = sum(_MEANING + len(str(meaning)) for meaning in row.meanings or ())
             size = len(row.data) + meant + _OVERHEAD
             _kept.put((row.segment_id, row.name), values, size)
-    return found if all(len(columns) == len(names) for columns in found) else None
+    assert all(len(columns) == len(names) for columns in found), "a segment keeps all of them"
+    return found

@@ -14,7 +14,7 @@ from app.domain.pipeline import StageKind
 from app.storage.aside import aside
 from app.storage.queries.question import Question
 from app.storage.segments import hindsight, holding, kept
-from app.storage.segments.columns import CHANGEABLE, CHANGES, EDITION, instant
+from app.storage.segments.columns import CHANGEABLE, CHANGES, instant
 from app.storage.segments.hindsight import Split
 from app.storage.segments.holding import Held
 from app.storage.segments.selecting import Part
@@ -29,7 +29,7 @@ async def seek(
     held: Held,
     wanted: Collection[str],
     counted: str | None,
-) -> tuple[Callable[[], Awaitable[list[Part] | None]], list[UUID]] | None:
+) -> tuple[Callable[[], Awaitable[list[Part]]], list[UUID]]:
     """The deals of segments as they were at T, and those of which only the log can tell.
 
     Whatever the period: a deal that has moved since was in it at another instant. The log is asked
@@ -40,41 +40,28 @@ async def seek(
     # Whoever has moved since was open at T, or only the log can tell.
     with_moved = counted != "closed_at"
     with_changes = with_moved and not {*wanted}.isdisjoint(CHANGEABLE)
-    if with_changes and any(segment.edition < EDITION for segment in segments):
-        return None
     read = partial(holding.read, connection, question)
 
-    async def sparsely(
-        relation: str, names: Collection[str], some: Sequence[bool]
-    ) -> Sparse | None:
+    async def sparsely(relation: str, names: Collection[str], some: Sequence[bool]) -> Sparse:
         them = [segment for segment, is_one in zip(segments, some, strict=True) if is_one]
-        parts = await read(them, relation, names)
-        if parts is None:
-            return None
-        each = iter(parts)
+        each = iter(await read(them, relation, names))
         return [next(each) if is_one else None for is_one in some]
 
     async with kept.turn:
         deals_now = await read(segments, "deal", hindsight.ASKED)
-        if deals_now is None:
-            return None
         splits = await aside(_split, deals_now, as_of)
         winding = await sparsely(
             "visit", hindsight.STAYS, [bool(each.log.any()) for each in splits]
         )
-        if winding is None:
-            return None
         splits, others = await aside(_looked_into, deals_now, splits, winding, as_of, slots)
         del deals_now, winding
 
-    async def found() -> list[Part] | None:
+    async def found() -> list[Part]:
         deals = await read(segments, "deal", {*wanted, "opened_at"})
         moved = [with_moved and bool(each.visits.any()) for each in splits]
         visits = await sparsely("visit", hindsight.VISITED, moved)
         still = [with_changes and bool(each.open.any()) for each in splits]
         changes = await sparsely("change", CHANGES, still)
-        if deals is None or visits is None or changes is None:
-            return None
         return await aside(look, deals, visits, changes)
 
     def look(deals: Sequence[Part], visits: Sparse, changes: Sparse) -> list[Part]:

@@ -3,8 +3,8 @@
 `deals` and `completed_visits` are the relations that `population.deals` and `queries.visits`
 define, in columns: the segments, without the deals that have been written since; those unfolded
 deals from their rows; and the deals of which only the log can tell. None where the pipeline has no
-segments, where too many deals are unfolded, or where the question asks for what segments do not
-hold: then SQL counts.
+segments or some of another edition, where too many deals are unfolded, or where the question asks
+for what segments do not hold: then SQL counts.
 
 What the database has to tell is asked first. Columns are read when it is the question's turn
 (`kept.turn`), and are there within the `async with` that they are asked by, to be counted in it.
@@ -15,7 +15,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
-from typing import TypeAlias
+from typing import Final, TypeAlias
 from uuid import UUID
 
 import numpy as np
@@ -27,13 +27,17 @@ from app.storage.queries import population
 from app.storage.queries.population import BORNE
 from app.storage.queries.question import Question
 from app.storage.segments import holding, kept, past
-from app.storage.segments.columns import DEALS, TOLD, VISITS, Coded, Meaning
+from app.storage.segments.columns import DEALS, STAYS, TOLD, Coded, Meaning
 from app.storage.segments.frames import Frame
 from app.storage.segments.rows import FEW, packed_part, visits_of_unfolded
 from app.storage.segments.selecting import Columns, Period, column_of
 
-Sought: TypeAlias = Callable[[], Awaitable[Columns | None]]
+Sought: TypeAlias = Callable[[], Awaitable[Columns]]
 """Reads the columns that a question seeks, when it is its turn."""
+
+
+TOUCHING: Final = ("slot", "entered_at", "left_at", "kind")
+"""The columns that `Visits.touching` looks at."""
 
 
 @asynccontextmanager
@@ -57,7 +61,7 @@ async def completed_visits(
     *,
     counted: str | None = None,
 ) -> AsyncIterator[Columns | None]:
-    """The visits that ended before T, in the columns of `VISITS` of these names."""
+    """The visits that ended before T, in the columns of `STAYS` of these names."""
     async with _in_turn(await _seek_visits(connection, question, names, counted)) as found:
         yield found
 
@@ -74,8 +78,8 @@ class Visits:
     ) -> Iterator[Frame]:
         """Those entered before the end and not left before the start; who stays leaves after all.
 
-        In the columns `group, slot, entered_at, left_at, kind`; who stays has no kind. `among`: as
-        `Columns.chosen` has it.
+        In the columns `group` and `TOUCHING`; who stays has no kind. `among`: as `Columns.chosen`
+        has it.
         """
         entered: dict[str, Period] = {"entered_at": (None, end)}
         yield from self.completed.chosen({**entered, "left_at": (start, None)}, **among)
@@ -88,18 +92,21 @@ class Visits:
 
 @asynccontextmanager
 async def visits(
-    connection: AsyncConnection, question: Question, *, counted: str | None = None
+    connection: AsyncConnection,
+    question: Question,
+    names: Iterable[str],
+    *,
+    counted: str | None = None,
 ) -> AsyncIterator[Visits | None]:
-    """All visits at T, in the columns `slot, entered_at, left_at, kind`."""
-    names = {"slot", "entered_at"}
-    ended = await _seek_visits(connection, question, {*names, "kind"}, counted)
-    standing = ended and await _seek_deals(connection, question, {*names, "status"}, counted)
+    """All visits at T: those ended in these columns, who stands in `slot, entered_at, status`."""
+    ended = await _seek_visits(connection, question, names, counted)
+    here = {"slot", "entered_at", "status"}
+    standing = ended and await _seek_deals(connection, question, here, counted)
     if ended is None or standing is None:
         yield None
     else:
         async with kept.turn:
-            completed, here = await ended(), await standing()
-            yield None if completed is None or here is None else Visits(completed, here)
+            yield Visits(await ended(), await standing())
 
 
 @asynccontextmanager
@@ -121,10 +128,7 @@ async def _seek_deals(
     wanted = {*names, *_dimensions(question)} | ({counted} if counted else set())
     others: list[UUID] = []
     if held.moved:
-        then = await past.seek(connection, question, held, wanted, counted)
-        if then is None:
-            return None
-        read, others = then
+        read, others = await past.seek(connection, question, held, wanted, counted)
     else:
         near = await holding.near(connection, question, held, counted, "deal")
         read = partial(holding.read, connection, question, near, "deal", wanted)
@@ -135,9 +139,8 @@ async def _seek_deals(
         known, picked = population.picked(question, FEW, replaying=replaying, others=others)
         rest = [await packed_part(connection, question, packed, known, f"{picked} AS d")]
 
-    async def found() -> Columns | None:
-        parts = await read()
-        return None if parts is None else Columns(question, [*parts, *rest], counted)
+    async def found() -> Columns:
+        return Columns(question, [*await read(), *rest], counted)
 
     return found
 
@@ -155,14 +158,14 @@ async def _seek_visits(
     near = await holding.near(connection, question, held, counted, "visit")
     rest = []
     if held.unfolded:
-        packed = {name: VISITS[name] for name in sorted(wanted)}
+        packed = {name: STAYS[name] for name in sorted(wanted)}
         packed |= {name: DEALS[name] for name in sorted(of_deals)}
         known, source = visits_of_unfolded(question, of_deals=bool(of_deals), replaying=held.untold)
         rest = [await packed_part(connection, question, packed, known, source)]
 
-    async def found() -> Columns | None:
+    async def found() -> Columns:
         parts = await holding.read(connection, question, near, "visit", wanted, of_deals)
-        return None if parts is None else Columns(question, [*parts, *rest], counted, ended=True)
+        return Columns(question, [*parts, *rest], counted, ended=True)
 
     return found
 
