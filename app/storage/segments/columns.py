@@ -67,11 +67,16 @@ class Difference:
     def numbers(self) -> Numbers:
         """What the rows bear: made anew each time, so that nobody holds it for long."""
         found = self.whole.astype(np.int64)
-        for column in self.less:
-            each = uncoded(column)
-            found -= each
-            if len(each) and each.min() == NOTHING:
-                found[each == NOTHING] = NOTHING
+        for each in self.less:
+            if not isinstance(each, Coded):
+                found -= each
+                if each.min(initial=0) == NOTHING:
+                    np.putmask(found, each == NOTHING, NOTHING)
+                continue
+            if any(each.meanings):  # mostly they differ by nothing
+                found -= uncoded(each)
+            if None in each.meanings:
+                np.putmask(found, each.codes == each.meanings.index(None), NOTHING)
         return found
 
 
