@@ -167,7 +167,7 @@ def test_quantiles_are_those_of_the_whole_sample(several: list[list[Row]], keys:
     shares = (0.25, 0.5, 0.95)
     several_frames = [frame(rows) for rows in several]
     found = frames.sampled(
-        [(each, each.of("length")) for each in several_frames],
+        [(each, each.numbers("length")) for each in several_frames],
         keys,
         lambda _, lengths: quantiles(lengths, shares),
     )
@@ -190,7 +190,7 @@ def test_many_of_the_largest_amounts_are_added_up_exactly() -> None:
 @given(several=several, keys=keyings)
 def test_a_sample_holds_every_length_in_order(several: list[list[Row]], keys: list[str]) -> None:
     found = frames.sampled(
-        ((each, each.of("length")) for each in (frame(rows) for rows in several)), keys, listed
+        ((each, each.numbers("length")) for each in (frame(rows) for rows in several)), keys, listed
     )
     assert found == {
         key: sorted(row.length for row in rows)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeAlias, TypeVar
 
 import numpy as np
 
@@ -31,6 +31,11 @@ from app.storage.segments.columns import (
 )
 
 R = TypeVar("R")
+_Rows: TypeAlias = tuple[Numbers, Numbers]
+"""Some of a frame's rows: the lengths of all, and the places of those that are meant.
+
+Mostly the lengths are a column that is held already, and a place takes half of their room.
+"""
 _ROWS: Final = "rows"
 _SUM: Final = "sum"
 _WORTH: Final = "worth"
@@ -248,24 +253,35 @@ def sampled(
     None is held for longer than that takes: a million lengths need not be there twice.
     """
     found = _gathered(frames, keys)
-    return {key: told(key, np.concatenate(found.pop(key), dtype=np.int64)) for key in [*found]}
+    return {key: told(key, _lengths(found.pop(key))) for key in [*found]}
+
+
+def _lengths(parts: Sequence[_Rows]) -> Lengths:
+    """The lengths of these rows in one array."""
+    found = np.empty(sum(places.size for _, places in parts), dtype=np.int64)
+    end = 0
+    for lengths, places in parts:
+        start, end = end, end + places.size
+        lengths.take(places, out=found[start:end], mode="clip")  # else it makes a copy first
+    return found
 
 
 def _gathered(
     frames: Iterable[tuple[Frame, Numbers]], keys: Sequence[str]
-) -> dict[Key, list[Numbers]]:
-    """The lengths of rows that bear the same in all of `keys`, as each frame has them."""
-    found: dict[Key, list[Numbers]] = defaultdict(list)
+) -> dict[Key, list[_Rows]]:
+    """The rows of each frame that bear the same in all of `keys`."""
+    found: dict[Key, list[_Rows]] = defaultdict(list)
     lasting = (frame.bearing(_LENGTH, lengths) for frame, lengths in frames)
     for frame in _larger(lasting, [*keys, _LENGTH]):
-        alike, lengths = frame.keyed(keys), frame.numbers(_LENGTH)
+        alike, lengths = frame.keyed(keys), frame.numbers(_LENGTH).astype(np.int64, copy=False)
         rows = alike.rows
         # Stable, because numpy then puts small numbers in order by counting them.
         order, ends = np.argsort(alike.numbers, kind="stable"), np.cumsum(rows)
+        order = order.astype(np.min_scalar_type(frame.size))
         occurring = np.flatnonzero(rows)
         for number, key in zip(occurring, alike.keys(occurring), strict=True):
             end = ends[number]
-            found[key].append(lengths.take(order[end - rows[number] : end]))
+            found[key].append((lengths, order[end - rows[number] : end]))
     return found
 
 
