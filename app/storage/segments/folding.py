@@ -38,7 +38,7 @@ from app.storage.segments.columns import (
     Column,
     Numbers,
 )
-from app.storage.segments.frames import Frame
+from app.storage.segments.frames import Frame, together
 from app.storage.segments.rows import UNFOLDED, changes_of, one_row, part_of, visits_of
 from app.storage.segments.stored import EDITION, rows
 from app.storage.statement import LostRace
@@ -51,6 +51,8 @@ TOGETHER: Final = 8
 
 SLICE: Final = 1_024
 """Deals that take their places in one transaction: their rows are locked for some 50 ms."""
+_PIECE: Final = 4_096
+"""Deals whose visits are read at once: what the driver holds of them would be most of a batch."""
 ABANDONED: Final = "1 minute"
 """Who has not filled a segment by then does not live any more."""
 
@@ -307,24 +309,33 @@ async def _read(
     ordered = f"(SELECT * FROM {told} AS r ORDER BY r.open_time) AS d"
     deals = await _frame(connection, question, TOLD, known, ordered)
     in_order = _ids(deals.numbers(ID.name).tobytes())
-    given = f"""unnest(CAST({question.bind(in_order)} AS uuid[]))
-        WITH ORDINALITY AS d (opportunity_id, place)"""
 
-    def of_each(told: str, order: str) -> str:
-        return f"""(SELECT d.place - 1 AS deal, r.* FROM {given}
-            CROSS JOIN LATERAL ({told}) AS r ORDER BY {order})"""
+    def given(start: int, end: int) -> str:
+        """The deals from place to place."""
+        some = question.bind(in_order[start:end])
+        return f"""(SELECT e.opportunity_id, {question.bind(start)} + e.place - 1 AS place
+            FROM unnest(CAST({some} AS uuid[])) WITH ORDINALITY AS e (opportunity_id, place)
+        ) AS d"""
 
-    visits = f"{of_each(visits_of('d'), 'r.left_at - r.entered_at')} AS v"
-    changes = f"{of_each(changes_of('d'), 'r.occurred_at, r.change_id')} AS c"
-    held = f"""(SELECT {", ".join(f"o.{name}" for name in HELD)} FROM {given}
+    async def of_each(packed: Mapping[str, Column], told: str, relation: str) -> list[Frame]:
+        """What is told of each deal, of some deals at a time."""
+        sources = (
+            f"""(SELECT d.place AS deal, r.* FROM {given(start, start + _PIECE)}
+                CROSS JOIN LATERAL ({told}) AS r ORDER BY d.place, r.nth) AS {relation}"""
+            for start in range(0, len(in_order), _PIECE)
+        )
+        return [await _frame(connection, question, packed, "", source) for source in sources]
+
+    held = f"""(SELECT {", ".join(f"o.{name}" for name in HELD)} FROM {given(0, len(in_order))}
             JOIN opportunity AS o
             ON o.workspace_id = :workspace AND o.opportunity_id = d.opportunity_id
         ORDER BY d.place) AS o"""
     before = await _frame(connection, question, HELD, "", held)
+    visits = await of_each(_VISITS, visits_of("d"), "v")
     told_of = {
         "deal": deals,
-        "visit": await _frame(connection, question, _VISITS, "", visits),
-        "change": await _frame(connection, question, _CHANGES, "", changes),
+        "visit": await asyncio.to_thread(_by_length, visits),
+        "change": together(await of_each(_CHANGES, changes_of("d"), "c"), [*_CHANGES]),
     }
     columns = await asyncio.to_thread(_columns, told_of)
     return Batch(before, told_of["visit"].size, columns, worn)
@@ -340,6 +351,13 @@ async def _frame(
     """The columns of a relation. In a thread: thousands of texts take a while."""
     row = await one_row(connection, question, packed, known, source)
     return (await asyncio.to_thread(part_of, row, packed)).frame
+
+
+def _by_length(pieces: list[Frame]) -> Frame:
+    """The visits of all pieces in the order of their lengths; nothing is left of the pieces."""
+    visits = together(pieces, [*_VISITS])
+    pieces.clear()
+    return visits.in_order(np.argsort(visits.numbers("left_at") - visits.numbers("entered_at")))
 
 
 def _columns(told_of: Mapping[str, Frame]) -> list[tuple[Any, ...]]:

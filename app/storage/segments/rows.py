@@ -71,26 +71,30 @@ def visits_of_unfolded(question: Question, *, of_deals: bool, replaying: bool) -
 
 
 def visits_of(deal: str) -> str:
-    """The completed visits of one deal, in order; so its own log is looked up, not all of it."""
+    """The completed visits of one deal, in order; so its own log is looked up, not all of it.
+
+    `nth`: which of them each is.
+    """
     borne = ", ".join(f"t.{name} AS by_{name}" for name in BORNE)
     return f"""
         SELECT t.from_slot AS slot, t.entered_at, t.occurred_at AS left_at, t.kind, t.to_slot,
-               t.seq, {borne}
+               t.seq AS nth, {borne}
         FROM transition AS t
         WHERE t.workspace_id = :workspace AND t.opportunity_id = {deal}.opportunity_id
           AND t.entered_at IS NOT NULL AND t.voided_at IS NULL
-        ORDER BY t.seq"""
+        ORDER BY nth"""
 
 
 def changes_of(deal: str) -> str:
     """The changes of one deal's facts, in order; so its own are looked up, not all of them.
 
-    `field` is the place of its name in CHANGEABLE, from 1.
+    `field` is the place of its name in CHANGEABLE, from 1; `nth`: which of them each is.
     """
     named = ", ".join(f"'{name}'" for name in CHANGEABLE)
     return f"""
-        SELECT array_position(ARRAY[{named}], c.field) AS field, c.old, c.occurred_at, c.change_id
+        SELECT array_position(ARRAY[{named}], c.field) AS field, c.old, c.occurred_at,
+               row_number() OVER (ORDER BY c.occurred_at, c.change_id) AS nth
         FROM opportunity_change AS c
         WHERE c.workspace_id = :workspace AND c.opportunity_id = {deal}.opportunity_id
           AND c.field IN ({named})
-        ORDER BY c.occurred_at, c.change_id"""
+        ORDER BY nth"""
