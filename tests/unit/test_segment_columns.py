@@ -1,12 +1,11 @@
 """Columns keep what they are given; frames count what plain Python counts row by row, exactly."""
 
-import json
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pytest
@@ -29,16 +28,8 @@ from app.storage.segments.columns import (
     marked,
 )
 from app.storage.segments.frames import Frame, Key
-from app.storage.segments.stored import (
-    EDITION,
-    Stored,
-    extent,
-    kept_as,
-    needed,
-    stored,
-    told,
-)
-from app.storage.segments.stored import rows as kept_rows
+from app.storage.segments.stored import EDITION, extent, stored
+from tests.columns import numbers
 from tests.past_deals import BEGIN
 
 CURRENCIES = ("EUR", "JPY", None)
@@ -94,12 +85,6 @@ def listed(_: Key, lengths: Lengths) -> list[int]:
 def coded(values: Sequence[Any]) -> Coded:
     meanings = list(dict.fromkeys(values))
     return Coded(np.array([meanings.index(each) for each in values], dtype=np.uint8), meanings)
-
-
-def numbers(values: Sequence[int | None]) -> Values:
-    """As SQL hands them over."""
-    sent = [NOTHING if value is None else value for value in values]
-    return DEALS["open_time"].read(np.array(sent, dtype=">i8").tobytes() if sent else None)
 
 
 def frame(rows: Sequence[Row], *, whole: bool = False) -> Frame:
@@ -326,10 +311,7 @@ def meant(values: Values) -> list[Any]:
 
 
 def test_segments_of_this_edition_have_these_columns() -> None:
-    """Whoever adds one makes the next edition: segments that lack it are then written anew.
-
-    And whoever keeps one otherwise gives it another name, for workers of the version before.
-    """
+    """Whoever adds one makes the next edition: segments that lack it are then written anew."""
     borne = {"owner", "team", "source", "priority", "currency"}
     deals = {"opened_at", "entered_at", "moved_at", "closed_at", "status", "slot", "reach_mask"}
     worth = {"amount", "amount_parts", "probability", "open_time", "lost_from", "loss_reason"}
@@ -337,107 +319,6 @@ def test_segments_of_this_edition_have_these_columns() -> None:
     assert {*DEALS} == borne | deals | worth | {"winding", "present_owner", "present_team"}
     assert {*VISITS} == borne | {"slot", "entered_at", "left_at", "kind", "to_slot"}
     assert {*CHANGES} == {"field", "occurred_at", "old", "old_number", "old_parts"}
-    assert {name: kept_as(name) for name in APART} == {
-        "deal.closed_at": "deal.entered_at-closed_at",
-        "deal.moved_at": "deal.entered_at-moved_at",
-        "deal.open_time": "deal.entered_at-opened_at-open_time",
-        "visit.entered_at": "visit.left_at-entered_at",
-        "visit.lasted": "visit.left_at-entered_at",
-    }
-
-
-APART = ("deal.closed_at", "deal.moved_at", "deal.open_time", "visit.entered_at", "visit.lasted")
-
-
-class Stay(NamedTuple):
-    """A deal's row, in microseconds since the epoch of columns."""
-
-    opened_at: int
-    entered_at: int
-    moved_at: int
-    closed_at: int | None
-    open_time: int
-
-
-microseconds = st.integers(-(2**60), 2**60)
-
-
-@st.composite
-def stays(draw: st.DrawFn) -> Stay:
-    """Mostly as deals are: moved and closed when they entered, and never reopened."""
-    opened, entered = sorted((draw(microseconds), draw(microseconds)))
-    return Stay(
-        opened,
-        entered,
-        draw(st.just(entered) | microseconds),
-        draw(st.none() | st.just(entered) | microseconds),
-        draw(st.just(entered - opened) | st.integers(0, 2**60)),
-    )
-
-
-def read_back(relation: str, whole: Frame, asked: Iterable[str]) -> Frame:
-    """As a question is told what a segment keeps of these rows."""
-    kept = {
-        name: Stored(type_, data, None if meanings is None else json.loads(meanings)).values
-        for name, type_, data, meanings, *_ in kept_rows(relation, whole)
-    }
-    told_of = {}
-    for own in asked:
-        name = f"{relation}.{own}"
-        told_of[own] = told(name, {each: kept[each] for each in needed(name)})
-    return Frame(whole.size, told_of)
-
-
-@given(deals=st.lists(stays()), take=st.data(), repeated=st.sampled_from((1, 300)))
-def test_instants_kept_as_what_is_between_them_are_told_as_they_were(
-    deals: list[Stay], take: st.DataObject, repeated: int
-) -> None:
-    # More than a byte tells apart, now and then.
-    deals = [deal._replace(moved_at=deal.moved_at + n) for deal in deals for n in range(repeated)]
-    names = Stay._fields
-    whole = Frame(
-        len(deals), {name: numbers([getattr(each, name) for each in deals]) for name in names}
-    )
-    again = read_back("deal", whole, names)
-    places = (
-        take.draw(st.lists(st.sampled_from(range(len(deals))), unique=True).map(sorted))
-        if deals
-        else []
-    )
-    some = again.at(np.array(places, dtype=np.int64))
-    joined = frames.together([again, some], names)
-    for name in names:
-        expected = whole.numbers(name).tolist()
-        assert again.numbers(name).tolist() == expected
-        assert some.numbers(name).tolist() == [expected[place] for place in places]
-        assert joined.numbers(name).tolist() == expected + some.numbers(name).tolist()
-
-
-@given(visits=st.lists(st.tuples(microseconds, microseconds).map(sorted)))
-def test_a_visit_tells_when_it_began_and_how_long_it_lasted(visits: list[list[int]]) -> None:
-    entered, left = ([each[n] for each in visits] for n in (0, 1))
-    columns = {"entered_at": numbers(entered), "left_at": numbers(left)}
-    whole = Frame(len(visits), columns)
-    again = read_back("visit", whole, ("entered_at", "left_at", "lasted"))
-    assert again.numbers("entered_at").tolist() == entered
-    assert again.numbers("left_at").tolist() == left
-    assert again.numbers("lasted").tolist() == [end - start for start, end in visits]
-
-
-def test_what_is_mostly_nothing_takes_a_byte_a_row() -> None:
-    deals = [Stay(n, 7 * n, 7 * n, 7 * n if n % 2 else None, 6 * n) for n in range(1_000)]
-    columns = {name: numbers([getattr(each, name) for each in deals]) for name in Stay._fields}
-    found = {
-        name: (len(data), bounds)
-        for name, _, data, _, *bounds in kept_rows("deal", Frame(1_000, columns))
-    }
-    assert found == {
-        "deal.opened_at": (2_000, [0, 999]),
-        "deal.entered_at": (2_000, [0, 6_993]),
-        "deal.entered_at-moved_at": (1_000, [0, 6_993]),
-        "deal.entered_at-closed_at": (1_000, [7, 6_993]),  # where a period is looked for
-        "deal.entered_at-opened_at-open_time": (1_000, [0, 5_994]),
-    }
 
 
 @given(texts=st.lists(st.sampled_from(("a", "b", "", "文", "\x01", "ÿ", None))))
