@@ -110,9 +110,12 @@ async def test_segments_from_before_they_told_who_owns_a_deal_are_counted_by_row
             "DELETE FROM segment_column WHERE workspace_id = $1 AND name = 'deal.present_owner'",
             workspace,
         )
+        earlier = await connection.execute(
+            "UPDATE segment SET edition = 0 WHERE workspace_id = $1", workspace
+        )
     finally:
         await connection.close()
-    assert gone == "DELETE 1"
+    assert (gone, earlier) == ("DELETE 1", "UPDATE 1")
     assert (await reached(ada), await reached(client)) == (2, 3)
 
 
